@@ -1,0 +1,64 @@
+/*
+ * Who may run now: permits for the calls of batches. Mechanism only: it knows neither tools nor
+ * models nor Lua. One dispatcher a runtime, on the runtime's own thread.
+ *
+ * A batch is a row of slots in call order. A slot starts when its batch is below its cap, the process
+ * below its own, its tool below its limit, its name (parallel = "name") is free, and no barrier
+ * (parallel = false) stands in its way. Within a batch slots start in call order, except that slots
+ * which wait for a name or a tool let later ones pass. Batches take turns: none starves.
+ */
+#ifndef LASH_DISPATCH_H
+#define LASH_DISPATCH_H
+
+#include "base/base.h"
+#include "base/list.h"
+
+struct batch;
+
+/* A named lock or a tool's cap, shared by batches: at most `limit` slots run under it. */
+struct lane {
+    struct lane *next;
+    char *name; /* owned */
+    size_t limit;
+    size_t running;
+    size_t users; /* slots that refer to it */
+};
+
+struct dispatcher {
+    size_t cap;     /* running calls in this process, 256 by default */
+    size_t running;
+    struct list batches; /* struct batch.node: those with pending slots, next to be served first */
+    struct lane *lanes;  /* owned */
+};
+
+void dispatcher_init(struct dispatcher *d, size_t cap);
+/* All batches must have been freed. */
+void dispatcher_release(struct dispatcher *d);
+
+/* Makes a batch that runs at most `cap` slots at once. wake(arg) is called, perhaps at once, when a
+ * slot got its permit and waits to be taken by batch_take(). */
+struct batch *batch_new(struct dispatcher *d, size_t cap, void (*wake)(void *arg), void *arg);
+/* Gives back what it holds; legal at any time. */
+void batch_free(struct batch *b);
+
+/* Adds the next slot. barrier: runs alone in its batch. name: NULL or a name that never overlaps.
+ * tool + tool_limit: NULL or a tool of which at most tool_limit run. Returns its index from 0. */
+size_t batch_add(struct batch *b, bool barrier, const char *name, const char *tool,
+                 size_t tool_limit);
+
+/* No more slots come: permits are handed out from here on. */
+void batch_start(struct batch *b);
+
+/* Takes the next slot that got its permit: its index, or -1 when there is none at the moment. */
+long batch_take(struct batch *b);
+
+/* A taken slot has ended: its permits go to whoever waits. */
+void batch_settle(struct batch *b, size_t slot);
+
+/* Slots that have not started are given up and never will: counted as settled. */
+void batch_abandon(struct batch *b);
+
+/* True when every slot is settled. */
+bool batch_done(const struct batch *b);
+
+#endif

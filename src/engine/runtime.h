@@ -1,0 +1,95 @@
+/*
+ * A runtime: one libuv loop, one Lua state and the tasks that run on it, all on one thread. The main
+ * thread has one, every worker has one; all functions here belong to the runtime's own thread, but
+ * for runtime_post().
+ *
+ * The loop is: drain the ready queue, then uv_run(ONCE). Lua is resumed outside uv_run() only; uv and
+ * curl callbacks do bookkeeping and put tasks on the ready queue (op_done).
+ */
+#ifndef LASH_RUNTIME_H
+#define LASH_RUNTIME_H
+
+#include "base/base.h"
+#include "base/list.h"
+#include "engine/dispatch.h"
+
+#include <lua.h>
+#include <uv.h>
+
+struct runtime;
+struct task;
+struct worker;
+
+/* A letter from another thread: embedded in what it carries, which is the receiver's from then on. */
+struct mail {
+    struct list node;
+    void (*deliver)(struct runtime *rt, struct mail *mail); /* on rt's thread, in a loop callback */
+};
+
+/* Something of an upper layer that lives as long as the loop is open (the curl multi). */
+struct service {
+    const void *key;            /* any address that is the layer's own */
+    void *data;                 /* owned by the layer; NULL = free slot */
+    void (*close)(void *data);  /* starts closing its handles; the loop then runs until they are gone */
+};
+
+struct runtime {
+    lua_State *L;        /* the main Lua state: owned when owns_state */
+    bool owns_state;
+    bool closing;        /* refuses new work; no Lua callbacks from here on */
+    uv_loop_t loop;
+    bool loop_open;
+    struct list ready;   /* struct task.ready_node */
+    struct list tasks;   /* struct task.all_node: every task that has not ended */
+    struct task *current;           /* the task that is being resumed; NULL between tasks */
+    lua_State *volatile innermost;  /* the Lua state that executes right now, for the interrupting signal */
+    uint64_t last_task_id;
+    struct worker *worker;      /* the worker whose runtime this is; NULL on main */
+    struct service services[4];
+    struct dispatcher dispatcher; /* permits of this runtime's calls */
+
+    uv_mutex_t mail_lock;       /* guards mail, loop_open as seen by senders */
+    struct list mail;           /* struct mail.node */
+    uv_async_t mail_async;      /* wakes the loop; unref'd while nothing is expected */
+    unsigned expected;          /* letters that are on their way to us for sure */
+
+    size_t memory_used;         /* bytes in the Lua state, when owns_state */
+    size_t memory_limit;        /* 0 = none */
+};
+
+/* Makes a runtime with a Lua state of its own, standard libraries open. Returns 0 or UV_ENOMEM. */
+int runtime_init(struct runtime *rt);
+
+/* Makes a runtime around a state that somebody else owns (stock lua5.4 with require "lash"). */
+void runtime_init_around(struct runtime *rt, lua_State *L);
+
+/* Cancels what runs, closes services, state and loop. The loop has no open handle afterwards. */
+void runtime_release(struct runtime *rt);
+
+/* The runtime that a Lua state (or any coroutine of it) belongs to. Raises a Lua error if none. */
+struct runtime *runtime_of(lua_State *L);
+
+/* The loop, opened on first use. */
+uv_loop_t *runtime_loop(struct runtime *rt);
+
+/* Closes services and the loop, if it is open, until the next use: leaves no handle or descriptor. */
+void runtime_close_loop(struct runtime *rt);
+
+/* Runs tasks and loop until finished(arg) is true (0), or nothing can happen any more (UV_EDEADLK). */
+int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg);
+
+/* lua_resume() that keeps track of the innermost running state: everybody resumes through this. */
+int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs, int *nres);
+
+/* Sends a letter to rt's thread; legal from any thread while rt is not released. */
+void runtime_post(struct runtime *rt, struct mail *mail);
+
+/* While letters are expected the loop stays alive for them; each expect needs one received. */
+void runtime_expect(struct runtime *rt);
+void runtime_received(struct runtime *rt);
+
+/* The service under `key`, or NULL. */
+void *runtime_service(struct runtime *rt, const void *key);
+void runtime_set_service(struct runtime *rt, const void *key, void *data, void (*close)(void *data));
+
+#endif

@@ -1,0 +1,292 @@
+#include "base/base.h"
+
+#include "engine/runtime.h"
+#include "engine/task.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROCESS_CAP = 256, CLOSE_GRACE_MS = 2000 };
+
+static const char runtime_key; /* its address: where a registry keeps its runtime */
+
+/* Counts the bytes of the state. `osize` is a type tag when ptr is NULL; shrinking never fails. */
+static void *count_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct runtime *rt = ud;
+    size_t old = ptr ? osize : 0;
+    if (nsize == 0) {
+        free(ptr);
+        rt->memory_used -= old;
+        return NULL;
+    }
+    if (rt->memory_limit && nsize > old && rt->memory_used + (nsize - old) > rt->memory_limit) {
+        return NULL;
+    }
+    void *grown = realloc(ptr, nsize);
+    if (grown != NULL) {
+        rt->memory_used += nsize - old;
+    }
+    return grown;
+}
+
+static int on_panic(lua_State *L)
+{
+    const char *msg = lua_tostring(L, -1);
+    panic(__FILE__, __LINE__, "unprotected Lua error: %s", msg ? msg : "(no text)");
+}
+
+static void init_fields(struct runtime *rt)
+{
+    list_init(&rt->ready);
+    list_init(&rt->tasks);
+    list_init(&rt->mail);
+    dispatcher_init(&rt->dispatcher, PROCESS_CAP);
+    ASSERT(uv_mutex_init(&rt->mail_lock) == 0);
+}
+
+static void adopt_state(struct runtime *rt, lua_State *L)
+{
+    rt->L = L;
+    *(struct runtime **)lua_getextraspace(L) = rt; /* threads made from now on inherit it */
+    lua_pushlightuserdata(L, rt);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &runtime_key);
+}
+
+int runtime_init(struct runtime *rt)
+{
+    *rt = (struct runtime){0};
+    lua_State *L = lua_newstate(count_alloc, rt);
+    if (L == NULL) {
+        return UV_ENOMEM;
+    }
+    init_fields(rt);
+    lua_atpanic(L, on_panic);
+    rt->owns_state = true;
+    luaL_openlibs(L);
+    adopt_state(rt, L);
+    return 0;
+}
+
+void runtime_init_around(struct runtime *rt, lua_State *L)
+{
+    *rt = (struct runtime){0};
+    init_fields(rt);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    lua_State *main_state = lua_tothread(L, -1);
+    lua_pop(L, 1);
+    adopt_state(rt, main_state);
+}
+
+struct runtime *runtime_of(lua_State *L)
+{
+    struct runtime *rt = *(struct runtime **)lua_getextraspace(L);
+    if (rt != NULL) {
+        return rt;
+    }
+    /* a coroutine that was made before the library was loaded into a foreign state */
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &runtime_key);
+    rt = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (rt == NULL) {
+        luaL_error(L, "lash is not loaded in this Lua state");
+    }
+    return rt;
+}
+
+static void deliver_mail(struct runtime *rt)
+{
+    struct list mail;
+    list_init(&mail);
+    uv_mutex_lock(&rt->mail_lock);
+    list_splice(&mail, &rt->mail);
+    uv_mutex_unlock(&rt->mail_lock);
+    struct list *node;
+    while ((node = list_take(&mail)) != NULL) {
+        struct mail *m = container_of(node, struct mail, node);
+        m->deliver(rt, m);
+    }
+}
+
+static void on_mail(uv_async_t *async)
+{
+    deliver_mail(async->data);
+}
+
+uv_loop_t *runtime_loop(struct runtime *rt)
+{
+    if (rt->loop_open) {
+        return &rt->loop;
+    }
+    ASSERT(uv_loop_init(&rt->loop) == 0);
+    ASSERT(uv_async_init(&rt->loop, &rt->mail_async, on_mail) == 0);
+    rt->mail_async.data = rt;
+    if (rt->expected == 0) {
+        uv_unref((uv_handle_t *)&rt->mail_async);
+    }
+    uv_mutex_lock(&rt->mail_lock);
+    rt->loop_open = true;
+    if (!list_empty(&rt->mail)) {
+        uv_async_send(&rt->mail_async);
+    }
+    uv_mutex_unlock(&rt->mail_lock);
+    return &rt->loop;
+}
+
+void runtime_post(struct runtime *rt, struct mail *mail)
+{
+    /* The send stays under the lock: otherwise it could race the close of the async (libuv#2226). */
+    uv_mutex_lock(&rt->mail_lock);
+    list_append(&rt->mail, &mail->node);
+    if (rt->loop_open) {
+        uv_async_send(&rt->mail_async);
+    }
+    uv_mutex_unlock(&rt->mail_lock);
+}
+
+void runtime_expect(struct runtime *rt)
+{
+    (void)runtime_loop(rt);
+    if (rt->expected++ == 0) {
+        uv_ref((uv_handle_t *)&rt->mail_async);
+    }
+}
+
+void runtime_received(struct runtime *rt)
+{
+    ASSERT(rt->expected > 0);
+    if (--rt->expected == 0 && rt->loop_open) {
+        uv_unref((uv_handle_t *)&rt->mail_async);
+    }
+}
+
+void *runtime_service(struct runtime *rt, const void *key)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rt->services); i++) {
+        if (rt->services[i].data != NULL && rt->services[i].key == key) {
+            return rt->services[i].data;
+        }
+    }
+    return NULL;
+}
+
+void runtime_set_service(struct runtime *rt, const void *key, void *data, void (*close)(void *data))
+{
+    for (size_t i = 0; i < ARRAY_LEN(rt->services); i++) {
+        if (rt->services[i].data == NULL) {
+            rt->services[i] = (struct service){key, data, close};
+            return;
+        }
+    }
+    panic(__FILE__, __LINE__, "no slot for one more service");
+}
+
+int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs, int *nres)
+{
+    lua_State *outer = rt->innermost;
+    rt->innermost = co;
+    int status = lua_resume(co, from, nargs, nres);
+    rt->innermost = outer;
+    return status;
+}
+
+int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg)
+{
+    while (!finished(arg)) {
+        task_run_ready(rt);
+        if (finished(arg)) {
+            break;
+        }
+        bool more = !list_empty(&rt->ready);
+        if (!rt->loop_open) {
+            if (!more) {
+                return UV_EDEADLK;
+            }
+            continue;
+        }
+        int alive = uv_run(&rt->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+        if (!alive && list_empty(&rt->ready) && !finished(arg)) {
+            return UV_EDEADLK;
+        }
+    }
+    return 0;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+static void close_services(struct runtime *rt)
+{
+    for (size_t i = ARRAY_LEN(rt->services); i > 0; i--) {
+        struct service s = rt->services[i - 1];
+        rt->services[i - 1] = (struct service){0};
+        if (s.data != NULL) {
+            s.close(s.data);
+        }
+    }
+}
+
+static void on_patience(uv_timer_t *timer)
+{
+    *(bool *)timer->data = true;
+}
+
+/* Owners of handles have closed them by now; their close callbacks and what the thread pool still does
+ * have to end. Something that never does (a read of a dead network file) must not keep us for ever. */
+static void run_until_quiet(struct runtime *rt)
+{
+    bool over = false;
+    uv_timer_t patience;
+    uv_timer_init(&rt->loop, &patience);
+    patience.data = &over;
+    uv_timer_start(&patience, on_patience, CLOSE_GRACE_MS, 0);
+    uv_unref((uv_handle_t *)&patience);
+    while (uv_run(&rt->loop, UV_RUN_ONCE) != 0 && !over) {
+    }
+    uv_close((uv_handle_t *)&patience, NULL);
+    (void)uv_run(&rt->loop, UV_RUN_NOWAIT);
+}
+
+void runtime_close_loop(struct runtime *rt)
+{
+    close_services(rt);
+    if (!rt->loop_open) {
+        return;
+    }
+    uv_mutex_lock(&rt->mail_lock);
+    rt->loop_open = false; /* from here on nobody sends into the loop */
+    uv_mutex_unlock(&rt->mail_lock);
+    uv_close((uv_handle_t *)&rt->mail_async, NULL);
+    run_until_quiet(rt);
+    int status = uv_loop_close(&rt->loop);
+    if (status != 0) {
+#ifdef LASH_DEBUG
+        uv_print_all_handles(&rt->loop, stderr);
+#endif
+        DEBUG_ASSERT(status == 0);
+        uv_walk(&rt->loop, close_handle, NULL);
+        uv_run(&rt->loop, UV_RUN_DEFAULT);
+        (void)uv_loop_close(&rt->loop);
+    }
+}
+
+void runtime_release(struct runtime *rt)
+{
+    task_cancel_all(rt, CANCEL_PARENT, CLOSE_GRACE_MS);
+    rt->closing = true;
+    close_services(rt);
+    if (rt->owns_state) {
+        lua_close(rt->L); /* its finalizers may still stop io, so the loop is open */
+        rt->L = NULL;
+    }
+    runtime_close_loop(rt);
+    dispatcher_release(&rt->dispatcher);
+    uv_mutex_destroy(&rt->mail_lock);
+}

@@ -1,0 +1,857 @@
+#include "base/base.h"
+
+#include "engine/task.h"
+#include "io/timer.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { UV_THREAD_CO = 1, UV_RESULT, UV_GROUP, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
+
+#define TASK_TYPE "lash.task"
+#define JOIN_TYPE "lash.join"
+
+static const char anchor_key;  /* registry: light userdata of a task -> its userdata */
+static const char cancel_key;  /* registry: reason -> error value, error value -> reason */
+
+static void make_ready(struct task *t)
+{
+    if (t->state == TASK_WAITING) { /* a task whose wait runs the loop in place goes on by itself */
+        t->state = TASK_READY;
+        list_append(&t->rt->ready, &t->ready_node);
+    }
+}
+
+/* ---- groups ---- */
+
+void group_init(struct group *g, struct runtime *rt, struct task *owner)
+{
+    *g = (struct group){.rt = rt, .owner = owner};
+    list_init(&g->children);
+    list_init(&g->waiters);
+}
+
+void group_cancel(struct group *g, enum cancel_reason reason)
+{
+    if (g->cancel == CANCEL_NONE) {
+        g->cancel = reason;
+    }
+    /* A child leaves the list when it is done, never inside task_cancel(). */
+    for (struct list *n = g->children.next; n != &g->children; n = n->next) {
+        task_cancel(container_of(n, struct task, sibling), reason);
+    }
+}
+
+struct join_op {
+    struct op op;
+    struct list node; /* in task.waiters or group.waiters */
+    struct group *group; /* borrowed: its userdata is on the waiter's stack; NULL for a task */
+};
+
+static void finish_joins(struct list *waiters)
+{
+    struct list *node;
+    while ((node = list_take(waiters)) != NULL) {
+        op_done(&container_of(node, struct join_op, node)->op);
+    }
+}
+
+static void task_done(struct task *t);
+
+static void group_child_done(struct group *g, struct task *t)
+{
+    list_remove(&t->sibling);
+    g->live--;
+    if (t->failed && g->fail_fast) {
+        group_cancel(g, CANCEL_SIBLING);
+    }
+    if (g->live > 0) {
+        return;
+    }
+    finish_joins(&g->waiters);
+    if (g->owner != NULL && g->owner->state == TASK_ENDING) {
+        task_done(g->owner);
+    }
+}
+
+/* ---- joins ---- */
+
+static void join_cancel(struct op *op)
+{
+    struct join_op *join = (struct join_op *)op;
+    if (join->group != NULL) {
+        group_cancel(join->group, CANCEL_PARENT);
+    } else {
+        list_remove(&join->node);
+    }
+}
+
+static int join_finish(lua_State *L, struct op *op)
+{
+    (void)op;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int join_gc(lua_State *L)
+{
+    struct join_op *join = luaL_checkudata(L, 1, JOIN_TYPE);
+    list_remove(&join->node);
+    return 0;
+}
+
+static struct join_op *push_join(lua_State *L)
+{
+    struct join_op *join = lua_newuserdatauv(L, sizeof(*join), 0);
+    *join = (struct join_op){.op = {.cancel = join_cancel, .finish = join_finish}};
+    list_init(&join->node);
+    luaL_setmetatable(L, JOIN_TYPE);
+    return join;
+}
+
+struct op *task_push_join(lua_State *L, struct task *t)
+{
+    struct join_op *join = push_join(L);
+    if (t->state == TASK_DONE) {
+        join->op.done = true;
+    } else {
+        list_append(&t->waiters, &join->node);
+    }
+    return &join->op;
+}
+
+struct op *group_push_join(lua_State *L, struct group *g)
+{
+    struct join_op *join = push_join(L);
+    join->group = g;
+    join->op.lingers = true;
+    if (g->live == 0) {
+        join->op.done = true;
+    } else {
+        list_append(&g->waiters, &join->node);
+    }
+    return &join->op;
+}
+
+/* ---- cancel ---- */
+
+static const char *const reason_names[] = {
+    [CANCEL_NONE] = "none",       [CANCEL_USER] = "user",     [CANCEL_DEADLINE] = "deadline",
+    [CANCEL_SIBLING] = "sibling", [CANCEL_PARENT] = "parent", [CANCEL_STALL] = "stall",
+};
+
+static const char *const reason_texts[] = {
+    [CANCEL_NONE] = "",
+    [CANCEL_USER] = "cancelled",
+    [CANCEL_DEADLINE] = "deadline exceeded",
+    [CANCEL_SIBLING] = "cancelled because a sibling failed",
+    [CANCEL_PARENT] = "cancelled because the task that it belonged to has ended",
+    [CANCEL_STALL] = "every task waits for another one: nothing can happen any more",
+};
+
+const char *cancel_reason_name(enum cancel_reason reason)
+{
+    return reason_names[reason];
+}
+
+void cancel_push(lua_State *L, enum cancel_reason reason)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &cancel_key);
+    lua_rawgeti(L, -1, reason);
+    lua_remove(L, -2);
+}
+
+enum cancel_reason cancel_reason_of(lua_State *L, int index)
+{
+    if (!lua_istable(L, index)) {
+        return CANCEL_NONE;
+    }
+    index = lua_absindex(L, index);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &cancel_key);
+    lua_pushvalue(L, index);
+    lua_rawget(L, -2);
+    enum cancel_reason reason = (enum cancel_reason)lua_tointeger(L, -1); /* 0 when nil */
+    lua_pop(L, 2);
+    return reason;
+}
+
+static int cancel_tostring(lua_State *L)
+{
+    lua_getfield(L, 1, "message");
+    return 1;
+}
+
+static void open_cancel_errors(lua_State *L)
+{
+    lua_newtable(L);
+    lua_newtable(L); // -- errors mt
+    lua_pushcfunction(L, cancel_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "lash.cancel");
+    lua_setfield(L, -2, "__name");
+    for (int reason = CANCEL_USER; reason <= CANCEL_STALL; reason++) {
+        lua_newtable(L); // -- errors mt err
+        lua_pushstring(L, reason == CANCEL_DEADLINE ? "timeout" : "cancelled");
+        lua_setfield(L, -2, "code");
+        lua_pushstring(L, reason_names[reason]);
+        lua_setfield(L, -2, "reason");
+        lua_pushstring(L, reason_texts[reason]);
+        lua_setfield(L, -2, "message");
+        lua_pushvalue(L, -2);
+        lua_setmetatable(L, -2);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -4, reason);
+        lua_pushinteger(L, reason);
+        lua_rawset(L, -4); // -- errors mt
+    }
+    lua_pop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cancel_key);
+}
+
+static void drop_op(struct task *t)
+{
+    t->op->task = NULL;
+    t->op = NULL;
+}
+
+void task_cancel(struct task *t, enum cancel_reason reason)
+{
+    if (t->cancel != CANCEL_NONE || t->state == TASK_DONE || t->state == TASK_ENDING) {
+        return;
+    }
+    t->cancel = reason;
+    group_cancel(&t->own, reason);
+    struct op *op = t->op;
+    if (op == NULL) {
+        return;
+    }
+    op->cancel(op);
+    if (!op->lingers && t->op == op) {
+        drop_op(t);
+        make_ready(t);
+    }
+}
+
+static void on_deadline(void *arg)
+{
+    struct task *t = arg;
+    t->deadline = NULL;
+    task_cancel(t, CANCEL_DEADLINE);
+}
+
+void task_set_deadline(struct task *t, double seconds)
+{
+    if (t->state == TASK_DONE) {
+        return;
+    }
+    if (t->deadline != NULL) {
+        timer_stop(t->deadline);
+    }
+    double ms = ceil(seconds * 1000);
+    t->deadline = timer_start(runtime_loop(t->rt), ms > 0 ? (uint64_t)ms : 0, on_deadline, t);
+}
+
+/* ---- waiting ---- */
+
+static const char wait_token; /* its address is what a wait yields; nothing else may yield it */
+
+#define CANNOT_WAIT                                                                                \
+    "cannot wait here: this code runs inside a comparator, a gsub callback, a metamethod such as " \
+    "__gc or __tostring, or the top level of a required module; wait before or after it instead"
+
+static bool is_token(lua_State *co, int nres)
+{
+    return nres == 1 && lua_touserdata(co, -1) == (void *)&wait_token;
+}
+
+/* True for a coroutine that is suspended in a wait: its token is still on its stack. */
+static bool is_waiting(lua_State *co)
+{
+    return lua_status(co) == LUA_YIELD && lua_gettop(co) >= 1 && is_token(co, 1);
+}
+
+void task_check(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t != NULL && t->cancel != CANCEL_NONE) {
+        cancel_push(L, t->cancel);
+        lua_error(L);
+    }
+}
+
+void op_done(struct op *op)
+{
+    op->done = true;
+    struct task *t = op->task;
+    if (t != NULL) {
+        drop_op(t);
+        make_ready(t);
+    }
+}
+
+static int wait_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    struct op *op = (struct op *)ctx;
+    struct task *t = runtime_of(L)->current;
+    ASSERT(t != NULL);
+    if (t->refusal != NULL) {
+        const char *why = t->refusal;
+        t->refusal = NULL;
+        return luaL_error(L, "%s", why);
+    }
+    task_check(L);
+    ASSERT(op->done);
+    return op->finish(L, op);
+}
+
+static bool wait_is_over(void *arg)
+{
+    struct task *t = arg;
+    return t->op == NULL;
+}
+
+/* Runs the loop in place until the current wait of the task is over: for a worker's task in code that
+ * cannot yield. Nobody is inside uv_run() then, and what else lives there belongs to the same call. */
+static void pump(struct task *t)
+{
+    struct runtime *rt = t->rt;
+    struct task *current = rt->current;
+    t->state = TASK_RUNNING;
+    if (runtime_run(rt, wait_is_over, t) != 0 && t->op != NULL) {
+        task_cancel(t, CANCEL_STALL);
+    }
+    rt->current = current;
+}
+
+int task_wait(lua_State *L, struct op *op)
+{
+    struct runtime *rt = runtime_of(L);
+    struct task *t = rt->current;
+    op->index = lua_gettop(L);
+    bool impossible = t == NULL || (!lua_isyieldable(L) && rt->worker == NULL);
+    bool cancelled = t != NULL && t->cancel != CANCEL_NONE;
+    if (!op->done && (impossible || cancelled)) {
+        op->cancel(op);
+    }
+    if (impossible) {
+        return luaL_error(L, "%s", t ? CANNOT_WAIT : "cannot wait outside of a task");
+    }
+    if (cancelled && (op->done || !op->lingers)) {
+        task_check(L);
+    }
+    if (op->done) {
+        return op->finish(L, op);
+    }
+    op->task = t;
+    t->op = op;
+    if (!lua_isyieldable(L)) {
+        pump(t);
+        return wait_k(L, LUA_OK, (lua_KContext)op);
+    }
+    t->state = TASK_WAITING;
+    lua_pushlightuserdata(L, (void *)&wait_token);
+    return lua_yieldk(L, 1, (lua_KContext)op, wait_k);
+}
+
+/* ---- bodies ---- */
+
+static void push_anchored(lua_State *L, struct task *t)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    lua_rawgetp(L, -1, t);
+    lua_remove(L, -2);
+}
+
+/* Message handler: keeps the error as it is and stores the traceback of where it happened. */
+static int body_traceback(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t != NULL && cancel_reason_of(L, 1) == CANCEL_NONE) {
+        push_anchored(L, t);
+        luaL_traceback(L, L, NULL, 1);
+        lua_setiuservalue(L, -2, UV_TRACEBACK);
+        lua_settop(L, 1);
+    }
+    return 1;
+}
+
+/* Leaves one value: a table of the results with n, or the error. */
+static int body_finish(lua_State *L, int status, lua_KContext ctx)
+{
+    struct task *t = (struct task *)ctx;
+    t->failed = status != LUA_OK && status != LUA_YIELD;
+    if (t->failed) {
+        return 1;
+    }
+    int n = lua_gettop(L) - 1; // -- handler results...
+    lua_createtable(L, n, 1);
+    lua_insert(L, 2);
+    for (int i = n; i >= 1; i--) {
+        lua_rawseti(L, 2, i);
+    }
+    lua_pushinteger(L, n);
+    lua_setfield(L, 2, "n");
+    return 1;
+}
+
+static int task_body(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    lua_pushcfunction(L, body_traceback);
+    lua_insert(L, 1); // -- handler fn args...
+    int status =
+        lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, (lua_KContext)t, body_finish);
+    return body_finish(L, status, (lua_KContext)t);
+}
+
+struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index)
+{
+    struct runtime *rt = runtime_of(L);
+    struct task *t = lua_newuserdatauv(L, sizeof(*t), UV_COUNT); // -- fn args... task
+    *t = (struct task){.rt = rt, .state = TASK_DONE, .nargs = nargs + 1};
+    list_init(&t->ready_node);
+    list_init(&t->all_node);
+    list_init(&t->sibling);
+    list_init(&t->waiters);
+    group_init(&t->own, rt, t);
+    luaL_setmetatable(L, TASK_TYPE);
+    lua_State *co = lua_newthread(L);
+    lua_setiuservalue(L, -2, UV_THREAD_CO);
+    if (group_index != 0) {
+        lua_pushvalue(L, group_index);
+        lua_setiuservalue(L, -2, UV_GROUP);
+    }
+    lua_insert(L, -(nargs + 2)); // -- task fn args...
+    luaL_checkstack(L, 3, NULL);
+    if (!lua_checkstack(co, nargs + 4)) {
+        luaL_error(L, "too many arguments for a task");
+    }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    lua_pushvalue(L, -(nargs + 3));
+    lua_rawsetp(L, -2, t);
+    lua_pop(L, 1);
+    /* nothing raises from here on */
+    lua_pushcfunction(co, task_body);
+    lua_xmove(L, co, nargs + 1);
+    t->co = co;
+    t->id = ++rt->last_task_id;
+    t->state = TASK_READY;
+    list_append(&rt->tasks, &t->all_node);
+    list_append(&rt->ready, &t->ready_node);
+    t->group = group;
+    if (group != NULL) {
+        list_append(&group->children, &t->sibling);
+        group->live++;
+        if (group->cancel != CANCEL_NONE) {
+            task_cancel(t, group->cancel);
+        }
+    }
+    return t;
+}
+
+/* The task is over and so is everything that it spawned. */
+static void task_done(struct task *t)
+{
+    struct runtime *rt = t->rt;
+    t->state = TASK_DONE;
+    t->co = NULL;
+    list_remove(&t->all_node);
+    if (t->deadline != NULL) {
+        timer_stop(t->deadline);
+        t->deadline = NULL;
+    }
+    finish_joins(&t->waiters);
+    if (t->on_done != NULL) {
+        t->on_done(t, t->on_done_arg);
+    }
+    struct group *group = t->group;
+    t->group = NULL;
+    lua_State *L = rt->L;
+    push_anchored(L, t); /* keeps it alive to the end of this function */
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, t);
+    if (group != NULL) {
+        group_child_done(group, t);
+    }
+    lua_pushnil(L);
+    lua_setiuservalue(L, -3, UV_THREAD_CO);
+    lua_pop(L, 2);
+}
+
+/* Stores the one value on top of the coroutine as result or error. Allocates nothing. */
+static void task_end(struct task *t)
+{
+    lua_State *L = t->rt->L;
+    push_anchored(L, t);
+    lua_xmove(t->co, L, 1);
+    lua_setiuservalue(L, -2, UV_RESULT);
+    lua_pop(L, 1);
+    if (t->own.live > 0) {
+        t->state = TASK_ENDING;
+        group_cancel(&t->own, CANCEL_PARENT);
+    } else {
+        task_done(t);
+    }
+}
+
+static void end_with_cancel(struct task *t)
+{
+    lua_State *L = t->rt->L;
+    t->failed = true;
+    push_anchored(L, t);
+    cancel_push(L, t->cancel);
+    lua_setiuservalue(L, -2, UV_RESULT);
+    lua_pop(L, 1);
+    task_done(t);
+}
+
+/* A foreign C function yielded past everybody: nothing can be raised there, so the task is closed. */
+static void end_stray(struct task *t)
+{
+    t->failed = true;
+    if (t->op != NULL) {
+        t->op->cancel(t->op);
+        drop_op(t);
+    }
+    (void)lua_resetthread(t->co);
+    lua_settop(t->co, 0);
+    lua_pushliteral(t->co, "a C function yielded outside of a coroutine");
+    task_end(t);
+}
+
+static void task_step(struct runtime *rt, struct task *t)
+{
+    if (t->cancel != CANCEL_NONE && t->nargs >= 0) { /* cancelled before its first step */
+        end_with_cancel(t);
+        return;
+    }
+    lua_State *co = t->co;
+    if (t->nargs < 0 && is_waiting(co)) {
+        lua_pop(co, 1);
+    }
+    int nargs = t->nargs > 0 ? t->nargs : 0;
+    t->nargs = -1;
+    t->state = TASK_RUNNING;
+    struct task *outer = rt->current;
+    rt->current = t;
+    lua_State *from = rt->innermost ? rt->innermost : rt->L;
+    int nres;
+    int status = runtime_resume(rt, co, from, nargs, &nres);
+    rt->current = outer;
+    if (status == LUA_YIELD) {
+        if (!is_token(co, nres)) {
+            end_stray(t);
+        }
+        return;
+    }
+    t->failed = t->failed || status != LUA_OK;
+    task_end(t);
+}
+
+void task_run_ready(struct runtime *rt)
+{
+    struct list *last = rt->ready.prev; /* only those that are ready now: the loop gets its turn */
+    struct list *node;
+    while ((node = list_take(&rt->ready)) != NULL) {
+        task_step(rt, container_of(node, struct task, ready_node));
+        if (node == last) {
+            break;
+        }
+    }
+}
+
+int task_push_results(lua_State *L, int task_index)
+{
+    struct task *t = luaL_checkudata(L, task_index, TASK_TYPE);
+    luaL_argcheck(L, t->state == TASK_DONE, task_index, "the task has not ended");
+    t->observed = true;
+    lua_pushboolean(L, !t->failed);
+    lua_getiuservalue(L, task_index, UV_RESULT);
+    if (t->failed) {
+        return 2;
+    }
+    int results = lua_gettop(L);
+    lua_getfield(L, results, "n");
+    int n = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    luaL_checkstack(L, n, "too many results");
+    for (int i = 1; i <= n; i++) {
+        lua_rawgeti(L, results, i);
+    }
+    lua_remove(L, results);
+    return n + 1;
+}
+
+void task_push_traceback(lua_State *L, int task_index)
+{
+    luaL_checkudata(L, task_index, TASK_TYPE);
+    lua_getiuservalue(L, task_index, UV_TRACEBACK);
+}
+
+static bool no_task(void *arg)
+{
+    struct runtime *rt = arg;
+    return list_empty(&rt->tasks);
+}
+
+struct grace {
+    struct runtime *rt;
+    bool over;
+};
+
+static void on_grace(void *arg)
+{
+    struct grace *g = arg;
+    g->over = true;
+}
+
+static bool grace_is_over(void *arg)
+{
+    struct grace *g = arg;
+    return g->over || no_task(g->rt);
+}
+
+void task_cancel_all(struct runtime *rt, enum cancel_reason reason, uint64_t grace_ms)
+{
+    if (no_task(rt)) {
+        return;
+    }
+    for (struct list *n = rt->tasks.next; n != &rt->tasks; n = n->next) {
+        task_cancel(container_of(n, struct task, all_node), reason);
+    }
+    struct grace g = {.rt = rt};
+    struct timer *timer = timer_start(runtime_loop(rt), grace_ms, on_grace, &g);
+    (void)runtime_run(rt, grace_is_over, &g);
+    if (!g.over) {
+        timer_stop(timer);
+    }
+}
+
+static int task_gc(lua_State *L)
+{
+    struct task *t = luaL_checkudata(L, 1, TASK_TYPE);
+    if (t->failed && !t->observed && t->rt != NULL && t->cancel == CANCEL_NONE) {
+        t->observed = true;
+        lua_getiuservalue(L, 1, UV_RESULT);
+        const char *text = lua_isstring(L, -1) ? lua_tostring(L, -1) : luaL_typename(L, -1);
+        fprintf(stderr, "lash: task %llu failed and nobody waited for it: %s\n",
+                (unsigned long long)t->id, text);
+    }
+    if (t->deadline != NULL) {
+        timer_stop(t->deadline);
+        t->deadline = NULL;
+    }
+    list_remove(&t->all_node);
+    list_remove(&t->ready_node);
+    list_remove(&t->sibling);
+    return 0;
+}
+
+/* ---- the coroutine library, so that waits inside user coroutines reach the scheduler ---- */
+
+static int move_results(lua_State *L, lua_State *co, int nres)
+{
+    if (!lua_checkstack(L, nres + 1)) {
+        lua_pop(co, nres);
+        lua_pushliteral(L, "too many results to resume");
+        return -1;
+    }
+    lua_xmove(co, L, nres);
+    return nres;
+}
+
+static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k);
+
+/* Resumes until `co` yields to its user or ends. Returns the number of results moved to L, -1 with an
+ * error message on top. May yield outward; `k` then goes on with co_go_on(). */
+static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
+{
+    struct runtime *rt = runtime_of(L);
+    for (;;) {
+        int nres;
+        int status = runtime_resume(rt, co, L, nargs, &nres);
+        if (status == LUA_YIELD && is_token(co, nres)) {
+            co_wait(L, co, ctx, k);
+            lua_pop(co, 1);
+            nargs = 0;
+            continue;
+        }
+        if (status == LUA_OK || status == LUA_YIELD) {
+            return move_results(L, co, nres);
+        }
+        lua_xmove(co, L, 1);
+        return -1;
+    }
+}
+
+/* The inner coroutine waits: so does the one that resumed it. */
+static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k)
+{
+    (void)co;
+    struct runtime *rt = runtime_of(L);
+    struct task *t = rt->current;
+    ASSERT(t != NULL);
+    if (lua_isyieldable(L)) {
+        lua_pushlightuserdata(L, (void *)&wait_token);
+        return lua_yieldk(L, 1, ctx, k); /* does not return */
+    }
+    if (rt->worker != NULL) {
+        pump(t);
+        return 0;
+    }
+    if (t->op != NULL) {
+        struct op *op = t->op;
+        op->cancel(op);
+        if (t->op == op) {
+            drop_op(t);
+        }
+    }
+    t->state = TASK_RUNNING;
+    t->refusal = CANNOT_WAIT;
+    return 0;
+}
+
+static int co_go_on(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k)
+{
+    if (!is_waiting(co)) {
+        lua_pushliteral(L, "the coroutine was closed while it waited");
+        return -1;
+    }
+    lua_pop(co, 1);
+    return co_run(L, co, 0, ctx, k);
+}
+
+static int co_start(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
+{
+    if (is_waiting(co)) {
+        lua_pushliteral(L, "cannot resume a coroutine that waits");
+        return -1;
+    }
+    if (!lua_checkstack(co, nargs + 1)) {
+        lua_pushliteral(L, "too many arguments to resume");
+        return -1;
+    }
+    lua_xmove(L, co, nargs);
+    return co_run(L, co, nargs, ctx, k);
+}
+
+static int resume_return(lua_State *L, int n)
+{
+    lua_pushboolean(L, n >= 0);
+    int count = n >= 0 ? n : 1;
+    lua_insert(L, -(count + 1));
+    return count + 1;
+}
+
+static int resume_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    return resume_return(L, co_go_on(L, lua_tothread(L, 1), ctx, resume_k));
+}
+
+static lua_State *check_co(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, 1);
+    luaL_argexpected(L, co, 1, "coroutine");
+    return co;
+}
+
+static int l_co_resume(lua_State *L)
+{
+    lua_State *co = check_co(L);
+    return resume_return(L, co_start(L, co, lua_gettop(L) - 1, 0, resume_k));
+}
+
+static int wrap_return(lua_State *L, lua_State *co, int n)
+{
+    if (n >= 0) {
+        return n;
+    }
+    int status = lua_status(co); // -- error
+    if (status != LUA_OK && status != LUA_YIELD) {
+        (void)lua_resetthread(co); /* closes its pending variables, as stock Lua does */
+        lua_settop(co, 0);
+    }
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
+static int wrap_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    return wrap_return(L, co, co_go_on(L, co, ctx, wrap_k));
+}
+
+static int wrap_call(lua_State *L)
+{
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    return wrap_return(L, co, co_start(L, co, lua_gettop(L), 0, wrap_k));
+}
+
+static int l_co_wrap(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_State *co = lua_newthread(L);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, co, 1);
+    lua_pushcclosure(L, wrap_call, 1);
+    return 1;
+}
+
+static int l_co_yield(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t != NULL && t->co == L) {
+        return luaL_error(L, "attempt to yield from outside a coroutine (this is a task: "
+                             "lash.sleep(0) lets others run)");
+    }
+    return lua_yield(L, lua_gettop(L));
+}
+
+static int l_co_close(lua_State *L)
+{
+    lua_State *co = check_co(L);
+    if (is_waiting(co)) {
+        return luaL_error(L, "cannot close a coroutine that waits");
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+static void open_coroutines(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"resume", l_co_resume}, {"wrap", l_co_wrap}, {"yield", l_co_yield}, {NULL, NULL}};
+    lua_getglobal(L, "coroutine");
+    luaL_setfuncs(L, functions, 0);
+    lua_getfield(L, -1, "close");
+    lua_pushcclosure(L, l_co_close, 1);
+    lua_setfield(L, -2, "close");
+    lua_pop(L, 1);
+}
+
+void task_open(lua_State *L)
+{
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    open_cancel_errors(L);
+    open_coroutines(L);
+    luaL_newmetatable(L, TASK_TYPE);
+    lua_pushcfunction(L, task_gc);
+    lua_setfield(L, -2, "__gc");
+    luaL_newmetatable(L, JOIN_TYPE);
+    lua_pushcfunction(L, join_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 2);
+}

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_LANES = 3 };
+
 enum slot_state { SLOT_PENDING, SLOT_STARTED, SLOT_SETTLED };
 
 struct slot {
     enum slot_state state;
     bool barrier;
-    struct lane *name; /* borrowed from the dispatcher; NULL = none */
-    struct lane *tool;
+    struct lane *lanes[MAX_LANES]; /* borrowed from the dispatcher; NULL = none */
     long next_started; /* chain of slots that got their permit and were not taken yet */
 };
 
@@ -45,9 +46,6 @@ void dispatcher_release(struct dispatcher *d)
 
 static struct lane *lane_use(struct dispatcher *d, char kind, const char *name, size_t limit)
 {
-    if (name == NULL) {
-        return NULL;
-    }
     for (struct lane *lane = d->lanes; lane != NULL; lane = lane->next) {
         if (lane->name[0] == kind && strcmp(lane->name + 1, name) == 0) {
             lane->users++;
@@ -81,22 +79,23 @@ static void lane_unuse(struct dispatcher *d, struct lane *lane)
     free(lane);
 }
 
-static bool lane_free(const struct lane *lane)
+static bool slot_may_start(const struct slot *s)
 {
-    return lane == NULL || lane->running < lane->limit;
-}
-
-static void lane_enter(struct lane *lane)
-{
-    if (lane != NULL) {
-        lane->running++;
+    for (int i = 0; i < MAX_LANES; i++) {
+        if (s->lanes[i] != NULL && s->lanes[i]->running >= s->lanes[i]->limit) {
+            return false;
+        }
     }
+    return true;
 }
 
-static void lane_leave(struct lane *lane)
+/* Counts the slot in (+1) or out (-1) of its lanes. */
+static void slot_count(struct slot *s, int by)
 {
-    if (lane != NULL) {
-        lane->running--;
+    for (int i = 0; i < MAX_LANES; i++) {
+        if (s->lanes[i] != NULL) {
+            s->lanes[i]->running += (size_t)by;
+        }
     }
 }
 
@@ -113,19 +112,26 @@ struct batch *batch_new(struct dispatcher *d, size_t cap, void (*wake)(void *arg
     return b;
 }
 
-size_t batch_add(struct batch *b, bool barrier, const char *name, const char *tool,
-                 size_t tool_limit)
+size_t batch_add(struct batch *b, bool barrier)
 {
     if (b->count == b->capacity) {
         b->capacity = b->capacity ? b->capacity * 2 : 16;
         b->slots = xrealloc(b->slots, b->capacity * sizeof(*b->slots));
     }
-    struct slot *s = &b->slots[b->count];
-    *s = (struct slot){.barrier = barrier, .next_started = -1};
-    s->name = lane_use(b->dispatcher, '=', name, 1);
-    s->tool = tool_limit ? lane_use(b->dispatcher, '#', tool, tool_limit) : NULL;
+    b->slots[b->count] = (struct slot){.barrier = barrier, .next_started = -1};
     b->pending++;
     return b->count++;
+}
+
+void batch_limit(struct batch *b, size_t slot, char kind, const char *name, size_t limit)
+{
+    struct slot *s = &b->slots[slot];
+    int i = 0;
+    while (i < MAX_LANES && s->lanes[i] != NULL) {
+        i++;
+    }
+    ASSERT(i < MAX_LANES && limit > 0);
+    s->lanes[i] = lane_use(b->dispatcher, kind, name, limit);
 }
 
 /* The slot that may start now, or -1. */
@@ -144,9 +150,9 @@ static long batch_startable(struct batch *b)
         }
         if (s->barrier) {
             bool earlier_settled = i == b->first_pending && b->running == 0;
-            return earlier_settled && lane_free(s->name) && lane_free(s->tool) ? (long)i : -1;
+            return earlier_settled && slot_may_start(s) ? (long)i : -1;
         }
-        if (lane_free(s->name) && lane_free(s->tool)) {
+        if (slot_may_start(s)) {
             return (long)i;
         }
     }
@@ -157,8 +163,7 @@ static void batch_start_slot(struct batch *b, long i)
 {
     struct slot *s = &b->slots[i];
     s->state = SLOT_STARTED;
-    lane_enter(s->name);
-    lane_enter(s->tool);
+    slot_count(s, 1);
     b->barrier_runs = s->barrier;
     b->pending--;
     b->running++;
@@ -220,8 +225,7 @@ long batch_take(struct batch *b)
 static void slot_release(struct batch *b, struct slot *s)
 {
     s->state = SLOT_SETTLED;
-    lane_leave(s->name);
-    lane_leave(s->tool);
+    slot_count(s, -1);
     if (s->barrier) {
         b->barrier_runs = false;
     }
@@ -265,8 +269,9 @@ void batch_free(struct batch *b)
         if (s->state == SLOT_STARTED) {
             slot_release(b, s);
         }
-        lane_unuse(b->dispatcher, s->name);
-        lane_unuse(b->dispatcher, s->tool);
+        for (int lane = 0; lane < MAX_LANES; lane++) {
+            lane_unuse(b->dispatcher, s->lanes[lane]);
+        }
     }
     struct dispatcher *d = b->dispatcher;
     free(b->slots);

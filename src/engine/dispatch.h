@@ -18,7 +18,7 @@ struct batch;
 /* A named lock or a tool's cap, shared by batches: at most `limit` slots run under it. */
 struct lane {
     struct lane *next;
-    char *name; /* owned */
+    char *name; /* owned; its first letter is the kind */
     size_t limit;
     size_t running;
     size_t users; /* slots that refer to it */
@@ -41,10 +41,12 @@ struct batch *batch_new(struct dispatcher *d, size_t cap, void (*wake)(void *arg
 /* Gives back what it holds; legal at any time. */
 void batch_free(struct batch *b);
 
-/* Adds the next slot. barrier: runs alone in its batch. name: NULL or a name that never overlaps.
- * tool + tool_limit: NULL or a tool of which at most tool_limit run. Returns its index from 0. */
-size_t batch_add(struct batch *b, bool barrier, const char *name, const char *tool,
-                 size_t tool_limit);
+/* Adds the next slot; a barrier runs alone in its batch. Returns its index from 0. */
+size_t batch_add(struct batch *b, bool barrier);
+
+/* At most `limit` slots of all batches that have the same kind and name run at once. `kind` keeps
+ * names apart ('=' for parallel = "name", '#' for a tool's own cap, ...). At most 3 a slot. */
+void batch_limit(struct batch *b, size_t slot, char kind, const char *name, size_t limit);
 
 /* No more slots come: permits are handed out from here on. */
 void batch_start(struct batch *b);

@@ -1,0 +1,383 @@
+/*
+ * lash.core.json: Lua values from JSON text and back, in one pass each.
+ *
+ * Runs in any state, on that state's thread; never yields and calls no metamethods. All memory is
+ * Lua's own (tables, strings, and userdata as scratch space on the stack), so an error that Lua
+ * raises here leaks nothing, and the memory limit of a worker holds for it.
+ */
+#include "base/base.h"
+#include "bind/l_json.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#include "io/json.h"
+
+#define DECODE_SIZE_MAX ((lua_Integer)32 << 20)
+#define DECODE_VALUES_MAX 2000000
+
+static int error_tostring(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_getfield(L, 1, "message");
+    return 1;
+}
+
+static void push_error_metatable(lua_State *L)
+{
+    if (luaL_newmetatable(L, "lash.error")) {
+        lua_pushcfunction(L, error_tostring);
+        lua_setfield(L, -2, "__tostring");
+    }
+}
+
+int l_json_fail(lua_State *L, size_t position)
+{
+    lua_createtable(L, 0, 3); // -- message err
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "message");
+    lua_pushliteral(L, "json");
+    lua_setfield(L, -2, "code");
+    if (position > 0) {
+        lua_pushinteger(L, (lua_Integer)position);
+        lua_setfield(L, -2, "position");
+    }
+    push_error_metatable(L);
+    lua_setmetatable(L, -2);
+    lua_pushnil(L);
+    lua_insert(L, -2); // -- nil err
+    return 2;
+}
+
+static int fail_at_reader(lua_State *L, const struct json_reader *r)
+{
+    char text[160];
+    json_error_text(r, text, sizeof(text));
+    lua_pushfstring(L, "JSON: %s", text);
+    return l_json_fail(L, r->error_pos + 1);
+}
+
+lua_Integer l_json_option(lua_State *L, int index, const char *name, lua_Integer standard,
+                          lua_Integer max)
+{
+    lua_Integer value = standard;
+    if (lua_istable(L, index)) {
+        lua_getfield(L, index, name);
+        if (!lua_isnil(L, -1)) {
+            int ok;
+            value = lua_tointegerx(L, -1, &ok);
+            if (!ok || value < 1) {
+                luaL_error(L, "option '%s' must be a positive integer", name);
+            }
+        }
+        lua_pop(L, 1);
+    }
+    return value < max ? value : max;
+}
+
+/* ---- decode ---- */
+
+static void push_string(lua_State *L, struct json_str s)
+{
+    char small[512];
+    if (!s.escaped) {
+        lua_pushlstring(L, s.raw, s.len);
+    } else if (s.len <= sizeof(small)) {
+        lua_pushlstring(L, small, json_unescape(s, small));
+    } else {
+        char *out = lua_newuserdatauv(L, s.len, 0); // -- scratch
+        lua_pushlstring(L, out, json_unescape(s, out));
+        lua_remove(L, -2);
+    }
+}
+
+static void push_container(lua_State *L, bool array)
+{
+    lua_createtable(L, 0, 0);
+    if (array) {
+        lua_pushvalue(L, UP_ARRAY);
+        lua_setmetatable(L, -2);
+    }
+}
+
+/* Pushes the value of a token that is one value by itself. */
+static void push_scalar(lua_State *L, const struct json_reader *r, enum json_token t)
+{
+    switch (t) {
+    case JSON_NULL:
+        lua_pushlightuserdata(L, NULL);
+        break;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        lua_pushboolean(L, t == JSON_TRUE);
+        break;
+    case JSON_INTEGER:
+        lua_pushinteger(L, r->u.integer);
+        break;
+    case JSON_FLOAT:
+        lua_pushnumber(L, r->u.number);
+        break;
+    case JSON_BIG:
+        lua_pushlstring(L, r->text + r->start, r->end - r->start);
+        break;
+    default:
+        push_string(L, r->u.str);
+        break;
+    }
+}
+
+/* decode(text [, { depth =, size =, values = }]) -> value | nil, err */
+static int l_json_decode(lua_State *L)
+{
+    struct json_reader r;
+    lua_Integer counts[JSON_DEPTH_CAP]; // elements so far of each open array
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_Integer size_max = l_json_option(L, 2, "size", DECODE_SIZE_MAX, LUA_MAXINTEGER);
+    lua_Integer values_left = l_json_option(L, 2, "values", DECODE_VALUES_MAX, LUA_MAXINTEGER);
+
+    if (len > (size_t)size_max) {
+        lua_pushfstring(L, "JSON: the text has %I bytes, more than the limit of %I",
+                        (lua_Integer)len, size_max);
+        return l_json_fail(L, 0);
+    }
+    json_reader_init(&r, text, len,
+                     (unsigned)l_json_option(L, 2, "depth", JSON_DEPTH_DEFAULT, JSON_DEPTH_CAP));
+    for (;;) {
+        enum json_token t = json_next(&r);
+        switch (t) {
+        case JSON_ERROR:
+            return fail_at_reader(L, &r);
+        case JSON_END:
+            return 1;
+        case JSON_KEY:
+            push_string(L, r.u.str);
+            continue;
+        case JSON_ARRAY_BEGIN:
+        case JSON_OBJECT_BEGIN:
+            luaL_checkstack(L, 8, "JSON");
+            push_container(L, t == JSON_ARRAY_BEGIN);
+            counts[r.depth - 1] = t == JSON_ARRAY_BEGIN ? 0 : -1;
+            continue;
+        case JSON_ARRAY_END:
+        case JSON_OBJECT_END:
+            break;
+        default:
+            push_scalar(L, &r, t);
+            break;
+        }
+        // -- ... container [key] value
+        if (--values_left < 0) {
+            lua_pushfstring(L, "JSON: position %I: more values than the limit allows",
+                            (lua_Integer)r.start + 1);
+            return l_json_fail(L, r.start + 1);
+        }
+        if (r.depth == 0) {
+            continue;
+        }
+        if (counts[r.depth - 1] < 0) {
+            lua_rawset(L, -3); // a key that comes again replaces the value before
+        } else {
+            lua_rawseti(L, -2, ++counts[r.depth - 1]);
+        }
+    }
+}
+
+/* ---- raw text ---- */
+
+/* Reads a whole text for its faults only. */
+static bool check_text(struct json_reader *r, const char *text, size_t len)
+{
+    json_reader_init(r, text, len, JSON_DEPTH_CAP);
+    for (;;) {
+        enum json_token t = json_next(r);
+        if (t == JSON_ERROR || t == JSON_END) {
+            return t == JSON_END;
+        }
+    }
+}
+
+/* Narrows text[*from..*to) to the value under `key`, or under `index` (from 1) when key is NULL. Of
+ * equal keys the last counts, as in decode(). The text was checked before. */
+static bool narrow(const char *text, const char *key, size_t key_len, lua_Integer index,
+                   size_t *from, size_t *to, lua_State *L)
+{
+    struct json_reader r;
+    bool found = false;
+    size_t base = *from;
+
+    json_reader_init(&r, text + base, *to - base, JSON_DEPTH_CAP);
+    if (json_next(&r) != (key != NULL ? JSON_OBJECT_BEGIN : JSON_ARRAY_BEGIN)) {
+        return false;
+    }
+    for (lua_Integer i = 1; r.depth > 0; i++) {
+        bool match = i == index;
+        enum json_token t = json_next(&r);
+        if (t == JSON_KEY) {
+            if (r.u.str.escaped) {
+                size_t n;
+                push_string(L, r.u.str); // -- key
+                const char *s = lua_tolstring(L, -1, &n);
+                match = n == key_len && memcmp(s, key, n) == 0;
+                lua_pop(L, 1);
+            } else {
+                match = r.u.str.len == key_len && memcmp(r.u.str.raw, key, key_len) == 0;
+            }
+            t = json_next(&r);
+        }
+        size_t start;
+        if (r.depth == 0 || !json_skip(&r, t, &start)) {
+            break;
+        }
+        if (match) {
+            found = true;
+            *from = base + start;
+            *to = base + r.end;
+            if (key == NULL) {
+                break;
+            }
+        }
+    }
+    return found;
+}
+
+/* raw(text, key_or_index...) -> the exact text there | nil (no such place) | nil, err (not JSON) */
+static int l_json_raw(lua_State *L)
+{
+    struct json_reader r;
+    size_t to;
+    size_t from = 0;
+    const char *text = luaL_checklstring(L, 1, &to);
+    int n = lua_gettop(L);
+
+    if (!check_text(&r, text, to)) {
+        return fail_at_reader(L, &r);
+    }
+    while (from < to && strchr(" \n\t\r", text[from]) != NULL) {
+        from++;
+    }
+    while (to > from && strchr(" \n\t\r", text[to - 1]) != NULL) {
+        to--;
+    }
+    for (int i = 2; i <= n; i++) {
+        const char *key = NULL;
+        size_t key_len = 0;
+        lua_Integer index = 0;
+        if (lua_type(L, i) == LUA_TSTRING) {
+            key = lua_tolstring(L, i, &key_len);
+        } else {
+            index = luaL_checkinteger(L, i);
+        }
+        if (!narrow(text, key, key_len, index, &from, &to, L)) {
+            lua_pushnil(L);
+            return 1;
+        }
+    }
+    lua_pushlstring(L, text + from, to - from);
+    return 1;
+}
+
+/* elements(text) -> list of the exact texts of an array's elements | nil, err */
+static int l_json_elements(lua_State *L)
+{
+    struct json_reader r;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+
+    json_reader_init(&r, text, len, JSON_DEPTH_CAP);
+    enum json_token t = json_next(&r);
+    if (t != JSON_ARRAY_BEGIN && t != JSON_ERROR) {
+        lua_pushliteral(L, "JSON: position 1: expected an array");
+        return l_json_fail(L, 1);
+    }
+    push_container(L, true); // -- list
+    for (lua_Integer i = 1; t != JSON_ERROR; i++) {
+        size_t start;
+        t = json_next(&r);
+        if (r.depth == 0 && t == JSON_ARRAY_END) {
+            t = json_next(&r);
+            if (t == JSON_END) {
+                return 1;
+            }
+            break;
+        }
+        if (!json_skip(&r, t, &start)) {
+            break;
+        }
+        lua_pushlstring(L, text + start, r.end - start);
+        lua_rawseti(L, -2, i);
+    }
+    return fail_at_reader(L, &r);
+}
+
+/* verbatim(text) -> a value that encode() writes as `text` | nil, err if that is not JSON */
+static int l_json_verbatim(lua_State *L)
+{
+    struct json_reader r;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (!check_text(&r, text, len)) {
+        return fail_at_reader(L, &r);
+    }
+    lua_createtable(L, 1, 0);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, UP_VERBATIM);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int verbatim_tostring(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_rawgeti(L, 1, 1);
+    return 1;
+}
+
+/* array([t]) -> t, marked so that it is an array even when empty */
+static int l_json_array(lua_State *L)
+{
+    if (lua_isnoneornil(L, 1)) {
+        lua_settop(L, 0);
+        push_container(L, true);
+        return 1;
+    }
+    luaL_checktype(L, 1, LUA_TTABLE);
+    if (lua_getmetatable(L, 1)) {
+        luaL_argcheck(L, lua_rawequal(L, -1, UP_ARRAY), 1, "the table has a metatable of its own");
+        lua_pop(L, 1);
+    }
+    lua_pushvalue(L, UP_ARRAY);
+    lua_setmetatable(L, 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
+int luaopen_lash_core_json(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"decode", l_json_decode},
+        {"encode", l_json_encode},
+        {"raw", l_json_raw},
+        {"elements", l_json_elements},
+        {"array", l_json_array},
+        {"verbatim", l_json_verbatim},
+        {NULL, NULL},
+    };
+    luaL_newlibtable(L, functions);                 // -- M
+    luaL_newmetatable(L, "lash.json.array");        // -- M array_mt
+    if (luaL_newmetatable(L, "lash.json.verbatim")) { // -- M array_mt verbatim_mt
+        lua_pushcfunction(L, verbatim_tostring);
+        lua_setfield(L, -2, "__tostring");
+    }
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -4, "array_mt");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "verbatim_mt");
+    luaL_setfuncs(L, functions, 2); // -- M
+    push_error_metatable(L);
+    lua_setfield(L, -2, "error_mt");
+    lua_pushlightuserdata(L, NULL);
+    lua_setfield(L, -2, "null");
+    return 1;
+}

@@ -89,6 +89,18 @@ test: deps
 tests-only: all $(B)/unit
 	$(Q)$(PYTHON) tests/run --build $(B) $(TESTARGS)
 
+# What lash costs, beside bare programs: tests/bench/bench.py tells how. BENCHARGS="--only Q5"
+bench: all $(B)/bench/server $(B)/bench/floor $(B)/bench/run
+	$(Q)$(PYTHON) tests/bench/bench.py --build $(B) $(BENCHARGS)
+
+$(B)/bench/server: BENCH_PKGS = libuv
+$(B)/bench/floor: BENCH_PKGS = libuv libcurl
+$(B)/bench/%: tests/bench/%.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -o $@ $< \
+	    $(if $(BENCH_PKGS),$(shell pkg-config --cflags --libs $(BENCH_PKGS)))
+
 clean:
 	rm -rf build build-*
 

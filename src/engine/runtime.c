@@ -202,13 +202,13 @@ int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg)
         bool more = !list_empty(&rt->ready);
         if (!rt->loop_open) {
             if (!more) {
-                return UV_EDEADLK;
+                return RUNTIME_STALLED;
             }
             continue;
         }
         int alive = uv_run(&rt->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
         if (!alive && list_empty(&rt->ready) && !finished(arg)) {
-            return UV_EDEADLK;
+            return RUNTIME_STALLED;
         }
     }
     return 0;
@@ -287,6 +287,7 @@ void runtime_release(struct runtime *rt)
         rt->L = NULL;
     }
     runtime_close_loop(rt);
+    deliver_mail(rt); /* late results: nobody waits, their memory is freed */
     dispatcher_release(&rt->dispatcher);
     uv_mutex_destroy(&rt->mail_lock);
 }

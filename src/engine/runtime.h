@@ -45,6 +45,7 @@ struct runtime {
     lua_State *volatile innermost;  /* the Lua state that executes right now, for the interrupting signal */
     uint64_t last_task_id;
     struct worker *worker;      /* the worker whose runtime this is; NULL on main */
+    struct pool *pool;          /* borrowed; NULL until it is made */
     struct service services[4];
     struct dispatcher dispatcher; /* permits of this runtime's calls */
 
@@ -75,7 +76,10 @@ uv_loop_t *runtime_loop(struct runtime *rt);
 /* Closes services and the loop, if it is open, until the next use: leaves no handle or descriptor. */
 void runtime_close_loop(struct runtime *rt);
 
-/* Runs tasks and loop until finished(arg) is true (0), or nothing can happen any more (UV_EDEADLK). */
+enum { RUNTIME_STALLED = 1 };
+
+/* Runs tasks and loop until finished(arg) is true: 0, or until nothing can happen any more because
+ * every task waits for another one: RUNTIME_STALLED. */
 int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg);
 
 /* lua_resume() that keeps track of the innermost running state: everybody resumes through this. */

@@ -537,6 +537,10 @@ static void get_module(struct decoder *d)
     lua_State *L = d->L;
     size_t len;
     const char *name = get_bytes(d, &len);
+    if (len == strlen(LUA_GNAME) && memcmp(name, LUA_GNAME, len) == 0) {
+        lua_pushvalue(L, d->env);
+        return;
+    }
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_pushlstring(L, name, len);
     lua_pushvalue(L, -1);

@@ -358,7 +358,7 @@ int task_wait(lua_State *L, struct op *op)
 
 /* ---- bodies ---- */
 
-static void push_anchored(lua_State *L, struct task *t)
+void task_push_self(lua_State *L, struct task *t)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
     lua_rawgetp(L, -1, t);
@@ -370,7 +370,7 @@ static int body_traceback(lua_State *L)
 {
     struct task *t = runtime_of(L)->current;
     if (t != NULL && cancel_reason_of(L, 1) == CANCEL_NONE) {
-        push_anchored(L, t);
+        task_push_self(L, t);
         luaL_traceback(L, L, NULL, 1);
         lua_setiuservalue(L, -2, UV_TRACEBACK);
         lua_settop(L, 1);
@@ -438,6 +438,7 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     lua_xmove(L, co, nargs + 1);
     t->co = co;
     t->id = ++rt->last_task_id;
+    t->in_call = rt->current != NULL && rt->current->in_call;
     t->state = TASK_READY;
     list_append(&rt->tasks, &t->all_node);
     list_append(&rt->ready, &t->ready_node);
@@ -470,7 +471,7 @@ static void task_done(struct task *t)
     struct group *group = t->group;
     t->group = NULL;
     lua_State *L = rt->L;
-    push_anchored(L, t); /* keeps it alive to the end of this function */
+    task_push_self(L, t); /* keeps it alive to the end of this function */
     lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
     lua_pushnil(L);
     lua_rawsetp(L, -2, t);
@@ -486,7 +487,7 @@ static void task_done(struct task *t)
 static void task_end(struct task *t)
 {
     lua_State *L = t->rt->L;
-    push_anchored(L, t);
+    task_push_self(L, t);
     lua_xmove(t->co, L, 1);
     lua_setiuservalue(L, -2, UV_RESULT);
     lua_pop(L, 1);
@@ -502,7 +503,7 @@ static void end_with_cancel(struct task *t)
 {
     lua_State *L = t->rt->L;
     t->failed = true;
-    push_anchored(L, t);
+    task_push_self(L, t);
     cancel_push(L, t->cancel);
     lua_setiuservalue(L, -2, UV_RESULT);
     lua_pop(L, 1);

@@ -80,6 +80,7 @@ struct task {
     enum cancel_reason cancel;
     bool failed;    /* ended with an error, which is user value 2 */
     bool observed;  /* somebody took its result or error */
+    bool in_call;   /* runs a tool's function; inherited by what it spawns */
     const char *refusal;  /* why the present wait is impossible: raised instead of waiting */
     struct timer *deadline; /* owned */
     struct list ready_node;
@@ -95,6 +96,9 @@ struct task {
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the task's
  * userdata and returns it. `group_index`: stack index of the userdata that holds `group`, or 0. */
 struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index);
+
+/* Pushes the userdata of a task that is not done. */
+void task_push_self(lua_State *L, struct task *t);
 
 /* Asynchronous, idempotent; keeps the first reason. Legal on any task, on oneself and on ended ones. */
 void task_cancel(struct task *t, enum cancel_reason reason);

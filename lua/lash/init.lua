@@ -1,0 +1,56 @@
+--- lash: what scripts see. Every part is loaded when it is first used.
+local engine = require "lash.core.engine"
+
+-- name in `lash` -> module that has it, and its name there (nil: the module itself)
+local parts = {
+    agent = { "lash.agent", "new" },
+    fs = { "lash.fs" },
+    gather = { "lash.tasks", "gather" },
+    http = { "lash.http" },
+    json = { "lash.json" },
+    limit = { "lash.tasks", "limit" },
+    log = { "lash.log" },
+    map = { "lash.tasks", "map" },
+    now = { "lash.core.timer", "now" },
+    null = { "lash.json", "null" },
+    prompt = { "lash.prompt", "new" },
+    schema = { "lash.schema" },
+    sleep = { "lash.core.timer", "sleep" },
+    spawn = { "lash.tasks", "spawn" },
+    tool = { "lash.tool", "new" },
+    version = { "lash.version", "text" },
+}
+
+--- `lash.main` is true while a file runs as a script, false while a command loads it for its tools.
+local lash = { main = false }
+
+setmetatable(lash, {
+    __index = function(self, name)
+        local part = parts[name]
+        if not part then
+            return nil
+        end
+        local value = require(part[1])
+        if part[2] then
+            value = value[part[2]]
+        end
+        rawset(self, name, value)
+        return value
+    end,
+    -- pairs(lash) and completion see every part, loaded or not
+    __pairs = function(self)
+        local all = {}
+        for name in pairs(parts) do
+            all[name] = self[name]
+        end
+        for name, value in next, self do
+            all[name] = value
+        end
+        return next, all, nil
+    end,
+})
+
+-- A stock lua5.4 sets no mark; `require "lash"` there leaves the door agent:run_sync.
+lash.in_worker = engine.in_worker
+
+return lash

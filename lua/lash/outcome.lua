@@ -1,0 +1,182 @@
+--- What a tool's function gave back, as the text that a model gets. One mapping for tools on the main
+-- runtime and on workers:
+--
+--   string                 as it is; invalid UTF-8 is replaced by U+FFFD, and a last line says so
+--   nil, nothing           "null"
+--   boolean, number        their JSON form; 64-bit integers exactly; inf and nan as "inf", "-inf", "nan"
+--   table                  JSON with sorted keys; an empty table is {}, an empty JSON array []
+--   table with __tostring  that text
+--   several values         a JSON array of them
+--   nil, err               an error, as error(err)
+--   functions, userdata, cyclic or sparse tables, inf in a table: an error that names the place
+--
+-- Text over the cap keeps its head and tail, with a marker between that tells the original size.
+local engine = require "lash.core.engine"
+local json = require "lash.json"
+
+local M = {}
+
+--- Bytes of an output that a model gets, unless the tool says otherwise (`max_output`).
+M.CAP = 64 * 1024
+
+local function clean(text)
+    if utf8.len(text) then
+        return text
+    end
+    local quoted, replaced = json.encode(text, { lossy = true })
+    text = json.decode(quoted)
+    if replaced then
+        text = text .. "\n[invalid UTF-8 was replaced by U+FFFD]"
+    end
+    return text
+end
+
+-- Moves a cut so that it does not fall into the middle of a multi-byte character.
+local function boundary(text, at)
+    while at > 1 and at <= #text and text:byte(at) & 0xC0 == 0x80 do
+        at = at - 1
+    end
+    return at
+end
+
+--- Cuts text to `cap` bytes: head and tail stay, a marker with the original size stands between.
+function M.cap(text, cap)
+    cap = cap or M.CAP
+    if #text <= cap then
+        return text
+    end
+    local marker = ("\n[... %d bytes in all, the middle is left out ...]\n"):format(#text)
+    local room = math.max(cap - #marker, 0)
+    local head = boundary(text, room * 2 // 3 + 1) - 1
+    local tail = boundary(text, #text - (room - room * 2 // 3) + 1)
+    if tail <= #text and tail < #text - (room - room * 2 // 3) + 1 then
+        tail = tail + utf8.len(text:sub(tail), 1, 1) -- keeps within the room
+        while tail <= #text and text:byte(tail) & 0xC0 == 0x80 do
+            tail = tail + 1
+        end
+    end
+    return text:sub(1, head) .. marker .. text:sub(tail)
+end
+
+local function by_tostring(value)
+    local mt = getmetatable(value)
+    if type(mt) ~= "table" or rawget(mt, "__tostring") == nil then
+        return nil
+    end
+    local ok, text = pcall(tostring, value)
+    return ok and type(text) == "string" and text or nil
+end
+
+local function number_text(n)
+    if n ~= n then
+        return "nan"
+    elseif n == math.huge or n == -math.huge then
+        return n > 0 and "inf" or "-inf"
+    end
+    return json.encode(n)
+end
+
+--- The text of an error value, whatever it is. Never raises.
+function M.error_text(err)
+    local kind = type(err)
+    if kind == "string" then
+        return clean(err)
+    elseif kind == "table" then
+        local text = by_tostring(err)
+        if text then
+            return clean(text)
+        end
+        local message = rawget(err, "message")
+        if type(message) == "string" then
+            return clean(message)
+        end
+        local encoded = json.encode(err)
+        return encoded and ("error: " .. encoded) or "error: a table without a message"
+    elseif kind == "nil" then
+        return "error without a message (nil)"
+    elseif kind == "number" or kind == "boolean" then
+        return tostring(err)
+    end
+    return ("error: a %s instead of a message"):format(kind)
+end
+
+local function value_text(value)
+    local kind = type(value)
+    if kind == "string" then
+        return clean(value)
+    elseif kind == "number" then
+        return number_text(value)
+    elseif kind == "table" or kind == "userdata" then
+        local text = by_tostring(value)
+        if text then
+            return clean(text)
+        end
+    end
+    local text, err = json.encode(value, { lossy = true })
+    if not text then
+        return nil, "the tool's result cannot be sent to a model: " .. tostring(err)
+    end
+    return text
+end
+
+local function several(n, ...)
+    local parts = {}
+    for i = 1, n do
+        local value = select(i, ...)
+        local text, err
+        if type(value) == "number" then
+            text, err = number_text(value)
+            text = text and (text:find("^%-?[in]") and '"' .. text .. '"' or text)
+        else
+            text, err = json.encode(value, { lossy = true })
+        end
+        if not text then
+            return nil, ("result %d cannot be sent to a model: %s"):format(i, tostring(err))
+        end
+        parts[i] = text
+    end
+    return "[" .. table.concat(parts, ",") .. "]"
+end
+
+local function map_results(n, first, second, ...)
+    if n >= 2 and first == nil and second ~= nil then
+        return "error", M.error_text(second)
+    end
+    local text, err
+    if n > 1 then
+        text, err = several(n, first, second, ...)
+    else
+        text, err = value_text(first)
+    end
+    if text then
+        return "ok", text
+    end
+    return "error", err
+end
+
+-- A message handler: keeps the error, and where it happened if somebody wants to know.
+local function with_traceback(err)
+    return { err = err, traceback = debug.traceback("", 2) }
+end
+
+local function finish(ok, ...)
+    if ok then
+        return map_results(select("#", ...), ...)
+    end
+    local failure = ...
+    if type(failure) ~= "table" or failure.traceback == nil then
+        return "error", M.error_text(failure) -- the handler itself failed: stack or memory
+    end
+    return "error", M.error_text(failure.err), failure.traceback
+end
+
+--- Runs fn(args, ctx) and maps what it gives. Never raises, but for a cancelled task.
+-- @param cap bytes of output kept
+-- @return status ("ok" or "error"), text, and for an error the traceback
+function M.run(fn, cap, args, ctx)
+    local status, text, traceback = finish(xpcall(fn, with_traceback, args, ctx))
+    engine.check()
+    return status, M.cap(text, cap), traceback
+end
+
+return M

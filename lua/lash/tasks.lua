@@ -1,0 +1,153 @@
+--- Doing several things at once: lash.spawn, lash.gather, lash.map, lash.limit.
+local engine = require "lash.core.engine"
+
+local M = {}
+
+--- Starts a task that runs fn(...) beside the caller.
+-- It belongs to the task that started it: when that ends, what still runs is cancelled.
+-- @return a task: task:wait() waits for its end, task:result() then gives true, values... or
+--   false, error; task:cancel() cancels it.
+function M.spawn(fn, ...)
+    return engine.spawn(fn, ...)
+end
+
+local function outcome(ok, first, ...)
+    if not ok then
+        return { ok = false, error = first }
+    end
+    if select("#", ...) > 0 then
+        return { ok = true, value = first, values = table.pack(first, ...) }
+    end
+    return { ok = true, value = first }
+end
+
+local function collect(tasks, raise)
+    local results = {}
+    for i, task in ipairs(tasks) do
+        results[i] = outcome(task:result())
+    end
+    if raise then
+        for i, result in ipairs(results) do
+            local reason = not result.ok and engine.cancel_reason(result.error)
+            if not result.ok and reason ~= "sibling" then
+                error(result.error, 0)
+            end
+            results[i] = result.value
+        end
+    end
+    return results
+end
+
+--- Runs all functions of `list` at once and waits for all of them.
+-- @param list functions without arguments
+-- @param opts `limit` = how many run at once (all), `raise` = true: the first error cancels the
+--   others and is raised, and the results are the bare values
+-- @return results in the order of the list, each { ok = true, value = } or { ok = false, error = }
+function M.gather(list, opts)
+    if type(list) ~= "table" then
+        error("lash.gather: expected a list of functions, got " .. type(list), 2)
+    end
+    for i, fn in ipairs(list) do
+        if type(fn) ~= "function" then
+            error(("lash.gather: entry %d is a %s, not a function"):format(i, type(fn)), 2)
+        end
+    end
+    return M.map(list, function(fn) return fn() end, opts)
+end
+
+local function worker_body(state, list, fn, results)
+    while true do
+        local i = state.next
+        if i > state.count or state.failed then
+            return
+        end
+        state.next = i + 1
+        local packed = table.pack(pcall(fn, list[i], i))
+        engine.check()
+        if packed[1] then
+            results[i] = outcome(table.unpack(packed, 1, packed.n))
+        else
+            results[i] = { ok = false, error = packed[2] }
+            if state.raise then
+                state.failed = true
+                error(packed[2], 0)
+            end
+        end
+    end
+end
+
+-- Few tasks walk a long list: a million entries need no million tasks.
+local function map_limited(list, fn, limit, raise)
+    local results = {}
+    local state = { next = 1, count = #list, raise = raise }
+    local group <close> = engine.group(raise)
+    local tasks = {}
+    for i = 1, math.min(limit, #list) do
+        tasks[i] = group:spawn(worker_body, state, list, fn, results)
+    end
+    group:wait()
+    collect(tasks, true)
+    if raise then
+        for i = 1, #list do
+            results[i] = results[i].value
+        end
+    end
+    return results
+end
+
+--- Runs fn(item, index) for every item of `list`, many at once, and waits for all of them.
+-- @param opts as of lash.gather
+-- @return as lash.gather
+function M.map(list, fn, opts)
+    if type(list) ~= "table" then
+        error("lash.map: expected a list, got " .. type(list), 2)
+    elseif type(fn) ~= "function" then
+        error("lash.map: expected a function as second argument, got " .. type(fn), 2)
+    end
+    opts = opts or {}
+    local limit = opts.limit
+    if limit ~= nil and (math.type(limit) ~= "integer" or limit < 1) then
+        error("lash.map: limit must be a whole number of at least 1", 2)
+    end
+    if limit and limit < #list then
+        return map_limited(list, fn, limit, opts.raise)
+    end
+    local group <close> = engine.group(opts.raise)
+    local tasks = {}
+    for i, item in ipairs(list) do
+        tasks[i] = group:spawn(fn, item, i)
+    end
+    group:wait()
+    return collect(tasks, opts.raise)
+end
+
+local Limit = {}
+Limit.__index = Limit
+Limit.__name = "lash.limit"
+
+--- A limit of how much runs at once: `local two = lash.limit(2)`, then two:run(fn, ...) waits until
+-- fewer than two others run, runs fn(...) and returns its results.
+-- @param n how many at once
+function M.limit(n)
+    if math.type(n) ~= "integer" or n < 1 then
+        error("lash.limit: expected a whole number of at least 1", 2)
+    end
+    return setmetatable({ name = ("limit %d"):format(engine.hrtime()), n = n }, Limit)
+end
+
+local function permit(self)
+    local batch = engine.batch(1)
+    local slot = batch:add(false)
+    batch:limit(slot, "l", self.name, self.n)
+    batch:start()
+    return batch
+end
+
+--- Waits for its turn, then runs fn(...); an error of fn is raised, its permit given back.
+function Limit:run(fn, ...)
+    local batch <close> = permit(self)
+    batch:next()
+    return fn(...)
+end
+
+return M

@@ -1,0 +1,198 @@
+#include "base/base.h"
+
+#include "bind/bind.h"
+#include "bind/embedded.h"
+#include "engine/pristine.h"
+#include "engine/ship.h"
+#include "engine/task.h"
+#include "engine/worker.h"
+
+#include <lauxlib.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_JOBS = 16, EXIT_GRACE_MS = 500 };
+
+static const luaL_Reg core_modules[] = {
+    {"lash.core.engine", luaopen_lash_core_engine},
+    {"lash.core.json", luaopen_lash_core_json},
+    {"lash.core.system", luaopen_lash_core_system},
+    {"lash.core.timer", luaopen_lash_core_timer},
+    {NULL, NULL},
+};
+
+static atomic_bool stdout_reserved;
+
+void bind_reserve_stdout(void)
+{
+    atomic_store(&stdout_reserved, true);
+}
+
+bool bind_stdout_reserved(void)
+{
+    return atomic_load(&stdout_reserved);
+}
+
+/* print, but a line is one write: lines of tools that run at once stay whole. */
+static int l_print(lua_State *L)
+{
+    int n = lua_gettop(L);
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (int i = 1; i <= n; i++) {
+        if (i > 1) {
+            luaL_addchar(&b, '\t');
+        }
+        luaL_tolstring(L, i, NULL);
+        luaL_addvalue(&b);
+    }
+    luaL_addchar(&b, '\n');
+    luaL_pushresult(&b);
+    size_t len;
+    const char *line = lua_tolstring(L, -1, &len);
+    FILE *out = atomic_load(&stdout_reserved) ? stderr : stdout;
+    if (fwrite(line, 1, len, out) != len) {
+        return luaL_error(L, "print: cannot write to %s", out == stderr ? "stderr" : "stdout");
+    }
+    return 0;
+}
+
+/* "lash" is the file lash.init, as with Lua's own search path. */
+static bool name_matches(const char *file, const char *name)
+{
+    size_t len = strlen(name);
+    return strncmp(file, name, len) == 0 &&
+           (file[len] == '\0' || strcmp(file + len, ".init") == 0);
+}
+
+static int load_from_directory(lua_State *L, const char *dir, const char *name)
+{
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    luaL_addstring(&b, dir);
+    luaL_addstring(&b, "/?.lua;");
+    luaL_addstring(&b, dir);
+    luaL_addstring(&b, "/?/init.lua");
+    luaL_pushresult(&b);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchpath");
+    lua_pushstring(L, name);
+    lua_pushvalue(L, -4);
+    lua_call(L, 2, 2); // -- path | nil error
+    if (lua_isnil(L, -2)) {
+        return luaL_error(L, "LASH_LUA: module '%s' not found:%s", name, lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
+    if (luaL_loadfilex(L, lua_tostring(L, -1), "t") != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* package.searchers entry for lash.*: from the binary, or from $LASH_LUA while developing. */
+static int l_search(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    if (strcmp(name, "lash") != 0 && strncmp(name, "lash.", 5) != 0) {
+        return 0;
+    }
+    const char *dir = getenv("LASH_LUA");
+    if (dir != NULL && dir[0] != '\0') {
+        return load_from_directory(L, dir, name);
+    }
+    for (const struct embedded_file *f = embedded_files; f->name != NULL; f++) {
+        size_t len = strlen(f->path);
+        if (name_matches(f->name, name) && len > 4 && strcmp(f->path + len - 4, ".lua") == 0) {
+            lua_pushfstring(L, "@%s", f->path);
+            if (luaL_loadbufferx(L, (const char *)f->data, f->len, lua_tostring(L, -1), "t") !=
+                LUA_OK) {
+                return lua_error(L);
+            }
+            lua_pushstring(L, f->path);
+            return 2;
+        }
+    }
+    lua_pushfstring(L, "no module '%s' in lash", name);
+    return 1;
+}
+
+static void open_modules(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    luaL_setfuncs(L, core_modules, 0);
+    lua_pop(L, 1);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers"); // -- package searchers
+    for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushcfunction(L, l_search);
+    lua_rawseti(L, -2, 2);
+    lua_pop(L, 2);
+}
+
+static int open_protected(lua_State *L)
+{
+    task_open(L);
+    worker_open(L);
+    open_modules(L);
+    lua_pushcfunction(L, l_print);
+    lua_setglobal(L, "print");
+    lua_getglobal(L, "debug"); /* the registry holds what must not be broken by a script */
+    lua_pushnil(L);
+    lua_setfield(L, -2, "getregistry");
+    ship_open(L);
+    return 0;
+}
+
+void bind_open(struct runtime *rt)
+{
+    lua_pushcfunction(rt->L, open_protected);
+    if (lua_pcall(rt->L, 0, 0, 0) != LUA_OK) {
+        panic(__FILE__, __LINE__, "cannot open the library: %s", lua_tostring(rt->L, -1));
+    }
+}
+
+static int prepare_worker(lua_State *L)
+{
+    static const char text[] = "require('lash.worker')";
+    if (luaL_loadbufferx(L, text, sizeof(text) - 1, "=lash", "t") != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_call(L, 0, 0);
+    pristine_keep(L);
+    return 0;
+}
+
+static void setup_worker(struct runtime *rt)
+{
+    bind_open(rt);
+    lua_pushcfunction(rt->L, prepare_worker);
+    if (lua_pcall(rt->L, 0, 0, 0) != LUA_OK) {
+        panic(__FILE__, __LINE__, "cannot prepare a worker: %s", lua_tostring(rt->L, -1));
+    }
+}
+
+struct pool *bind_pool(struct runtime *rt)
+{
+    if (rt->pool == NULL) {
+        unsigned processors = uv_available_parallelism();
+        size_t limit = processors > DEFAULT_JOBS ? processors : DEFAULT_JOBS;
+        rt->pool = pool_new(rt, limit, setup_worker);
+    }
+    return rt->pool;
+}
+
+size_t bind_close_pool(struct runtime *rt)
+{
+    if (rt->pool == NULL || rt->worker != NULL) {
+        return 0;
+    }
+    struct pool *pool = rt->pool;
+    rt->pool = NULL;
+    return pool_free(pool, EXIT_GRACE_MS);
+}

@@ -1,0 +1,29 @@
+/*
+ * What a Lua state of lash contains: the C modules as lash.core.NAME, the embedded Lua library as
+ * lash.NAME, and print. One luaopen_ function per C-made module, each in its own l_NAME.c.
+ */
+#ifndef LASH_BIND_H
+#define LASH_BIND_H
+
+#include "base/base.h"
+#include "engine/runtime.h"
+
+/* Opens everything in the state of `rt`, before user code. Loads no Lua module yet. */
+void bind_open(struct runtime *rt);
+
+/* The pool of the runtime, made on first use (main), or the one that it belongs to (worker). */
+struct pool *bind_pool(struct runtime *rt);
+
+/* Stops the pool, if there is one. Returns the number of workers that did not stop. */
+size_t bind_close_pool(struct runtime *rt);
+
+/* Messages of lash itself, and print, go to stderr from now on: stdout carries the answer alone. */
+void bind_reserve_stdout(void);
+bool bind_stdout_reserved(void);
+
+int luaopen_lash_core_engine(lua_State *L);
+int luaopen_lash_core_json(lua_State *L);
+int luaopen_lash_core_system(lua_State *L);
+int luaopen_lash_core_timer(lua_State *L);
+
+#endif

@@ -1,0 +1,510 @@
+/*
+ * lash.core.engine: tasks, groups, batches and offloading for the Lua library. Users see them through
+ * lash.spawn, lash.gather, lash.map and the agents; nothing here is documented for scripts.
+ */
+#include "base/base.h"
+
+#include "bind/bind.h"
+#include "engine/dispatch.h"
+#include "engine/pristine.h"
+#include "engine/ship.h"
+#include "engine/task.h"
+#include "engine/worker.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#define GROUP_TYPE "lash.group"
+#define BATCH_TYPE "lash.batch"
+#define NEXT_TYPE "lash.batch.next"
+
+static enum cancel_reason check_reason(lua_State *L, int index)
+{
+    static const char *const names[] = {"user", "deadline", "sibling", "parent", NULL};
+    static const enum cancel_reason reasons[] = {CANCEL_USER, CANCEL_DEADLINE, CANCEL_SIBLING,
+                                                 CANCEL_PARENT};
+    return reasons[luaL_checkoption(L, index, "user", names)];
+}
+
+/* ---- tasks ---- */
+
+static struct task *check_task(lua_State *L)
+{
+    return luaL_checkudata(L, 1, "lash.task");
+}
+
+/* spawn(fn, ...) -> task, a child of the running task */
+static int l_spawn(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    struct task *parent = rt->current;
+    if (rt->closing) {
+        return luaL_error(L, "the program ends: no new task can start");
+    }
+    if (parent == NULL) {
+        task_spawn(L, lua_gettop(L) - 1, NULL, 0);
+        return 1;
+    }
+    task_check(L);
+    task_push_self(L, parent);
+    lua_insert(L, 1); // -- parent fn args...
+    task_spawn(L, lua_gettop(L) - 2, &parent->own, 1);
+    return 1;
+}
+
+static int l_task_wait(lua_State *L)
+{
+    struct task *t = check_task(L);
+    luaL_argcheck(L, t != runtime_of(L)->current, 1, "a task cannot wait for itself");
+    lua_settop(L, 1);
+    return task_wait(L, task_push_join(L, t));
+}
+
+/* task:result() -> true, values... | false, error; the task must have ended */
+static int l_task_result(lua_State *L)
+{
+    check_task(L);
+    lua_settop(L, 1);
+    return task_push_results(L, 1);
+}
+
+static int l_task_traceback(lua_State *L)
+{
+    check_task(L);
+    task_push_traceback(L, 1);
+    return 1;
+}
+
+static int l_task_cancel(lua_State *L)
+{
+    task_cancel(check_task(L), check_reason(L, 2));
+    return 0;
+}
+
+static int l_task_deadline(lua_State *L)
+{
+    task_set_deadline(check_task(L), luaL_checknumber(L, 2));
+    return 0;
+}
+
+static int l_task_status(lua_State *L)
+{
+    static const char *const names[] = {"ready", "running", "waiting", "ending", "done"};
+    lua_pushstring(L, names[check_task(L)->state]);
+    return 1;
+}
+
+/* task:mark_call(): this task and what it spawns run a tool's function. */
+static int l_task_mark_call(lua_State *L)
+{
+    check_task(L)->in_call = true;
+    return 0;
+}
+
+static int l_current(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t == NULL) {
+        return 0;
+    }
+    task_push_self(L, t);
+    return 1;
+}
+
+static int l_in_call(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    lua_pushboolean(L, t != NULL && t->in_call);
+    return 1;
+}
+
+static int l_check(lua_State *L)
+{
+    task_check(L);
+    return 0;
+}
+
+/* cancel_reason(err) -> "user", "deadline", ... | nil */
+static int l_cancel_reason(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    enum cancel_reason reason = cancel_reason_of(L, 1);
+    if (reason == CANCEL_NONE) {
+        return 0;
+    }
+    lua_pushstring(L, cancel_reason_name(reason));
+    return 1;
+}
+
+/* ---- groups ---- */
+
+static int l_group(lua_State *L)
+{
+    bool fail_fast = lua_toboolean(L, 1);
+    struct group *g = lua_newuserdatauv(L, sizeof(*g), 0);
+    group_init(g, runtime_of(L), NULL);
+    g->fail_fast = fail_fast;
+    luaL_setmetatable(L, GROUP_TYPE);
+    return 1;
+}
+
+static int l_group_spawn(lua_State *L)
+{
+    struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    task_check(L);
+    task_spawn(L, lua_gettop(L) - 2, g, 1);
+    return 1;
+}
+
+static int l_group_wait(lua_State *L)
+{
+    struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
+    lua_settop(L, 1);
+    return task_wait(L, group_push_join(L, g));
+}
+
+static int l_group_cancel(lua_State *L)
+{
+    struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
+    group_cancel(g, check_reason(L, 2));
+    return 0;
+}
+
+/* A group that nobody waited for to its end (an error flew past) must not leave children behind. */
+static int l_group_close(lua_State *L)
+{
+    struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
+    lua_settop(L, 1);
+    if (g->live == 0) {
+        return 0;
+    }
+    group_cancel(g, CANCEL_PARENT);
+    return task_wait(L, group_push_join(L, g));
+}
+
+/* ---- batches ---- */
+
+struct next_op {
+    struct op op;
+    struct lua_batch *batch; /* borrowed: on the waiter's stack */
+};
+
+struct lua_batch {
+    struct batch *batch; /* owned; NULL when closed */
+    struct next_op *waiting;
+};
+
+static struct lua_batch *check_batch(lua_State *L)
+{
+    struct lua_batch *b = luaL_checkudata(L, 1, BATCH_TYPE);
+    luaL_argcheck(L, b->batch != NULL, 1, "the batch is closed");
+    return b;
+}
+
+static void batch_wake(void *arg)
+{
+    struct lua_batch *b = arg;
+    struct next_op *next = b->waiting;
+    b->waiting = NULL;
+    if (next != NULL) {
+        op_done(&next->op);
+    }
+}
+
+/* batch(cap) */
+static int l_batch(lua_State *L)
+{
+    lua_Integer cap = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, cap >= 1, 1, "at least one call must be allowed to run");
+    struct lua_batch *b = lua_newuserdatauv(L, sizeof(*b), 0);
+    *b = (struct lua_batch){0};
+    luaL_setmetatable(L, BATCH_TYPE);
+    b->batch = batch_new(&runtime_of(L)->dispatcher, (size_t)cap, batch_wake, b);
+    return 1;
+}
+
+static int l_batch_add(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    lua_pushinteger(L, (lua_Integer)batch_add(b->batch, lua_toboolean(L, 2)) + 1);
+    return 1;
+}
+
+/* batch:limit(slot, kind, name, limit) */
+static int l_batch_limit(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    lua_Integer limit = luaL_checkinteger(L, 5);
+    luaL_argcheck(L, limit >= 1, 5, "a limit is at least 1");
+    batch_limit(b->batch, (size_t)luaL_checkinteger(L, 2) - 1, luaL_checkstring(L, 3)[0],
+                luaL_checkstring(L, 4), (size_t)limit);
+    return 0;
+}
+
+static int l_batch_start(lua_State *L)
+{
+    batch_start(check_batch(L)->batch);
+    return 0;
+}
+
+static void next_cancel(struct op *op)
+{
+    struct next_op *next = (struct next_op *)op;
+    if (next->batch != NULL && next->batch->waiting == next) {
+        next->batch->waiting = NULL;
+    }
+}
+
+static int batch_next(lua_State *L, struct lua_batch *b);
+
+static int next_finish(lua_State *L, struct op *op)
+{
+    struct lua_batch *b = ((struct next_op *)op)->batch;
+    lua_settop(L, 1);
+    return batch_next(L, b);
+}
+
+static int batch_next(lua_State *L, struct lua_batch *b)
+{
+    long slot = batch_take(b->batch);
+    if (slot >= 0) {
+        lua_pushinteger(L, slot + 1);
+        return 1;
+    }
+    if (batch_done(b->batch)) {
+        return 0;
+    }
+    struct next_op *next = lua_newuserdatauv(L, sizeof(*next), 0);
+    *next = (struct next_op){.op = {.cancel = next_cancel, .finish = next_finish}, .batch = b};
+    luaL_setmetatable(L, NEXT_TYPE);
+    b->waiting = next;
+    return task_wait(L, &next->op);
+}
+
+/* batch:next() -> slot that got its permit, waiting for one; nil when all are settled */
+static int l_batch_next(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    lua_settop(L, 1);
+    return batch_next(L, b);
+}
+
+static int l_batch_settle(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    batch_settle(b->batch, (size_t)luaL_checkinteger(L, 2) - 1);
+    if (batch_done(b->batch)) {
+        batch_wake(b);
+    }
+    return 0;
+}
+
+static int l_batch_abandon(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    batch_abandon(b->batch);
+    if (batch_done(b->batch)) {
+        batch_wake(b);
+    }
+    return 0;
+}
+
+static int l_batch_close(lua_State *L)
+{
+    struct lua_batch *b = luaL_checkudata(L, 1, BATCH_TYPE);
+    batch_free(b->batch);
+    b->batch = NULL;
+    return 0;
+}
+
+/* ---- workers ---- */
+
+/* ship(what, values...) -> bytes; raises when something cannot travel */
+static int l_ship(lua_State *L)
+{
+    const char *what = luaL_checkstring(L, 1);
+    ship_encode(L, lua_gettop(L) - 1, what, false);
+    return 1;
+}
+
+static int offload_here_done(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)ctx;
+    bool ok = status == LUA_OK || status == LUA_YIELD;
+    lua_pushboolean(L, ok);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+/* A worker asks and nobody is free: it does the work itself, rather than wait for a worker. */
+static int offload_here(lua_State *L)
+{
+    size_t code_len, args_len;
+    const char *code = lua_tolstring(L, 1, &code_len);
+    const char *args = lua_tolstring(L, -1, &args_len);
+    pristine_push_globals(L);
+    int globals = lua_gettop(L);
+    int n = ship_decode(L, code, code_len, globals);
+    n += ship_decode(L, args, args_len, globals);
+    lua_rotate(L, 2, n); // -- code fn args... the rest
+    lua_settop(L, n + 1);
+    int status = lua_pcallk(L, n - 1, LUA_MULTRET, 0, 0, offload_here_done);
+    return offload_here_done(L, status, 0);
+}
+
+/* offload(code, args...) -> true, results... | false, error, traceback: runs a shipped function on a
+ * worker and waits for it */
+static int l_offload(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    size_t code_len, args_len;
+    const char *code = luaL_checklstring(L, 1, &code_len);
+    task_check(L);
+    ship_encode(L, lua_gettop(L) - 1, "an argument", true);
+    struct pool *pool = bind_pool(rt);
+    if (rt->worker != NULL && !pool_has_room(pool)) {
+        return offload_here(L);
+    }
+    const char *args = lua_tolstring(L, -1, &args_len);
+    return task_wait(L, pool_push_offload(L, pool, code, code_len, args, args_len));
+}
+
+/* jobs([n]) -> how many workers there may be */
+static int l_jobs(lua_State *L)
+{
+    struct pool *pool = bind_pool(runtime_of(L));
+    if (!lua_isnoneornil(L, 1)) {
+        lua_Integer n = luaL_checkinteger(L, 1);
+        luaL_argcheck(L, n >= 1 && n <= 1024, 1, "between 1 and 1024 workers");
+        pool_set_limit(pool, (size_t)n);
+    }
+    lua_pushinteger(L, (lua_Integer)pool_limit(pool));
+    return 1;
+}
+
+static int l_workers(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    lua_pushinteger(L, rt->pool ? (lua_Integer)pool_size(rt->pool) : 0);
+    return 1;
+}
+
+static int l_in_worker(lua_State *L)
+{
+    lua_pushboolean(L, runtime_of(L)->worker != NULL);
+    return 1;
+}
+
+/* ---- the loop ---- */
+
+static bool task_over(void *arg)
+{
+    struct task *t = arg;
+    return t->state == TASK_DONE;
+}
+
+/* drive(fn, ...) -> true, results... | false, error: for callers that are not tasks */
+static int l_drive(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    if (rt->current != NULL) {
+        return luaL_error(L, "a task cannot drive the loop that it runs on");
+    }
+    lua_pushnil(L);
+    lua_insert(L, 1); // -- nil fn args...
+    struct task *t = task_spawn(L, lua_gettop(L) - 2, NULL, 0);
+    lua_replace(L, 1);
+    lua_settop(L, 1);
+    while (runtime_run(rt, task_over, t) != 0) {
+        task_cancel(t, CANCEL_STALL);
+    }
+    if (!rt->owns_state) { /* a guest in somebody else's program leaves nothing running behind */
+        task_cancel_all(rt, CANCEL_PARENT, 1000);
+        (void)bind_close_pool(rt);
+        runtime_close_loop(rt);
+    }
+    return task_push_results(L, 1);
+}
+
+static int l_hrtime(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)uv_hrtime());
+    return 1;
+}
+
+/* memory() -> bytes in this Lua state */
+static int l_memory(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    lua_Integer counted = (lua_Integer)rt->memory_used;
+    lua_Integer asked = (lua_Integer)lua_gc(L, LUA_GCCOUNT) * 1024 + lua_gc(L, LUA_GCCOUNTB);
+    lua_pushinteger(L, rt->owns_state ? counted : asked);
+    return 1;
+}
+
+/* live() -> tasks that have not ended, open handles of the loop: for tests */
+static int l_live(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    lua_Integer tasks = 0;
+    for (struct list *n = rt->tasks.next; n != &rt->tasks; n = n->next) {
+        tasks++;
+    }
+    lua_pushinteger(L, tasks);
+    lua_pushinteger(L, rt->loop_open ? (lua_Integer)rt->loop.active_handles : 0);
+    return 2;
+}
+
+static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
+{
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
+int luaopen_lash_core_engine(lua_State *L)
+{
+    static const luaL_Reg task_methods[] = {
+        {"wait", l_task_wait},         {"result", l_task_result},
+        {"cancel", l_task_cancel},     {"deadline", l_task_deadline},
+        {"status", l_task_status},     {"traceback", l_task_traceback},
+        {"mark_call", l_task_mark_call}, {NULL, NULL}};
+    static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},   {"wait", l_group_wait},
+                                             {"cancel", l_group_cancel}, {"__close", l_group_close},
+                                             {NULL, NULL}};
+    static const luaL_Reg batch_methods[] = {
+        {"add", l_batch_add},       {"limit", l_batch_limit},     {"start", l_batch_start},
+        {"next", l_batch_next},     {"settle", l_batch_settle},   {"abandon", l_batch_abandon},
+        {"__gc", l_batch_close},    {"__close", l_batch_close},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"spawn", l_spawn},
+                                         {"current", l_current},
+                                         {"in_call", l_in_call},
+                                         {"check", l_check},
+                                         {"cancel_reason", l_cancel_reason},
+                                         {"group", l_group},
+                                         {"batch", l_batch},
+                                         {"ship", l_ship},
+                                         {"offload", l_offload},
+                                         {"jobs", l_jobs},
+                                         {"workers", l_workers},
+                                         {"in_worker", l_in_worker},
+                                         {"drive", l_drive},
+                                         {"hrtime", l_hrtime},
+                                         {"memory", l_memory},
+                                         {"live", l_live},
+                                         {NULL, NULL}};
+    luaL_newmetatable(L, NEXT_TYPE);
+    lua_pop(L, 1);
+    new_type(L, "lash.task", task_methods);
+    new_type(L, GROUP_TYPE, group_methods);
+    new_type(L, BATCH_TYPE, batch_methods);
+    luaL_newlib(L, functions);
+    return 1;
+}

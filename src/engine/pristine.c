@@ -1,0 +1,206 @@
+#include "base/base.h"
+
+#include "engine/pristine.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+static const char kept_key;    /* registry: {library table -> copy of its fields} */
+static const char globals_key; /* registry: copy of the globals */
+static const char strict_key;  /* registry: metatable of fresh global tables */
+
+static const char *const libraries[] = {LUA_GNAME,      "coroutine", "debug", "io",   "math",
+                                        "os",           "package",   "string", "table", "utf8"};
+static const char *const io_defaults[] = {"_IO_input", "_IO_output"}; /* names of liolib.c */
+
+/* Pushes a shallow copy of the table at `index`. */
+static void push_copy(lua_State *L, int index)
+{
+    index = lua_absindex(L, index);
+    lua_createtable(L, 0, 32);
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2); // -- copy key key value
+        lua_rawset(L, -4);
+    }
+}
+
+static int strict_index(lua_State *L)
+{
+    const char *name = luaL_tolstring(L, 2, NULL);
+    return luaL_error(L,
+                      "global '%s' does not exist in a worker: make it local or require it", name);
+}
+
+void pristine_keep(lua_State *L)
+{
+    lua_newtable(L); // -- kept
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    for (size_t i = 0; i < ARRAY_LEN(libraries); i++) {
+        lua_getfield(L, -1, libraries[i]); // -- kept loaded library
+        push_copy(L, -1);
+        if (i == 0) {
+            lua_pushvalue(L, -1);
+            lua_rawsetp(L, LUA_REGISTRYINDEX, &globals_key);
+        }
+        lua_rawset(L, -4);
+    }
+    lua_pop(L, 1);
+    for (size_t i = 0; i < ARRAY_LEN(io_defaults); i++) {
+        lua_getfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
+        lua_setfield(L, -2, io_defaults[i]);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, strict_index);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "the globals of a worker");
+    lua_setfield(L, -2, "__metatable");
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &strict_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS); /* modules see the same strictness */
+    lua_insert(L, -2);
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+}
+
+/* Makes the table at `table` equal to the copy at `copy`. */
+static void restore(lua_State *L, int table, int copy)
+{
+    lua_pushnil(L);
+    while (lua_next(L, table)) { // -- key value
+        lua_pushvalue(L, -2);
+        lua_rawget(L, copy); // -- key value kept
+        if (!lua_rawequal(L, -1, -2)) {
+            lua_pushvalue(L, -3);
+            lua_insert(L, -2); // -- key value key kept
+            lua_rawset(L, table); /* changes or clears an existing field: legal during lua_next */
+            lua_pop(L, 1);
+        } else {
+            lua_pop(L, 2);
+        }
+    }
+    lua_pushnil(L);
+    while (lua_next(L, copy)) { /* fields that were cleared */
+        lua_pushvalue(L, -2);
+        if (lua_rawget(L, table) == LUA_TNIL) {
+            lua_pushvalue(L, -3);
+            lua_pushvalue(L, -3);
+            lua_rawset(L, table);
+        }
+        lua_pop(L, 2);
+    }
+    if (lua_getmetatable(L, table)) {
+        lua_pop(L, 1);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+        bool globals = lua_rawequal(L, -1, table);
+        lua_pop(L, 1);
+        if (!globals) {
+            lua_pushnil(L);
+            lua_setmetatable(L, table);
+        }
+    }
+}
+
+static void restore_string_methods(lua_State *L)
+{
+    lua_pushliteral(L, "");
+    if (!lua_getmetatable(L, -1)) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setmetatable(L, -3);
+    } // -- "" mt
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "string");
+    lua_setfield(L, -3, "__index");
+    lua_pop(L, 3);
+}
+
+int pristine_restore(lua_State *L)
+{
+    lua_settop(L, 0);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key); // 1
+    lua_pushnil(L);
+    while (lua_next(L, 1)) { // -- library copy
+        if (lua_istable(L, -2)) {
+            lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+            bool globals = lua_rawequal(L, -1, -3);
+            lua_pop(L, 1);
+            if (!globals) { /* what modules put among their globals is the modules' own */
+                restore(L, lua_gettop(L) - 1, lua_gettop(L));
+            }
+        }
+        lua_pop(L, 1);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(io_defaults); i++) {
+        lua_getfield(L, 1, io_defaults[i]);
+        lua_setfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
+    }
+    restore_string_methods(L);
+    return 0;
+}
+
+/* load(chunk, name, mode, env): env is the caller's fresh globals unless it is given. */
+static int l_load(lua_State *L)
+{
+    int n = lua_gettop(L);
+    int env = (int)lua_tointeger(L, lua_upvalueindex(3)); /* position of env among the arguments */
+    if (n < env) {
+        lua_settop(L, env - 1);
+        lua_pushvalue(L, lua_upvalueindex(2));
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+static int dofile_return(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    (void)ctx;
+    return lua_gettop(L) - 1;
+}
+
+static int l_dofile(lua_State *L)
+{
+    const char *name = luaL_optstring(L, 1, NULL);
+    lua_settop(L, 1);
+    if (luaL_loadfile(L, name) != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    if (lua_setupvalue(L, -2, 1) == NULL) {
+        lua_pop(L, 1);
+    }
+    lua_callk(L, 0, LUA_MULTRET, 0, dofile_return);
+    return dofile_return(L, LUA_OK, 0);
+}
+
+static void bind_loader(lua_State *L, int globals, const char *name, int env_position)
+{
+    lua_getfield(L, globals, name);
+    lua_pushvalue(L, globals);
+    lua_pushinteger(L, env_position);
+    lua_pushcclosure(L, l_load, 3);
+    lua_setfield(L, globals, name);
+}
+
+void pristine_push_globals(lua_State *L)
+{
+    luaL_checkstack(L, 8, NULL);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &globals_key);
+    push_copy(L, -1);
+    lua_remove(L, -2);
+    int globals = lua_gettop(L);
+    lua_pushvalue(L, globals);
+    lua_setfield(L, globals, LUA_GNAME);
+    bind_loader(L, globals, "load", 4);
+    bind_loader(L, globals, "loadfile", 3);
+    lua_pushvalue(L, globals);
+    lua_pushcclosure(L, l_dofile, 1);
+    lua_setfield(L, globals, "dofile");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &strict_key);
+    lua_setmetatable(L, globals);
+}

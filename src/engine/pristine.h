@@ -1,0 +1,22 @@
+/*
+ * What a worker's Lua state looks like to a shipped function: the same at every call, whatever ran
+ * there before. The worker's own thread only.
+ */
+#ifndef LASH_PRISTINE_H
+#define LASH_PRISTINE_H
+
+#include "base/base.h"
+
+#include <lua.h>
+
+/* Remembers the globals and standard libraries as they are now: after all libraries are open. */
+void pristine_keep(lua_State *L);
+
+/* A lua_CFunction: puts the standard libraries back as they were kept. */
+int pristine_restore(lua_State *L);
+
+/* Pushes a fresh global table: the kept globals, `load` and friends bound to it, and an error for
+ * every name that it lacks. */
+void pristine_push_globals(lua_State *L);
+
+#endif

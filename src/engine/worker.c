@@ -1,0 +1,590 @@
+#include "base/base.h"
+
+#include "engine/pristine.h"
+#include "engine/ship.h"
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define OFFLOAD_TYPE "lash.offload"
+
+enum {
+    STACK_BYTES = 8 << 20, /* Lua's limit of 200 nested C calls assumes room */
+    IDLE_SECONDS = 10,
+    QUEUE_LIMIT = 4096,
+    WORKER_NICE = 5, /* spinners do not delay the main thread */
+    GENTLE_RAISES = 3,
+    GENTLE_COUNT = 100000, /* instructions that handlers and closers get between raises */
+    GARBAGE_SLACK = 4 << 20,
+};
+
+struct job {
+    struct mail mail;        /* the way back */
+    struct list node;        /* in pool.jobs while it waits */
+    struct runtime *from;    /* whose task waits for it; borrowed, outlives the job */
+    struct offload_op *op;   /* main side only; NULL when nobody waits any more */
+    struct worker *worker;   /* who runs it; guarded by pool.lock */
+    enum cancel_reason cancel; /* guarded by pool.lock */
+    struct buf code;
+    struct buf args;
+    struct buf result;       /* a shipped message */
+};
+
+struct worker {
+    struct pool *pool;
+    struct list node; /* in pool.workers */
+    uv_thread_t thread;
+    struct runtime rt;
+    struct job *job;      /* guarded by pool.lock */
+    struct task *task;    /* of the job; worker's thread only */
+    struct mail cancel_mail;
+    bool cancel_posted;   /* guarded by pool.lock */
+    atomic_int interrupt; /* enum cancel_reason: the running job is to end */
+    int raises;           /* how often the hook has raised in this job */
+    bool ended;           /* its thread has left its loop; guarded by pool.lock */
+    size_t base_memory;   /* bytes of its state before the first job */
+};
+
+struct pool {
+    struct runtime *rt;
+    void (*setup)(struct runtime *rt);
+    uv_mutex_t lock;
+    uv_cond_t work; /* a job was queued, or the pool closes */
+    uv_cond_t end;  /* a worker has ended */
+    struct list jobs;
+    size_t queued;
+    struct list workers; /* those whose thread has not been joined */
+    size_t count;        /* threads that have not ended */
+    size_t idle;
+    size_t limit;
+    bool closing;
+};
+
+struct offload_op {
+    struct op op;
+    struct pool *pool;
+    struct job *job; /* NULL when it came back */
+    struct buf result;
+};
+
+static _Thread_local struct worker *self; /* for the signal handler */
+
+/* ---- stopping a running job ---- */
+
+static void interrupt_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    struct worker *w = self;
+    enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
+    if (reason == CANCEL_NONE || w->task == NULL) { /* a late signal: that job is over */
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
+    task_cancel(w->task, reason);
+    /* Few raises leave room for handlers and closers; then every instruction raises, so that no pcall
+     * loop outlives it. */
+    int count = ++w->raises <= GENTLE_RAISES ? GENTLE_COUNT : 1;
+    lua_sethook(L, interrupt_hook, LUA_MASKCOUNT, count);
+    cancel_push(L, reason);
+    lua_error(L);
+}
+
+/* On the worker's own thread: there lua_sethook() may be called at any moment. */
+static void on_signal(int sig)
+{
+    (void)sig;
+    struct worker *w = self;
+    if (w != NULL && w->rt.innermost != NULL) {
+        lua_sethook(w->rt.innermost, interrupt_hook,
+                    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    }
+}
+
+static void install_signal(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_signal; /* no SA_RESTART: plain blocking calls end with EINTR */
+    sigemptyset(&action.sa_mask);
+    ASSERT(sigaction(SIGUSR2, &action, NULL) == 0);
+}
+
+static void deliver_cancel(struct runtime *rt, struct mail *mail)
+{
+    struct worker *w = container_of(mail, struct worker, cancel_mail);
+    (void)rt;
+    uv_mutex_lock(&w->pool->lock);
+    w->cancel_posted = false;
+    uv_mutex_unlock(&w->pool->lock);
+    enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
+    if (reason != CANCEL_NONE && w->task != NULL) {
+        task_cancel(w->task, reason);
+    }
+}
+
+/* Called with the lock held: the worker cannot begin another job meanwhile. */
+static void worker_interrupt(struct worker *w, enum cancel_reason reason)
+{
+    if (atomic_load(&w->interrupt) == CANCEL_NONE) {
+        atomic_store(&w->interrupt, (int)reason);
+    }
+    if (!w->cancel_posted) { /* for waits in its loop */
+        w->cancel_posted = true;
+        runtime_post(&w->rt, &w->cancel_mail);
+    }
+    if (!w->ended) { /* for running Lua and blocking calls */
+        (void)pthread_kill(w->thread, SIGUSR2);
+    }
+}
+
+/* ---- a job on its worker ---- */
+
+static int job_results(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    (void)ctx;
+    return lua_gettop(L) - 1;
+}
+
+/* The body of the job's task: job -> results of the shipped function. */
+static int job_body(lua_State *L)
+{
+    struct job *job = lua_touserdata(L, 1);
+    pristine_push_globals(L); // -- job globals
+    int n = ship_decode(L, job->code.data, job->code.len, 2);
+    n += ship_decode(L, job->args.data, job->args.len, 2);
+    lua_remove(L, 2); // -- job fn args...
+    lua_callk(L, n - 1, LUA_MULTRET, 0, job_results);
+    return job_results(L, LUA_OK, 0);
+}
+
+static int job_spawn(lua_State *L)
+{
+    struct worker *w = self;
+    lua_pushcfunction(L, job_body);
+    lua_pushvalue(L, 1);
+    w->task = task_spawn(L, 1, NULL, 0);
+    return 1;
+}
+
+/* task -> message */
+static int job_collect(lua_State *L)
+{
+    int n = task_push_results(L, 1); // -- task ok ...
+    if (!lua_toboolean(L, 2)) {
+        task_push_traceback(L, 1);
+        n++;
+    }
+    ship_encode(L, n, "a result", true);
+    return 1;
+}
+
+/* task reason -> message with the reason alone, when the results could not travel */
+static int job_collect_error(lua_State *L)
+{
+    lua_pushboolean(L, false);
+    lua_pushstring(L, luaL_tolstring(L, 2, NULL));
+    lua_remove(L, -2);
+    ship_encode(L, 2, "an error", true);
+    return 1;
+}
+
+static bool task_has_ended(void *arg)
+{
+    struct task *t = arg;
+    return t->state == TASK_DONE;
+}
+
+static void job_take_result(struct job *job, lua_State *L)
+{
+    size_t len;
+    const char *data = lua_tolstring(L, -1, &len);
+    buf_append(&job->result, data, len);
+}
+
+/* Leaves L's stack as it was. */
+static void worker_run(struct worker *w, struct job *job)
+{
+    lua_State *L = w->rt.L;
+    lua_pushcfunction(L, job_spawn);
+    lua_pushlightuserdata(L, job);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK) { // -- task
+        while (runtime_run(&w->rt, task_has_ended, w->task) != 0) {
+            task_cancel(w->task, CANCEL_STALL);
+        }
+        lua_pushcfunction(L, job_collect);
+        lua_pushvalue(L, -2);
+        if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+            job_take_result(job, L);
+            lua_settop(L, 0);
+            return;
+        }
+    } // -- [task] error
+    lua_pushcfunction(L, job_collect_error);
+    lua_insert(L, 1);
+    lua_settop(L, 3);
+    if (lua_type(L, 3) == LUA_TNIL) {
+        lua_insert(L, 2); // -- fn nil error
+    }
+    lua_insert(L, -2);
+    if (lua_pcall(L, 2, 1, 0) == LUA_OK) {
+        job_take_result(job, L);
+    } /* else: no memory even for that; an empty result says so */
+    lua_settop(L, 0);
+}
+
+/* After the result has left: nothing that the job did to the state is seen by the next one. */
+static void worker_clean(struct worker *w)
+{
+    lua_State *L = w->rt.L;
+    w->task = NULL;
+    w->raises = 0;
+    lua_sethook(L, NULL, 0, 0);
+    lua_pushcfunction(L, pristine_restore);
+    (void)lua_pcall(L, 0, 0, 0);
+    lua_settop(L, 0);
+    lua_gc(L, LUA_GCRESTART);
+    if (w->rt.memory_used > 2 * w->base_memory + GARBAGE_SLACK) {
+        lua_gc(L, LUA_GCCOLLECT);
+    }
+}
+
+static void deliver_result(struct runtime *rt, struct mail *mail);
+
+static struct job *worker_next_job(struct worker *w)
+{
+    struct pool *pool = w->pool;
+    struct job *job = NULL;
+    uv_mutex_lock(&pool->lock);
+    pool->idle++;
+    while (list_empty(&pool->jobs) && !pool->closing) {
+        int status = uv_cond_timedwait(&pool->work, &pool->lock, IDLE_SECONDS * 1000000000ull);
+        if (status == UV_ETIMEDOUT && list_empty(&pool->jobs)) {
+            break;
+        }
+    }
+    pool->idle--;
+    struct list *node = pool->closing ? NULL : list_take(&pool->jobs);
+    if (node != NULL) {
+        job = container_of(node, struct job, node);
+        pool->queued--;
+        job->worker = w;
+        w->job = job;
+        atomic_store(&w->interrupt, CANCEL_NONE);
+    } else {
+        pool->count--; /* retires: from here on nobody counts on it */
+    }
+    uv_mutex_unlock(&pool->lock);
+    return job;
+}
+
+static void worker_finish_job(struct worker *w, struct job *job)
+{
+    uv_mutex_lock(&w->pool->lock);
+    job->worker = NULL;
+    w->job = NULL;
+    uv_mutex_unlock(&w->pool->lock);
+    job->mail.deliver = deliver_result;
+    runtime_post(job->from, &job->mail);
+}
+
+static void worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct pool *pool = w->pool;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    self = w;
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
+    (void)runtime_loop(&w->rt);
+    pool->setup(&w->rt);
+    w->base_memory = w->rt.memory_used;
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    struct job *job;
+    while ((job = worker_next_job(w)) != NULL) {
+        worker_run(w, job);
+        worker_finish_job(w, job);
+        worker_clean(w);
+    }
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    runtime_release(&w->rt);
+    uv_mutex_lock(&pool->lock);
+    w->ended = true;
+    uv_cond_broadcast(&pool->end);
+    uv_mutex_unlock(&pool->lock);
+}
+
+/* ---- the pool ---- */
+
+struct pool *pool_new(struct runtime *rt, size_t limit, void (*setup)(struct runtime *rt))
+{
+    struct pool *pool = xcalloc(1, sizeof(*pool));
+    pool->rt = rt;
+    pool->setup = setup;
+    pool->limit = limit;
+    ASSERT(uv_mutex_init(&pool->lock) == 0);
+    ASSERT(uv_cond_init(&pool->work) == 0);
+    ASSERT(uv_cond_init(&pool->end) == 0);
+    list_init(&pool->jobs);
+    list_init(&pool->workers);
+    return pool;
+}
+
+void pool_set_limit(struct pool *pool, size_t limit)
+{
+    uv_mutex_lock(&pool->lock);
+    pool->limit = limit;
+    uv_mutex_unlock(&pool->lock);
+}
+
+size_t pool_limit(const struct pool *pool)
+{
+    return pool->limit;
+}
+
+size_t pool_size(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    size_t count = pool->count;
+    uv_mutex_unlock(&pool->lock);
+    return count;
+}
+
+/* Signals other than ours are for the main thread. */
+static int start_thread(struct worker *w)
+{
+    static const uv_thread_options_t options = {UV_THREAD_HAS_STACK_SIZE, STACK_BYTES};
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int status = uv_thread_create_ex(&w->thread, &options, worker_main, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return status;
+}
+
+/* With the lock held. Joins workers that have retired. */
+static void reap(struct pool *pool)
+{
+    for (struct list *n = pool->workers.next, *next; n != &pool->workers; n = next) {
+        next = n->next;
+        struct worker *w = container_of(n, struct worker, node);
+        if (w->ended) {
+            list_remove(n);
+            uv_thread_join(&w->thread);
+            free(w);
+        }
+    }
+}
+
+/* With the lock held. */
+static int pool_grow(struct pool *pool)
+{
+    reap(pool);
+    struct worker *w = xcalloc(1, sizeof(*w));
+    w->pool = pool;
+    w->cancel_mail.deliver = deliver_cancel;
+    list_init(&w->cancel_mail.node);
+    int status = runtime_init(&w->rt);
+    if (status != 0) {
+        free(w);
+        return status;
+    }
+    w->rt.worker = w;
+    w->rt.pool = pool;
+    install_signal();
+    list_append(&pool->workers, &w->node);
+    pool->count++;
+    status = start_thread(w);
+    if (status != 0) {
+        pool->count--;
+        list_remove(&w->node);
+        runtime_release(&w->rt);
+        free(w);
+    }
+    return status;
+}
+
+bool pool_has_room(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    bool room = pool->idle > pool->queued || pool->count < pool->limit;
+    uv_mutex_unlock(&pool->lock);
+    return room;
+}
+
+/* Returns 0, or a negative code when no thread could be had or the queue is full. */
+static int pool_submit(struct pool *pool, struct job *job)
+{
+    int status = 0;
+    uv_mutex_lock(&pool->lock);
+    if (pool->closing || pool->queued >= QUEUE_LIMIT) {
+        status = UV_EBUSY;
+    } else if (pool->idle <= pool->queued && pool->count < pool->limit) {
+        status = pool_grow(pool);
+        if (status != 0 && pool->count > 0) {
+            status = 0; /* those that there are will do */
+        }
+    }
+    if (status == 0) {
+        list_append(&pool->jobs, &job->node);
+        pool->queued++;
+        uv_cond_signal(&pool->work);
+    }
+    uv_mutex_unlock(&pool->lock);
+    return status;
+}
+
+size_t pool_free(struct pool *pool, uint64_t grace_ms)
+{
+    uint64_t deadline = uv_hrtime() + grace_ms * 1000000;
+    size_t lost = 0;
+    uv_mutex_lock(&pool->lock);
+    pool->closing = true;
+    uv_cond_broadcast(&pool->work);
+    for (struct list *n = pool->workers.next; n != &pool->workers; n = n->next) {
+        struct worker *w = container_of(n, struct worker, node);
+        if (w->job != NULL) {
+            worker_interrupt(w, CANCEL_PARENT);
+        }
+    }
+    for (;;) {
+        reap(pool);
+        uint64_t now = uv_hrtime();
+        if (list_empty(&pool->workers) || now >= deadline) {
+            break;
+        }
+        (void)uv_cond_timedwait(&pool->end, &pool->lock, deadline - now);
+    }
+    for (struct list *n = pool->workers.next; n != &pool->workers; n = n->next) {
+        lost++;
+    }
+    uv_mutex_unlock(&pool->lock);
+    if (lost == 0) {
+        uv_cond_destroy(&pool->end);
+        uv_cond_destroy(&pool->work);
+        uv_mutex_destroy(&pool->lock);
+        free(pool);
+    }
+    return lost;
+}
+
+/* ---- the waiting side ---- */
+
+static void job_free(struct job *job)
+{
+    buf_release(&job->code);
+    buf_release(&job->args);
+    buf_release(&job->result);
+    free(job);
+}
+
+static void deliver_result(struct runtime *rt, struct mail *mail)
+{
+    struct job *job = container_of(mail, struct job, mail);
+    runtime_received(rt);
+    struct offload_op *off = job->op;
+    if (off != NULL) {
+        buf_move(&off->result, &job->result);
+        off->job = NULL;
+        op_done(&off->op);
+    }
+    job_free(job);
+}
+
+/* A queued job is taken back at once; a running one is interrupted and will come back. */
+static void offload_cancel(struct op *op)
+{
+    struct offload_op *off = (struct offload_op *)op;
+    struct job *job = off->job;
+    if (job == NULL) {
+        return;
+    }
+    enum cancel_reason reason = op->task ? op->task->cancel : CANCEL_PARENT;
+    uv_mutex_lock(&off->pool->lock);
+    job->cancel = reason;
+    bool queued = !list_empty(&job->node);
+    if (queued) {
+        list_remove(&job->node);
+        off->pool->queued--;
+    } else if (job->worker != NULL) {
+        worker_interrupt(job->worker, reason);
+    }
+    uv_mutex_unlock(&off->pool->lock);
+    if (queued) {
+        runtime_received(job->from);
+        off->job = NULL;
+        job_free(job);
+        op_done(op);
+    }
+}
+
+static int offload_finish(lua_State *L, struct op *op)
+{
+    struct offload_op *off = (struct offload_op *)op;
+    if (off->result.len == 0) {
+        lua_pushboolean(L, false);
+        lua_pushliteral(L, "not enough memory");
+        return 2;
+    }
+    return ship_decode(L, off->result.data, off->result.len, 0);
+}
+
+static int offload_gc(lua_State *L)
+{
+    struct offload_op *off = luaL_checkudata(L, 1, OFFLOAD_TYPE);
+    if (off->job != NULL) { /* nobody waits any more */
+        off->op.task = NULL;
+        struct job *job = off->job;
+        job->op = NULL;
+        offload_cancel(&off->op);
+        off->job = NULL;
+    }
+    buf_release(&off->result);
+    return 0;
+}
+
+struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
+                             const char *args, size_t args_len)
+{
+    struct runtime *rt = runtime_of(L);
+    struct offload_op *off = lua_newuserdatauv(L, sizeof(*off), 0);
+    *off = (struct offload_op){
+        .op = {.cancel = offload_cancel, .finish = offload_finish, .lingers = true},
+        .pool = pool,
+    };
+    luaL_setmetatable(L, OFFLOAD_TYPE);
+    struct job *job = xcalloc(1, sizeof(*job));
+    list_init(&job->node);
+    job->from = rt;
+    job->op = off;
+    buf_append(&job->code, code, code_len);
+    buf_append(&job->args, args, args_len);
+    runtime_expect(rt);
+    int status = pool_submit(pool, job);
+    if (status != 0) {
+        runtime_received(rt);
+        job_free(job);
+        luaL_error(L, "no worker can take this call: %s",
+                   status == UV_EBUSY ? "too many calls wait already" : uv_strerror(status));
+    }
+    off->job = job;
+    return &off->op;
+}
+
+void worker_open(lua_State *L)
+{
+    luaL_newmetatable(L, OFFLOAD_TYPE);
+    lua_pushcfunction(L, offload_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}

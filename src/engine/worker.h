@@ -1,0 +1,46 @@
+/*
+ * The pool of workers: threads of our own, each with a runtime, that run shipped functions. A worker
+ * may block or burn a core without delaying anybody. Only bytes cross between threads.
+ *
+ * The pool belongs to the main runtime. It grows on demand up to its limit; idle workers retire.
+ * Jobs are queued first in, first out; the dispatcher holds calls back until a worker is free, so
+ * the queue stays short.
+ */
+#ifndef LASH_WORKER_H
+#define LASH_WORKER_H
+
+#include "base/base.h"
+#include "engine/runtime.h"
+#include "engine/task.h"
+
+struct pool;
+
+/* Makes the pool of `rt`; threads start with the first job. `setup(rt)` opens the library in the
+ * state of a new worker, on its thread. */
+struct pool *pool_new(struct runtime *rt, size_t limit, void (*setup)(struct runtime *rt));
+
+/* Stops all workers: idle ones at once, busy ones are interrupted and get `grace_ms`. Returns the
+ * number of those that did not stop: their memory stays, and the process must leave by _exit(). */
+size_t pool_free(struct pool *pool, uint64_t grace_ms);
+
+/* How many workers there may be. Workers that run already stay. */
+void pool_set_limit(struct pool *pool, size_t limit);
+size_t pool_limit(const struct pool *pool);
+
+/* Workers that exist at the moment: for tests and benchmarks. */
+size_t pool_size(struct pool *pool);
+
+/* Pushes an op userdata for task_wait(): runs the shipped message `code` (a function and perhaps its
+ * first arguments) with the further arguments of the message `args`, on a worker. It finishes with
+ * true, results... or false, error, message of a traceback or nil. The task's cancel interrupts the
+ * worker, and waits for its end. Raises when the queue is full. */
+struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
+                             const char *args, size_t args_len);
+
+/* True when a worker could take a job right now: a worker that asks must not wait for itself. */
+bool pool_has_room(struct pool *pool);
+
+/* Registers metatables. Every state. */
+void worker_open(lua_State *L);
+
+#endif

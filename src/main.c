@@ -1,0 +1,117 @@
+/*
+ * The program: arguments -> one command (lua/lash/cmd.lua) -> exit status.
+ */
+#include "base/base.h"
+
+#include "bind/bind.h"
+#include "engine/runtime.h"
+#include "engine/task.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { EXIT_BUG = 70, EXIT_IO = 74, EXIT_CLOSED_STDOUT = 141 };
+
+static int load_command(lua_State *L)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lash.cmd");
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+/* argv as a Lua table, arg[0] being the program */
+static int push_arguments(lua_State *L)
+{
+    char **argv = lua_touserdata(L, 1);
+    lua_newtable(L);
+    for (int i = 0; argv[i] != NULL; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i);
+    }
+    return 1;
+}
+
+static bool task_over(void *arg)
+{
+    struct task *t = arg;
+    return t->state == TASK_DONE;
+}
+
+static int start(lua_State *L)
+{
+    lua_settop(L, 1);
+    lua_pushcfunction(L, load_command);
+    lua_call(L, 0, 1);
+    lua_pushcfunction(L, push_arguments);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    task_spawn(L, 1, NULL, 0);
+    return 1;
+}
+
+static int results(lua_State *L)
+{
+    int n = task_push_results(L, 1);
+    if (!lua_toboolean(L, 2)) {
+        luaL_tolstring(L, 3, NULL);
+        task_push_traceback(L, 1);
+        return 2;
+    }
+    return n > 1 ? 1 : 0;
+}
+
+static int report_bug(lua_State *L, int index)
+{
+    const char *text = lua_tostring(L, index);
+    fprintf(stderr, "lash: bug: %s\n", text ? text : "unknown error");
+    return EXIT_BUG;
+}
+
+/* Runs the command as the main task. What it leaves running is cancelled by the caller. */
+static int run(struct runtime *rt, char **argv)
+{
+    lua_State *L = rt->L;
+    lua_pushcfunction(L, start);
+    lua_pushlightuserdata(L, argv);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+        return report_bug(L, -1);
+    }
+    struct task *t = lua_touserdata(L, -1);
+    while (runtime_run(rt, task_over, t) != 0) {
+        task_cancel(t, CANCEL_STALL);
+    }
+    lua_pushcfunction(L, results);
+    lua_insert(L, -2);
+    if (lua_pcall(L, 1, 2, 0) != LUA_OK || lua_type(L, -2) == LUA_TSTRING) {
+        return report_bug(L, lua_type(L, -2) == LUA_TSTRING ? -2 : -1);
+    }
+    int status = lua_isinteger(L, -2) ? (int)lua_tointeger(L, -2) : 0;
+    lua_settop(L, 0);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    signal(SIGPIPE, SIG_IGN); /* once, before any thread: a closed pipe is an error of write() */
+    struct runtime rt;
+    if (runtime_init(&rt) != 0) {
+        fputs("lash: out of memory\n", stderr);
+        return EXIT_BUG;
+    }
+    bind_open(&rt);
+    int status = run(&rt, argv);
+    if (fflush(stdout) != 0) {
+        status = errno == EPIPE ? EXIT_CLOSED_STDOUT : EXIT_IO;
+    }
+    task_cancel_all(&rt, CANCEL_PARENT, 500);
+    if (bind_close_pool(&rt) > 0) {
+        _exit(status); /* a lost worker still runs: nothing below may be touched */
+    }
+    runtime_release(&rt);
+    return status;
+}

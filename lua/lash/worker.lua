@@ -1,6 +1,6 @@
 --- What a new worker loads before its first job: what every call of a tool needs there.
 local system = require "lash.core.system"
-require "lash"
+_G.lash = require "lash"
 require "lash.outcome"
 
 --- The process belongs to everybody: a tool cannot end it.

@@ -26,6 +26,9 @@ M.array_mt = core.array_mt
 --- The metatable of verbatim values.
 M.verbatim_mt = core.verbatim_mt
 
+--- The metatable of error values { code =, message = }; tostring() gives the message.
+M.error_mt = core.error_mt
+
 --- decode(text [, options]) -> value | nil, err
 -- options.depth: levels of nesting (512, at most 1024); options.size: bytes of text (32 MiB);
 -- options.values: values in all (2 000 000).

@@ -6,6 +6,7 @@
  * raises here leaks nothing, and the memory limit of a worker holds for it.
  */
 #include "base/base.h"
+#include "bind/bind.h"
 #include "bind/l_json.h"
 
 #include <lauxlib.h>

@@ -10,8 +10,6 @@
 #define UP_ARRAY lua_upvalueindex(1)
 #define UP_VERBATIM lua_upvalueindex(2)
 
-int luaopen_lash_core_json(lua_State *L);
-
 /* encode(value [, options]) -> text [, replaced] | nil, err */
 int l_json_encode(lua_State *L);
 

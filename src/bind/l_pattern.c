@@ -3,7 +3,7 @@
  * their pattern. Any state, on its own thread.
  */
 #include "base/base.h"
-#include "bind/l_pattern.h"
+#include "bind/bind.h"
 
 #include <lauxlib.h>
 

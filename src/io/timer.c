@@ -42,7 +42,8 @@ struct timer *timer_start_ns(uv_loop_t *loop, uint64_t ns, timer_fn fn, void *ar
     uint64_t due = ns > UINT64_MAX - now - NS_PER_MS ? UINT64_MAX / NS_PER_MS
                                                      : (now + ns + NS_PER_MS - 1) / NS_PER_MS;
     uint64_t base = uv_now(loop);
-    ASSERT(uv_timer_start(&t->handle, on_timer, due > base ? due - base : 0, 0) == 0);
+    uint64_t timeout = ns == 0 || due < base ? 0 : due - base;
+    ASSERT(uv_timer_start(&t->handle, on_timer, timeout, 0) == 0);
     return t;
 }
 

@@ -1,0 +1,618 @@
+#include "base/base.h"
+
+#include "io/http.h"
+
+#include "io/http_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define OPEN_FILES_MAX 65536
+#define WATCHDOG_MS 1000
+
+/* One watched socket of libcurl's. Freed in the close callback. */
+struct sock {
+    struct list node;
+    uv_poll_t poll;
+    struct http *http;
+    curl_socket_t fd; /* libcurl's */
+};
+
+static void pump(struct http *h);
+
+static void raise_open_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    rlim_t want = limit.rlim_max < OPEN_FILES_MAX ? limit.rlim_max : OPEN_FILES_MAX;
+    if (limit.rlim_cur < want) {
+        limit.rlim_cur = want;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); // then fewer connections are possible at once
+    }
+}
+
+/* -- sockets and timers of libcurl ------------------------------------------------------------- */
+
+static void http_gone(struct http *h)
+{
+    h->open_handles--;
+    if (h->open_handles > 0 || !h->closing) {
+        return;
+    }
+    http_closed_fn closed = h->closed;
+    void *arg = h->closed_arg;
+    free(h);
+    if (closed != NULL) {
+        closed(arg);
+    }
+}
+
+static void on_sock_closed(uv_handle_t *handle)
+{
+    struct sock *s = handle->data;
+    struct http *h = s->http;
+    free(s);
+    http_gone(h);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    http_gone(handle->data);
+}
+
+static void sock_close(struct sock *s)
+{
+    list_remove(&s->node);
+    (void)uv_poll_stop(&s->poll); // cannot fail on an initialised handle
+    uv_close((uv_handle_t *)&s->poll, on_sock_closed);
+}
+
+static void action(struct http *h, curl_socket_t fd, int events)
+{
+    int running;
+    CURLMcode rc = h->curl->multi_socket_action(h->multi, fd, events, &running);
+    ASSERT(rc != CURLM_RECURSIVE_API_CALL && rc != CURLM_BAD_HANDLE);
+    pump(h);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct sock *s = poll->data;
+    int flags = 0;
+    if (status < 0) {
+        flags = CURL_CSELECT_ERR;
+    }
+    if (events & UV_READABLE) {
+        flags |= CURL_CSELECT_IN;
+    }
+    if (events & UV_WRITABLE) {
+        flags |= CURL_CSELECT_OUT;
+    }
+    action(s->http, s->fd, flags);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    action(timer->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* libcurl is not called from here: 0 ms is the loop's next turn. */
+static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+    struct http *h = arg;
+    (void)multi;
+    if (h->closing) {
+        return 0;
+    }
+    if (timeout_ms < 0) {
+        (void)uv_timer_stop(&h->timer);
+    } else {
+        (void)uv_timer_start(&h->timer, on_timer, (uint64_t)timeout_ms, 0);
+    }
+    return 0;
+}
+
+/* Makes pump() run in the loop's next turn. */
+static void kick(struct http *h)
+{
+    (void)uv_timer_start(&h->timer, on_timer, 0, 0);
+}
+
+static struct sock *sock_new(struct http *h, curl_socket_t fd, int *err)
+{
+    struct sock *s = xmalloc(sizeof *s);
+    *err = uv_poll_init_socket(h->loop, &s->poll, fd);
+    if (*err != 0) {
+        free(s);
+        return NULL;
+    }
+    s->poll.data = s;
+    s->http = h;
+    s->fd = fd;
+    list_append(&h->socks, &s->node);
+    h->open_handles++;
+    (void)h->curl->multi_assign(h->multi, fd, s); // fails for unknown sockets only
+    return s;
+}
+
+/* Its request ends in pump(): an error return here would end every transfer of the multi. */
+static void sock_broken(struct http *h, CURL *easy, int err)
+{
+    char *owner = NULL;
+    (void)h->curl->easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
+    if (owner != NULL) {
+        ((struct http_request *)(void *)owner)->broken = err;
+        h->any_broken = true;
+        kick(h);
+    }
+}
+
+static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *sock)
+{
+    struct http *h = arg;
+    struct sock *s = sock;
+    int err = 0;
+    if (what == CURL_POLL_REMOVE) {
+        if (s != NULL) {
+            sock_close(s);
+        }
+        return 0;
+    }
+    if (h->closing) {
+        return 0;
+    }
+    if (s == NULL) {
+        s = sock_new(h, fd, &err);
+    }
+    if (s != NULL) {
+        int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+        err = uv_poll_start(&s->poll, events, on_poll);
+    }
+    if (err != 0) {
+        sock_broken(h, easy, err);
+    }
+    return 0;
+}
+
+/* -- life of a request ------------------------------------------------------------------------- */
+
+static CURL *easy_get(struct http *h)
+{
+    return h->nspare > 0 ? h->spare[--h->nspare] : h->curl->easy_init();
+}
+
+static void easy_put(struct http *h, CURL *easy)
+{
+    if (h->nspare < HTTP_SPARE_EASIES) {
+        h->curl->easy_reset(easy);
+        h->spare[h->nspare++] = easy;
+    } else {
+        h->curl->easy_cleanup(easy);
+    }
+}
+
+/* Takes the request out of libcurl. One that was stopped halfway is not used again: a detached
+ * resolver thread may belong to it. */
+static void unlaunch(struct http_request *req, bool clean)
+{
+    struct http *h = req->http;
+    if (req->easy == NULL) {
+        return;
+    }
+    CURLMcode rc = h->curl->multi_remove_handle(h->multi, req->easy);
+    ASSERT(rc != CURLM_RECURSIVE_API_CALL);
+    if (clean) {
+        easy_put(h, req->easy);
+    } else {
+        h->curl->easy_cleanup(req->easy);
+    }
+    req->easy = NULL;
+    free(req->slist);
+    req->slist = NULL;
+}
+
+/* The result is set: `done` is due. What was sent is of no use any more. */
+static void finish(struct http_request *req)
+{
+    struct http *h = req->http;
+    req->state = REQ_FINISHED;
+    list_remove(&req->node);
+    buf_release(&req->lines);
+    req->nlines = 0;
+    buf_release(&req->own_body);
+    req->body = NULL;
+    if (req->result.total_us == 0) {
+        req->result.total_us = (uv_hrtime() - req->started_ns) / 1000;
+    }
+    if (list_empty(&req->event_node)) {
+        list_append(&h->events, &req->event_node);
+    }
+}
+
+/* Gives the request to libcurl; 0 or a negative code with the result set. */
+static int launch(struct http_request *req)
+{
+    struct http *h = req->http;
+    req->easy = easy_get(h);
+    if (req->easy == NULL) {
+        http_fail(req, "request", "libcurl is out of memory");
+        return UV_ENOMEM;
+    }
+    int err = http_easy_setup(req);
+    if (err == 0 && h->curl->multi_add_handle(h->multi, req->easy) != CURLM_OK) {
+        http_fail(req, "request", "libcurl takes no more requests");
+        err = UV_ENOMEM;
+    }
+    if (err != 0) {
+        h->curl->easy_cleanup(req->easy);
+        req->easy = NULL;
+        return err;
+    }
+    req->state = REQ_RUNNING;
+    return 0;
+}
+
+/* To libcurl, or first to the gate of its host. Outside libcurl's callbacks. */
+static int go(struct http_request *req)
+{
+    struct http *h = req->http;
+    if (!gate_enter(h, req)) {
+        req->active_ms = uv_now(h->loop);
+        return 0;
+    }
+    int err = launch(req);
+    if (err != 0) {
+        struct list failed;
+        list_init(&failed);
+        gate_leave(req, false, &failed);
+        kick(h);
+    }
+    return err;
+}
+
+static void launch_released(struct http *h)
+{
+    struct list *node;
+    while ((node = list_take(&h->released)) != NULL) {
+        struct http_request *req = container_of(node, struct http_request, gate_node);
+        if (launch(req) != 0) {
+            struct list failed;
+            list_init(&failed);
+            gate_leave(req, false, &failed); // may add to h->released
+            finish(req);
+        }
+    }
+}
+
+/* The request is over in libcurl, with the result set; those that shared its lookup fail with it. */
+static void end(struct http_request *req, bool clean)
+{
+    struct list failed;
+    list_init(&failed);
+    bool lookup_failed = req->result.code != NULL && strcmp(req->result.code, "resolve") == 0;
+    unlaunch(req, clean);
+    gate_leave(req, lookup_failed, &failed);
+    list_remove(&req->gate_node); // let through, but not yet launched
+    finish(req);
+    struct list *node;
+    while ((node = list_take(&failed)) != NULL) {
+        struct http_request *other = container_of(node, struct http_request, gate_node);
+        other->gate = NULL;
+        http_error_of_curl(other, CURLE_COULDNT_RESOLVE_HOST);
+        finish(other);
+    }
+}
+
+static void on_message(struct http *h, CURL *easy, CURLcode rc)
+{
+    char *owner = NULL;
+    (void)h->curl->easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
+    struct http_request *req = (struct http_request *)(void *)owner;
+    ASSERT(req != NULL && req->easy == easy);
+    bool again = http_easy_end(req, rc);
+    if (!again) {
+        end(req, true);
+        return;
+    }
+    struct list failed;
+    list_init(&failed);
+    unlaunch(req, true);
+    gate_leave(req, false, &failed);
+    if (go(req) != 0) {
+        finish(req);
+    }
+}
+
+static void end_broken(struct http *h)
+{
+    struct list *next;
+    h->any_broken = false;
+    for (struct list *at = h->running.next; at != &h->running; at = next) {
+        struct http_request *req = container_of(at, struct http_request, node);
+        next = at->next;
+        if (req->broken != 0) {
+            http_fail(req, "connect", "its socket cannot be watched: %s: make fewer requests at once",
+                      uv_strerror(req->broken));
+            end(req, false);
+        }
+    }
+}
+
+static void watch(struct http *h);
+
+/* One at a time, from the head: a callback may free any request. */
+static void deliver(struct http *h)
+{
+    struct list *node;
+    while (!h->closing && (node = list_take(&h->events)) != NULL) {
+        struct http_request *req = container_of(node, struct http_request, event_node);
+        if (req->data_event) {
+            req->data_event = false;
+            if (req->state == REQ_FINISHED) {
+                list_append(&h->events, &req->event_node);
+            }
+            req->on_data(req, req->arg);
+        } else if (req->state == REQ_FINISHED) {
+            req->state = REQ_DONE;
+            req->http = NULL;
+            h->nrunning--;
+            req->done(req, req->arg);
+        }
+    }
+}
+
+/* After every call into libcurl that can end transfers. */
+static void pump(struct http *h)
+{
+    CURLMsg *msg;
+    int left;
+    while ((msg = h->curl->multi_info_read(h->multi, &left)) != NULL) {
+        if (msg->msg == CURLMSG_DONE) {
+            // the message dies with multi_remove_handle()
+            on_message(h, msg->easy_handle, msg->data.result);
+        }
+    }
+    if (h->any_broken) {
+        end_broken(h);
+    }
+    launch_released(h);
+    deliver(h);
+    if (!h->closing) {
+        watch(h);
+    }
+}
+
+/* -- the watchdog ------------------------------------------------------------------------------ */
+
+/* True when not one byte moved for too long. Uploads have no callback: libcurl's count is looked at
+ * only when all seems still. */
+static bool is_idle(struct http_request *req, uint64_t now)
+{
+    if (req->paused || req->idle_timeout_ms == 0 || now - req->active_ms < req->idle_timeout_ms) {
+        return false;
+    }
+    curl_off_t uploaded = 0;
+    (void)req->http->curl->easy_getinfo(req->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+    if ((uint64_t)uploaded != req->uploaded) {
+        req->uploaded = (uint64_t)uploaded;
+        req->active_ms = now;
+        return false;
+    }
+    return true;
+}
+
+static bool held_too_long(const struct http_request *req, uint64_t now)
+{
+    uint64_t gone = (uv_hrtime() - req->started_ns) / 1000000;
+    return (req->connect_timeout_ms > 0 && now - req->active_ms >= req->connect_timeout_ms) ||
+           (req->timeout_ms > 0 && gone >= req->timeout_ms);
+}
+
+static void end_stalled(struct http *h)
+{
+    uint64_t now = uv_now(h->loop);
+    struct list *next;
+    for (struct list *at = h->running.next; at != &h->running; at = next) {
+        struct http_request *req = container_of(at, struct http_request, node);
+        next = at->next;
+        if (req->state == REQ_HELD && held_too_long(req, now)) {
+            http_error_of_curl(req, CURLE_OPERATION_TIMEDOUT);
+            end(req, false);
+        } else if (req->state == REQ_RUNNING && is_idle(req, now)) {
+            struct buf shown = {0};
+            url_show(req->url, &shown);
+            http_fail(req, "timeout", "nothing came from %s for %llu ms: the server may be stuck: try "
+                                      "again, or raise idle_timeout", shown.data,
+                      (unsigned long long)req->idle_timeout_ms);
+            buf_release(&shown);
+            end(req, false);
+        }
+    }
+}
+
+/* libcurl's wish for a timer got lost at times (curl#15627): an early call is legal and cheap. */
+static void on_watchdog(uv_timer_t *timer)
+{
+    struct http *h = timer->data;
+    end_stalled(h);
+    action(h, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void watch(struct http *h)
+{
+    bool needed = !list_empty(&h->running);
+    if (needed == (bool)uv_is_active((uv_handle_t *)&h->watchdog)) {
+        return;
+    }
+    if (needed) {
+        (void)uv_timer_start(&h->watchdog, on_watchdog, WATCHDOG_MS, WATCHDOG_MS);
+    } else {
+        (void)uv_timer_stop(&h->watchdog);
+    }
+}
+
+/* -- the service ------------------------------------------------------------------------------- */
+
+static bool set_multi(struct http *h)
+{
+    const struct curl_api *curl = h->curl;
+    // idle connections are bounded by the files that we may open, not by the requests of the moment:
+    // by default a burst of turns would close nearly all it opened
+    struct rlimit limit;
+    long idle = 256;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < OPEN_FILES_MAX) {
+        idle = (long)(limit.rlim_cur / 2);
+    }
+    return curl->multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) == CURLM_OK &&
+           curl->multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h) == CURLM_OK &&
+           curl->multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) == CURLM_OK &&
+           curl->multi_setopt(h->multi, CURLMOPT_TIMERDATA, h) == CURLM_OK &&
+           curl->multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, idle) == CURLM_OK;
+}
+
+struct http *http_new(uv_loop_t *loop, int *err)
+{
+    static uv_once_t once = UV_ONCE_INIT;
+    const struct curl_api *curl = curl_dl();
+    if (curl == NULL) {
+        *err = UV_ENOSYS;
+        return NULL;
+    }
+    uv_once(&once, raise_open_files);
+    struct http *h = xcalloc(1, sizeof *h);
+    h->loop = loop;
+    h->curl = curl;
+    list_init(&h->running);
+    list_init(&h->events);
+    list_init(&h->released);
+    list_init(&h->gates);
+    list_init(&h->socks);
+    h->multi = curl->multi_init();
+    if (h->multi == NULL || !set_multi(h)) {
+        if (h->multi != NULL) {
+            (void)curl->multi_cleanup(h->multi);
+        }
+        free(h);
+        *err = UV_ENOMEM;
+        return NULL;
+    }
+    ASSERT(uv_timer_init(loop, &h->timer) == 0 && uv_timer_init(loop, &h->watchdog) == 0);
+    uv_unref((uv_handle_t *)&h->watchdog);
+    h->timer.data = h;
+    h->watchdog.data = h;
+    h->open_handles = 2;
+    return h;
+}
+
+const char *http_unavailable(void)
+{
+    return curl_dl() == NULL ? curl_dl_error() : "libcurl is out of memory";
+}
+
+size_t http_running(const struct http *h)
+{
+    return h->nrunning;
+}
+
+int http_start(struct http *h, struct http_request *req, http_done_fn done, void *arg)
+{
+    ASSERT(req->state == REQ_NEW);
+    if (h->closing) {
+        http_fail(req, "cancelled", "the program is ending: no new requests");
+        return UV_ECANCELED;
+    }
+    int err = http_request_check(req);
+    if (err != 0) {
+        return err;
+    }
+    req->http = h;
+    req->done = done;
+    req->arg = arg;
+    req->started_ns = uv_hrtime();
+    err = go(req);
+    if (err != 0) {
+        req->http = NULL;
+        return err;
+    }
+    list_append(&h->running, &req->node);
+    h->nrunning++;
+    watch(h);
+    return 0;
+}
+
+void http_abort(struct http_request *req)
+{
+    struct http *h = req->http;
+    if (h == NULL) {
+        return;
+    }
+    struct list failed;
+    list_init(&failed);
+    unlaunch(req, false);
+    gate_leave(req, false, &failed);
+    list_remove(&req->gate_node);
+    list_remove(&req->node);
+    list_remove(&req->event_node);
+    req->result.code = NULL;
+    http_fail(req, "cancelled", "the request was cancelled");
+    req->state = REQ_DONE;
+    req->http = NULL;
+    h->nrunning--;
+    if (h->closing) {
+        return;
+    }
+    if (!list_empty(&h->released)) {
+        kick(h);
+    }
+    watch(h);
+}
+
+void http_take(struct http_request *req, struct buf *out)
+{
+    struct buf *body = &req->result.body;
+    if (out->len == 0) {
+        buf_move(out, body);
+    } else {
+        buf_append(out, body->data, body->len);
+        buf_clear(body);
+    }
+    if (req->paused && req->state == REQ_RUNNING) {
+        req->paused = false;
+        req->active_ms = uv_now(req->http->loop);
+        // may call on_body(), which only stores; what else follows comes from the loop
+        (void)req->http->curl->easy_pause(req->easy, CURLPAUSE_CONT);
+        kick(req->http);
+    }
+}
+
+static void abort_all(struct list *requests, bool events)
+{
+    while (!list_empty(requests)) {
+        struct list *at = requests->next;
+        http_abort(events ? container_of(at, struct http_request, event_node)
+                          : container_of(at, struct http_request, node));
+    }
+}
+
+void http_close(struct http *h, http_closed_fn closed, void *arg)
+{
+    ASSERT(!h->closing);
+    h->closing = true;
+    h->closed = closed;
+    h->closed_arg = arg;
+    abort_all(&h->running, false);
+    abort_all(&h->events, true);
+    gates_free(h);
+    while (h->nspare > 0) {
+        h->curl->easy_cleanup(h->spare[--h->nspare]);
+    }
+    (void)h->curl->multi_cleanup(h->multi); // calls on_curl_socket() for what is still open
+    while (!list_empty(&h->socks)) {
+        sock_close(container_of(h->socks.next, struct sock, node));
+    }
+    uv_close((uv_handle_t *)&h->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&h->watchdog, on_timer_closed);
+}

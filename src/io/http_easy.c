@@ -1,0 +1,461 @@
+#include "base/base.h"
+
+#include "io/http_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#define HEAD_MAX ((size_t)256 << 10)
+#define RESERVE_MAX ((size_t)1 << 20)
+/* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with big
+ * bodies only. 16 KiB is libcurl's least for it. */
+#define RECEIVE_BUFFER 4096L
+#define SEND_BUFFER 16384L
+
+static void touch(struct http_request *req)
+{
+    req->active_ms = uv_now(req->http->loop);
+}
+
+static void want_data_event(struct http_request *req)
+{
+    if (req->on_data == NULL) {
+        return;
+    }
+    req->data_event = true;
+    if (list_empty(&req->event_node)) {
+        list_append(&req->http->events, &req->event_node);
+    }
+}
+
+static uint64_t since_start_us(const struct http_request *req)
+{
+    return (uv_hrtime() - req->started_ns) / 1000;
+}
+
+static bool is_followed(const struct http_request *req)
+{
+    int s = req->result.status;
+    return req->max_redirects > 0 && req->has_location &&
+           (s == 301 || s == 302 || s == 303 || s == 307 || s == 308);
+}
+
+/* Length that the server announced for the bytes we are going to store; false if none is known. */
+static bool announced_length(const struct http_request *req, uint64_t *len)
+{
+    const char *text = http_result_find(req, "Content-Length");
+    if (text == NULL || http_result_find(req, "Content-Encoding") != NULL ||
+        strcmp(req->method, "HEAD") == 0 || req->result.status == 304) {
+        return false;
+    }
+    char *end;
+    errno = 0;
+    *len = strtoull(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && *text != '-';
+}
+
+/* "HTTP/1.1 200 OK" */
+static void begin_head(struct http_request *req, const char *line, size_t len)
+{
+    http_head_clear(req);
+    req->head_done = false;
+    req->has_location = false;
+    req->redirecting = false;
+    const char *space = memchr(line, ' ', len);
+    int status = 0;
+    for (const char *p = space ? space + 1 : line + len;
+         p < line + len && *p >= '0' && *p <= '9' && status < 1000; p++) {
+        status = status * 10 + (*p - '0');
+    }
+    req->result.status = status;
+}
+
+/* Returns false when the answer is refused for its size. */
+static bool end_head(struct http_request *req)
+{
+    req->head_done = true;
+    if (req->result.status < 200) {
+        return true; // 1xx: the real one follows
+    }
+    req->redirecting = is_followed(req);
+    uint64_t len;
+    if (!req->redirecting && announced_length(req, &len)) {
+        if (req->max_body > 0 && len > req->max_body) {
+            req->refusal = "too_large";
+            return false;
+        }
+        if (req->on_data == NULL) {
+            buf_reserve(&req->result.body, len < RESERVE_MAX ? (size_t)len : RESERVE_MAX);
+        }
+    }
+    if (!req->redirecting) {
+        want_data_event(req);
+    }
+    return true;
+}
+
+static size_t trim(const char **text, size_t len)
+{
+    while (len > 0 && (**text == ' ' || **text == '\t')) {
+        (*text)++;
+        len--;
+    }
+    while (len > 0 && ((*text)[len - 1] == ' ' || (*text)[len - 1] == '\t')) {
+        len--;
+    }
+    return len;
+}
+
+static void header_line(struct http_request *req, const char *line, size_t len)
+{
+    if (line[0] == ' ' || line[0] == '\t') {
+        len = trim(&line, len);
+        http_head_continue(req, line, len);
+        return;
+    }
+    const char *colon = memchr(line, ':', len);
+    if (colon == NULL) {
+        return;
+    }
+    const char *value = colon + 1;
+    size_t value_len = trim(&value, len - (size_t)(value - line));
+    size_t name_len = (size_t)(colon - line);
+    http_head_add(req, line, name_len, value, value_len);
+    if (name_len == 8 && strncasecmp(line, "Location", 8) == 0 && value_len > 0) {
+        req->has_location = true;
+    }
+}
+
+/* libcurl callbacks: bookkeeping only. */
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+    struct http_request *req = arg;
+    size_t whole = size * count;
+    size_t len = whole;
+    touch(req);
+    if (req->result.first_byte_us == 0) {
+        req->result.first_byte_us = since_start_us(req);
+    }
+    while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) {
+        len--;
+    }
+    bool fresh = !req->head_done || req->result.status < 200;
+    if (fresh && len > 5 && strncasecmp(line, "HTTP/", 5) == 0) {
+        begin_head(req, line, len);
+    } else if (req->head_done) {
+        // trailers could forge what was said in the head
+    } else if (len == 0) {
+        if (!end_head(req)) {
+            return 0;
+        }
+    } else if (req->head.len + len > HEAD_MAX) {
+        req->refusal = "head_too_large";
+        return 0;
+    } else {
+        header_line(req, line, len);
+    }
+    return whole;
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+    struct http_request *req = arg;
+    size_t len = size * count;
+    touch(req);
+    if (req->redirecting) {
+        return len;
+    }
+    if (req->on_data != NULL && req->result.body.len >= req->high_mark) {
+        req->paused = true;
+        return CURL_WRITEFUNC_PAUSE;
+    }
+    if (req->max_body > 0 && len > req->max_body - req->result.received) {
+        req->refusal = "too_large";
+        return 0;
+    }
+    buf_append(&req->result.body, data, len);
+    req->result.received += len;
+    want_data_event(req);
+    return len;
+}
+
+static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
+{
+    struct http_request *req = arg;
+    (void)purpose;
+    // libcurl 7.88 does not set it itself, and tools' processes must not inherit connections
+    int fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
+    if (fd < 0) {
+        req->socket_errno = errno;
+        return CURL_SOCKET_BAD;
+    }
+    gate_pass(req, true);
+    return fd;
+}
+
+static int on_connected(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+    (void)ip;
+    (void)local_ip;
+    (void)port;
+    (void)local_port;
+    gate_pass(arg, false);
+    return CURL_PREREQFUNC_OK;
+}
+
+struct setup {
+    const struct curl_api *curl;
+    CURL *easy;
+    CURLcode rc; /* the first failure */
+};
+
+static void set_long(struct setup *s, CURLoption option, long value)
+{
+    CURLcode rc = s->curl->easy_setopt(s->easy, option, value);
+    s->rc = s->rc != CURLE_OK ? s->rc : rc;
+}
+
+static void set_ptr(struct setup *s, CURLoption option, const void *value)
+{
+    CURLcode rc = s->curl->easy_setopt(s->easy, option, value);
+    s->rc = s->rc != CURLE_OK ? s->rc : rc;
+}
+
+/* Function pointers are not void pointers in ISO C; variadic arguments take them as they are. */
+#define SET_FN(s, option, fn)                                                                      \
+    do {                                                                                           \
+        CURLcode rc_ = (s)->curl->easy_setopt((s)->easy, (option), (fn));                          \
+        (s)->rc = (s)->rc != CURLE_OK ? (s)->rc : rc_;                                             \
+    } while (0)
+
+static bool has_line(const struct http_request *req, const char *name)
+{
+    const char *line = req->lines.data;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < req->nlines; i++, line += strlen(line) + 1) {
+        if (strncasecmp(line, name, len) == 0 && (line[len] == ':' || line[len] == ';')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The nodes of the list live in one block; libcurl only reads them. */
+static struct curl_slist *header_list(struct http_request *req, bool sends_body)
+{
+    static char no_expect[] = "Expect:"; // no second round trip for bodies over 1 MiB
+    static char no_type[] = "Content-Type:"; // libcurl would call every body a web form
+    size_t n = 0;
+    struct curl_slist *nodes = xcalloc(req->nlines + 2, sizeof *nodes);
+    char *line = req->lines.data;
+    for (size_t i = 0; i < req->nlines; i++, line += strlen(line) + 1) {
+        nodes[n++].data = line;
+    }
+    if (!has_line(req, "Expect")) {
+        nodes[n++].data = no_expect;
+    }
+    if (sends_body && !has_line(req, "Content-Type")) {
+        nodes[n++].data = no_type;
+    }
+    for (size_t i = 0; i + 1 < n; i++) {
+        nodes[i].next = &nodes[i + 1];
+    }
+    if (n == 0) {
+        free(nodes);
+        return NULL;
+    }
+    return nodes;
+}
+
+static void set_method(struct setup *s, struct http_request *req)
+{
+    const char *method = req->method;
+    bool is_post = strcmp(method, "POST") == 0;
+    // these are expected to have one: without, they send Content-Length: 0
+    bool sends_body = req->has_body || is_post || strcmp(method, "PUT") == 0 ||
+                      strcmp(method, "PATCH") == 0;
+    if (strcmp(method, "HEAD") == 0) {
+        set_long(s, CURLOPT_NOBODY, 1L);
+        sends_body = false;
+    } else if (sends_body) {
+        set_long(s, CURLOPT_POST, 1L);
+        CURLcode rc = s->curl->easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                                           (curl_off_t)req->body_len);
+        s->rc = s->rc != CURLE_OK ? s->rc : rc;
+        set_ptr(s, CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
+        if (!is_post) {
+            set_ptr(s, CURLOPT_CUSTOMREQUEST, method);
+        }
+    } else if (strcmp(method, "GET") != 0) {
+        set_ptr(s, CURLOPT_CUSTOMREQUEST, method);
+    }
+    free(req->slist);
+    req->slist = header_list(req, sends_body);
+    set_ptr(s, CURLOPT_HTTPHEADER, req->slist);
+}
+
+static void set_connection(struct setup *s, struct http_request *req)
+{
+    set_long(s, CURLOPT_NOSIGNAL, 1L);
+    set_long(s, CURLOPT_QUICK_EXIT, 1L); // or a cancel waits for getaddrinfo (curl#8515)
+    // HTTP/2 uploads over 64 KiB spin in libcurl before 8.0 (curl#10449)
+    set_long(s, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    set_ptr(s, CURLOPT_PROTOCOLS_STR, "http,https");
+    set_long(s, CURLOPT_FOLLOWLOCATION, 0L);
+    set_long(s, CURLOPT_TCP_KEEPALIVE, 1L);
+    set_long(s, CURLOPT_TCP_KEEPIDLE, 30L);
+    set_long(s, CURLOPT_TCP_KEEPINTVL, 15L);
+    set_long(s, CURLOPT_MAXAGE_CONN, 110L);
+    set_long(s, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER);
+    set_long(s, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER);
+    set_long(s, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    if (req->retried) {
+        set_long(s, CURLOPT_FRESH_CONNECT, 1L);
+    }
+    if (req->connect_timeout_ms > 0) {
+        set_long(s, CURLOPT_CONNECTTIMEOUT_MS,
+                 (long)(req->connect_timeout_ms < INT32_MAX ? req->connect_timeout_ms : INT32_MAX));
+    }
+    if (req->timeout_ms > 0) {
+        uint64_t gone = since_start_us(req) / 1000;
+        uint64_t left = req->timeout_ms > gone ? req->timeout_ms - gone : 1;
+        set_long(s, CURLOPT_TIMEOUT_MS, (long)(left < INT32_MAX ? left : INT32_MAX));
+    }
+}
+
+static void set_trust(struct setup *s)
+{
+    const char *file = getenv("SSL_CERT_FILE");
+    const char *dir = getenv("SSL_CERT_DIR");
+    if (file != NULL && *file != '\0') {
+        set_ptr(s, CURLOPT_CAINFO, file);
+    }
+    // libcurl keeps the parsed bundle for later connections only where no directory is named, as
+    // Debian's default does: reading it again costs some 10 ms of the loop each time
+    set_ptr(s, CURLOPT_CAPATH, dir != NULL && *dir != '\0' ? dir : NULL);
+}
+
+int http_easy_setup(struct http_request *req)
+{
+    struct setup s = {req->http->curl, req->easy, CURLE_OK};
+    set_ptr(&s, CURLOPT_PRIVATE, req);
+    set_ptr(&s, CURLOPT_ERRORBUFFER, req->errbuf);
+    set_ptr(&s, CURLOPT_URL, req->url);
+    set_ptr(&s, CURLOPT_USERAGENT, "lash");
+    set_ptr(&s, CURLOPT_ACCEPT_ENCODING, "");
+    SET_FN(&s, CURLOPT_WRITEFUNCTION, on_body);
+    set_ptr(&s, CURLOPT_WRITEDATA, req);
+    SET_FN(&s, CURLOPT_HEADERFUNCTION, on_header);
+    set_ptr(&s, CURLOPT_HEADERDATA, req);
+    SET_FN(&s, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    set_ptr(&s, CURLOPT_OPENSOCKETDATA, req);
+    if (req->gate != NULL) {
+        SET_FN(&s, CURLOPT_PREREQFUNCTION, on_connected);
+        set_ptr(&s, CURLOPT_PREREQDATA, req);
+    }
+    set_connection(&s, req);
+    set_trust(&s);
+    set_method(&s, req);
+    if (s.rc != CURLE_OK) {
+        http_fail(req, "request", "libcurl refuses the request: %s", s.curl->easy_strerror(s.rc));
+        return UV_EINVAL;
+    }
+    req->errbuf[0] = '\0';
+    req->head_done = false;
+    req->redirecting = false;
+    req->paused = false;
+    req->result.status = 0;
+    http_head_clear(req);
+    buf_clear(&req->result.body);
+    touch(req);
+    return 0;
+}
+
+/* The answer is a redirect: turns the request into the one to make next. False = none is made. */
+static bool redirect(struct http_request *req)
+{
+    const char *to = NULL;
+    struct url from, next;
+    (void)req->http->curl->easy_getinfo(req->easy, CURLINFO_REDIRECT_URL, &to);
+    const char *wrong = to == NULL ? "is not valid" : url_parse(to, &next);
+    struct buf shown = {0};
+    url_show(req->url, &shown);
+    if (wrong != NULL) {
+        http_fail(req, "url", "%s redirects to a URL that %s", shown.data, wrong);
+        buf_release(&shown);
+        return false;
+    }
+    if (req->result.redirects >= req->max_redirects) {
+        http_fail(req, "protocol", "%s: more than %u redirects in a row: is it a loop? else raise the "
+                                   "limit of redirects", shown.data, req->max_redirects);
+        buf_release(&shown);
+        return false;
+    }
+    buf_release(&shown);
+    ASSERT(url_parse(req->url, &from) == NULL); // checked before it was launched
+    if (!url_same_origin(&from, &next)) {
+        http_request_drop_secrets(req);
+    }
+    int status = req->result.status;
+    bool safe = strcmp(req->method, "GET") == 0 || strcmp(req->method, "HEAD") == 0;
+    bool is_post = strcmp(req->method, "POST") == 0;
+    if ((status == 303 && !safe) || ((status == 301 || status == 302) && is_post)) {
+        http_request_set_method(req, "GET");
+        http_request_drop_body(req);
+    }
+    char *url = xstrdup(to);
+    free(req->url);
+    req->url = url;
+    req->result.redirects++;
+    return true;
+}
+
+/* The server closed an idle connection just when we began to send: nothing came back, so once more
+ * on a new one. libcurl does that itself unless the body was under way. */
+static bool is_stale(struct http_request *req, CURLcode rc)
+{
+    long fresh = 1;
+    (void)req->http->curl->easy_getinfo(req->easy, CURLINFO_NUM_CONNECTS, &fresh);
+    return (rc == CURLE_SEND_ERROR || rc == CURLE_RECV_ERROR || rc == CURLE_GOT_NOTHING) &&
+           fresh == 0 && !req->retried && req->result.first_byte_us == 0;
+}
+
+static void show_result_url(struct http_request *req)
+{
+    struct url url;
+    buf_clear(&req->shown_url);
+    if (url_parse(req->url, &url) == NULL && url.userinfo != NULL) {
+        buf_append_str(&req->shown_url, url.tls ? "https://" : "http://");
+        buf_append_str(&req->shown_url, url.host);
+    } else {
+        buf_append_str(&req->shown_url, req->url);
+    }
+    req->result.url = req->shown_url.data;
+}
+
+bool http_easy_end(struct http_request *req, CURLcode rc)
+{
+    const struct curl_api *curl = req->http->curl;
+    if (rc == CURLE_OK && req->redirecting) {
+        if (redirect(req)) {
+            return true;
+        }
+    } else if (rc != CURLE_OK) {
+        if (is_stale(req, rc)) {
+            req->retried = true;
+            return true;
+        }
+        http_error_of_curl(req, rc);
+    }
+    long version = 0;
+    (void)curl->easy_getinfo(req->easy, CURLINFO_HTTP_VERSION, &version);
+    req->result.version = version == CURL_HTTP_VERSION_1_0   ? "1.0"
+                          : version == CURL_HTTP_VERSION_2_0 ? "2"
+                                                             : "1.1";
+    show_result_url(req);
+    req->result.total_us = since_start_us(req);
+    return false;
+}

@@ -1,0 +1,142 @@
+/*
+ * What the http*.c files share; nobody else includes it. Loop thread only.
+ *
+ *     http.c          the loop: sockets, timers, start, abort, delivery of events, teardown
+ *     http_easy.c     one transfer in libcurl: options, callbacks, redirects
+ *     http_error.c    libcurl's results as codes and sentences
+ *     http_gate.c     one name lookup at a time for one host
+ *     http_request.c  building requests, reading results: no libcurl in it
+ */
+#ifndef LASH_HTTP_INT_H
+#define LASH_HTTP_INT_H
+
+#include "base/base.h"
+#include "base/list.h"
+#include "io/curl_dl.h"
+#include "io/http.h"
+#include "io/url.h"
+
+#define HTTP_SPARE_EASIES 64
+
+struct http {
+    uv_loop_t *loop; /* borrowed until closed */
+    const struct curl_api *curl;
+    CURLM *multi;
+    uv_timer_t timer;    /* libcurl's, and our kicks */
+    uv_timer_t watchdog; /* each second while requests run; does not keep the loop alive */
+    unsigned open_handles;
+    bool closing;
+    bool any_broken;
+    struct list running;  /* request.node: in libcurl or held at a gate */
+    struct list events;   /* request.event_node: something to tell the caller */
+    struct list released; /* request.gate_node: let through a gate, to be launched outside callbacks */
+    struct list gates;    /* gate.node */
+    size_t ngates;
+    struct list socks;    /* sock.node */
+    size_t nrunning;      /* started, not yet delivered */
+    CURL *spare[HTTP_SPARE_EASIES]; /* owned, reset */
+    size_t nspare;
+    http_closed_fn closed;
+    void *closed_arg;
+};
+
+enum request_state {
+    REQ_NEW,
+    REQ_HELD,     /* waits for another request's name lookup */
+    REQ_RUNNING,  /* libcurl has it */
+    REQ_FINISHED, /* the result is there, `done` not yet called */
+    REQ_DONE,
+};
+
+struct header_ref {
+    size_t name; /* offsets into request.head */
+    size_t value;
+};
+
+struct http_request {
+    struct http *http; /* borrowed while started and not done */
+    enum request_state state;
+    struct list node;
+    struct list event_node;
+    struct list gate_node;
+    struct gate *gate; /* borrowed: the one it leads or is held at */
+
+    char *method; /* owned */
+    char *url;    /* owned; the present one, redirects change it */
+    struct buf lines; /* headers to send, "Name: value" with a NUL each */
+    size_t nlines;
+    const void *body; /* borrowed from the caller, or own_body.data */
+    size_t body_len;
+    bool has_body;
+    struct buf own_body;
+    uint64_t connect_timeout_ms;
+    uint64_t timeout_ms;
+    uint64_t idle_timeout_ms;
+    size_t max_body;
+    unsigned max_redirects;
+    size_t high_mark;
+    http_data_fn on_data; /* NULL: the body is collected */
+    http_done_fn done;
+    void *arg;
+
+    CURL *easy;               /* owned while RUNNING */
+    struct curl_slist *slist; /* owned: one block with all its nodes */
+    uint64_t started_ns;
+    uint64_t active_ms; /* uv_now() when bytes last moved */
+    uint64_t uploaded;  /* as last seen */
+    bool head_done;     /* the head of the answer is complete */
+    bool redirecting;   /* it will be followed: its body is of no interest */
+    bool has_location;
+    bool paused;
+    bool retried;
+    bool data_event;    /* on_data is due */
+    int broken;         /* libuv code: its socket could not be watched */
+    int socket_errno;   /* why no socket could be had */
+    struct buf head;    /* "name\0value\0" of the answer's headers */
+    struct header_ref *refs; /* owned */
+    size_t refs_cap;
+    const char *refusal;     /* code set by a callback that stopped the transfer, else NULL */
+    struct http_result result;
+    struct buf message;      /* owned: result.message */
+    struct buf shown_url;    /* owned: result.url */
+    char errbuf[CURL_ERROR_SIZE];
+};
+
+/* http_request.c */
+/* Sets code and sentence of the result, unless there is one already. */
+void http_fail(struct http_request *req, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Method, URL and body fit together? 0 or UV_EINVAL with the result set. */
+int http_request_check(struct http_request *req);
+/* Forgets the headers of an answer: another one begins. */
+void http_head_clear(struct http_request *req);
+void http_head_add(struct http_request *req, const char *name, size_t name_len, const char *value,
+                   size_t value_len);
+/* A folded line belongs to the value before it. */
+void http_head_continue(struct http_request *req, const char *text, size_t len);
+/* Drops the headers to send that may hold keys. */
+void http_request_drop_secrets(struct http_request *req);
+/* A redirect that makes a GET of the request. */
+void http_request_drop_body(struct http_request *req);
+void http_request_set_method(struct http_request *req, const char *method);
+
+/* http_easy.c */
+/* Gives a fresh easy handle all options of the request; 0 or UV_ENOMEM/UV_EINVAL with the result set. */
+int http_easy_setup(struct http_request *req);
+/* What libcurl knows of the transfer goes into the result. Returns true when the request has to be
+ * launched again: a redirect (its URL and method are changed) or a stale connection. */
+bool http_easy_end(struct http_request *req, CURLcode rc);
+
+/* http_error.c */
+void http_error_of_curl(struct http_request *req, CURLcode rc);
+
+/* http_gate.c */
+/* May the request go on to libcurl now? If not it is held, and comes back in http.released. */
+bool gate_enter(struct http *h, struct http_request *req);
+/* In a libcurl callback: the request has an address (`fresh`), or an old connection. */
+void gate_pass(struct http_request *req, bool fresh);
+/* The request ends or goes elsewhere. When its lookup failed those that waited for it end likewise:
+ * returns them in `failed` (request.gate_node). */
+void gate_leave(struct http_request *req, bool lookup_failed, struct list *failed);
+void gates_free(struct http *h);
+
+#endif

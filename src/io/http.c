@@ -10,6 +10,10 @@
 
 #define OPEN_FILES_MAX 65536
 #define WATCHDOG_MS 1000
+/* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with big
+ * bodies only. 16 KiB is its least for that one. */
+#define RECEIVE_BUFFER 4096L
+#define SEND_BUFFER 16384L
 
 /* One watched socket of libcurl's. Freed in the close callback. */
 struct sock {
@@ -58,7 +62,7 @@ static void on_sock_closed(uv_handle_t *handle)
     http_gone(h);
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     http_gone(handle->data);
 }
@@ -99,7 +103,20 @@ static void on_timer(uv_timer_t *timer)
     action(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
-/* libcurl is not called from here: 0 ms is the loop's next turn. */
+static void on_turn(uv_idle_t *turn)
+{
+    (void)uv_idle_stop(turn);
+    action(turn->data, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* Makes on_turn() run in the loop's next turn. Not a timer of 0 ms: libuv 1.44 runs one that is started
+ * by a timer's callback before it looks at anything else, so a busy libcurl would never let go. */
+static void kick(struct http *h)
+{
+    (void)uv_idle_start(&h->turn, on_turn);
+}
+
+/* libcurl must not be called from here. */
 static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
 {
     struct http *h = arg;
@@ -107,18 +124,13 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     if (h->closing) {
         return 0;
     }
-    if (timeout_ms < 0) {
-        (void)uv_timer_stop(&h->timer);
-    } else {
+    (void)uv_timer_stop(&h->timer);
+    if (timeout_ms == 0) {
+        kick(h);
+    } else if (timeout_ms > 0) {
         (void)uv_timer_start(&h->timer, on_timer, (uint64_t)timeout_ms, 0);
     }
     return 0;
-}
-
-/* Makes pump() run in the loop's next turn. */
-static void kick(struct http *h)
-{
-    (void)uv_timer_start(&h->timer, on_timer, 0, 0);
 }
 
 static struct sock *sock_new(struct http *h, curl_socket_t fd, int *err)
@@ -179,9 +191,28 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
 
 /* -- life of a request ------------------------------------------------------------------------- */
 
+/* A handle that ended before it had a connection keeps its buffer over a reset, of a size that does not
+ * fit its options any more (7.88); it refuses this option then. */
+static bool set_buffers(const struct curl_api *curl, CURL *easy)
+{
+    return curl->easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER) == CURLE_OK;
+}
+
 static CURL *easy_get(struct http *h)
 {
-    return h->nspare > 0 ? h->spare[--h->nspare] : h->curl->easy_init();
+    while (h->nspare > 0) {
+        CURL *easy = h->spare[--h->nspare];
+        if (set_buffers(h->curl, easy)) {
+            return easy;
+        }
+        h->curl->easy_cleanup(easy);
+    }
+    CURL *easy = h->curl->easy_init();
+    if (easy != NULL) {
+        (void)set_buffers(h->curl, easy); // a fresh one takes them; else it has larger ones
+    }
+    return easy;
 }
 
 static void easy_put(struct http *h, CURL *easy)
@@ -314,12 +345,12 @@ static void on_message(struct http *h, CURL *easy, CURLcode rc)
     ASSERT(req != NULL && req->easy == easy);
     bool again = http_easy_end(req, rc);
     if (!again) {
-        end(req, true);
+        end(req, rc == CURLE_OK);
         return;
     }
     struct list failed;
     list_init(&failed);
-    unlaunch(req, true);
+    unlaunch(req, rc == CURLE_OK);
     gate_leave(req, false, &failed);
     if (go(req) != 0) {
         finish(req);
@@ -499,11 +530,13 @@ struct http *http_new(uv_loop_t *loop, int *err)
         *err = UV_ENOMEM;
         return NULL;
     }
-    ASSERT(uv_timer_init(loop, &h->timer) == 0 && uv_timer_init(loop, &h->watchdog) == 0);
+    ASSERT(uv_timer_init(loop, &h->timer) == 0 && uv_timer_init(loop, &h->watchdog) == 0 &&
+           uv_idle_init(loop, &h->turn) == 0);
     uv_unref((uv_handle_t *)&h->watchdog);
     h->timer.data = h;
+    h->turn.data = h;
     h->watchdog.data = h;
-    h->open_handles = 2;
+    h->open_handles = 3;
     return h;
 }
 
@@ -613,6 +646,7 @@ void http_close(struct http *h, http_closed_fn closed, void *arg)
     while (!list_empty(&h->socks)) {
         sock_close(container_of(h->socks.next, struct sock, node));
     }
-    uv_close((uv_handle_t *)&h->timer, on_timer_closed);
-    uv_close((uv_handle_t *)&h->watchdog, on_timer_closed);
+    uv_close((uv_handle_t *)&h->turn, on_handle_closed);
+    uv_close((uv_handle_t *)&h->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&h->watchdog, on_handle_closed);
 }

@@ -10,11 +10,6 @@
 
 #define HEAD_MAX ((size_t)256 << 10)
 #define RESERVE_MAX ((size_t)1 << 20)
-/* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with big
- * bodies only. 16 KiB is libcurl's least for it. */
-#define RECEIVE_BUFFER 4096L
-#define SEND_BUFFER 16384L
-
 static void touch(struct http_request *req)
 {
     req->active_ms = uv_now(req->http->loop);
@@ -309,8 +304,6 @@ static void set_connection(struct setup *s, struct http_request *req)
     set_long(s, CURLOPT_TCP_KEEPIDLE, 30L);
     set_long(s, CURLOPT_TCP_KEEPINTVL, 15L);
     set_long(s, CURLOPT_MAXAGE_CONN, 110L);
-    set_long(s, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER);
-    set_long(s, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER);
     set_long(s, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     if (req->retried) {
         set_long(s, CURLOPT_FRESH_CONNECT, 1L);

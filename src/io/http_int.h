@@ -22,7 +22,8 @@ struct http {
     uv_loop_t *loop; /* borrowed until closed */
     const struct curl_api *curl;
     CURLM *multi;
-    uv_timer_t timer;    /* libcurl's, and our kicks */
+    uv_timer_t timer;    /* libcurl's */
+    uv_idle_t turn;      /* for 0 ms: the loop's next turn */
     uv_timer_t watchdog; /* each second while requests run; does not keep the loop alive */
     unsigned open_handles;
     bool closing;
@@ -87,7 +88,7 @@ struct http_request {
     bool head_done;     /* the head of the answer is complete */
     bool redirecting;   /* it will be followed: its body is of no interest */
     bool has_location;
-    bool paused;
+    bool paused;        /* the consumer is behind */
     bool retried;
     bool data_event;    /* on_data is due */
     int broken;         /* libuv code: its socket could not be watched */

@@ -136,7 +136,10 @@ void url_show(const char *text, struct buf *out)
 {
     struct url u;
     if (url_parse(text, &u) != NULL) {
-        size_t len = strcspn(text, "?@#");
+        size_t len = strcspn(text, "?#");
+        if (memchr(text, '@', len) != NULL) {
+            len = strcspn(text, ":"); // a password may stand anywhere before the @
+        }
         show_part(out, text, len < SHOW_BAD_MAX ? len : SHOW_BAD_MAX);
         return;
     }

@@ -31,7 +31,7 @@ bool url_same_origin(const struct url *a, const struct url *b);
 bool url_is_local_name(const struct url *url);
 
 /* Appends the URL as it may be shown: without user, password, query and fragment, which may hold
- * secrets, and cut after 200 bytes. Text that is no URL becomes its first 60 bytes up to a ? or @. */
+ * secrets, and cut after 200 bytes. Of text that is no URL at most 60 bytes are shown. */
 void url_show(const char *text, struct buf *out);
 
 #endif

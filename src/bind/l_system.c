@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -109,6 +110,17 @@ static int l_stdout_reserved(lua_State *L)
     return 1;
 }
 
+/* verbosity([n]) -> 0 quiet, 1 normal, 2 verbose; for the whole process */
+static int l_verbosity(lua_State *L)
+{
+    static atomic_int verbosity = 1;
+    if (!lua_isnoneornil(L, 1)) {
+        atomic_store(&verbosity, (int)luaL_checkinteger(L, 1));
+    }
+    lua_pushinteger(L, atomic_load(&verbosity));
+    return 1;
+}
+
 /* columns(fd) -> width of the terminal, or nil */
 static int l_columns(lua_State *L)
 {
@@ -173,6 +185,7 @@ int luaopen_lash_core_system(lua_State *L)
                                          {"write", l_write},
                                          {"reserve_stdout", l_reserve_stdout},
                                          {"stdout_reserved", l_stdout_reserved},
+                                         {"verbosity", l_verbosity},
                                          {"columns", l_columns},
                                          {"embedded", l_embedded},
                                          {"embedded_names", l_embedded_names},

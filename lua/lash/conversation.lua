@@ -1,0 +1,100 @@
+--- Conversations: append-only lists of entries. An entry is what one side said at once:
+--
+--   { type = "user", text = }
+--   { type = "answer", provider =, model =, items = {...}, usage =, stop =, wire = }  of a model
+--   { type = "outcomes", items = {...} }   one per call of the answer before, in call order
+--   { type = "note", text = }              of lash itself to the model
+--
+-- Items are { type = "text" | "reasoning" | "refusal", text = }, { type = "call", id =, name =,
+-- args = "JSON text" }, { type = "opaque" } and { type = "outcome", id =, name =, status =, output = }.
+-- Providers keep what they sent in `wire`, and the text they send of an entry in `_wire`.
+local M = {}
+
+local Conversation = { __name = "lash.conversation" }
+Conversation.__index = Conversation
+M.Conversation = Conversation
+
+--- A conversation with `agent`, empty.
+function M.new(agent)
+    return setmetatable({
+        agent = agent,   -- who has it now; a handoff changes it
+        entries = {},
+        scratch = {},    -- providers' own state of this conversation
+        open_calls = nil, -- calls of the last answer that have no outcome yet
+        busy = false,
+    }, Conversation)
+end
+
+--- The calls of an answer, in order.
+function M.calls(answer)
+    local calls = {}
+    for _, item in ipairs(answer.items) do
+        if item.type == "call" then
+            calls[#calls + 1] = item
+        end
+    end
+    return calls
+end
+
+--- All text of an answer.
+function M.text(answer)
+    local parts = {}
+    for _, item in ipairs(answer.items) do
+        if item.type == "text" then
+            parts[#parts + 1] = item.text
+        end
+    end
+    return table.concat(parts)
+end
+
+local function check_outcomes(calls, items)
+    assert(calls, "outcomes without calls")
+    assert(#calls == #items, "every call has exactly one outcome")
+    for i, call in ipairs(calls) do
+        assert(items[i].id == call.id, "outcomes stand in call order")
+    end
+end
+
+--- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
+-- no request can be made of a history that a provider would refuse.
+function Conversation:append(entry)
+    if entry.type == "outcomes" then
+        check_outcomes(self.open_calls, entry.items)
+        self.open_calls = nil
+    else
+        assert(self.open_calls == nil, "calls without outcomes")
+    end
+    if entry.type == "answer" then
+        local calls = M.calls(entry)
+        self.open_calls = #calls > 0 and calls or nil
+    end
+    self.entries[#self.entries + 1] = entry
+end
+
+--- All items in order, messages of the user as { type = "user", text = }.
+function Conversation:items()
+    local all = {}
+    for _, entry in ipairs(self.entries) do
+        if entry.items then
+            table.move(entry.items, 1, #entry.items, #all + 1, all)
+        else
+            all[#all + 1] = { type = entry.type, text = entry.text }
+        end
+    end
+    return all
+end
+
+--- Sends a user's message and runs to the final answer.
+-- @param text the message
+-- @param opts as of agent:run
+-- @return result as of agent:run
+function Conversation:send(text, opts)
+    return require("lash.run").send(self, text, opts)
+end
+
+--- The same for callers that are not tasks, as agent:run_sync.
+function Conversation:send_sync(text, opts)
+    return require("lash.run").sync("send", self.send, self, text, opts)
+end
+
+return M

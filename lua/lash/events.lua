@@ -1,0 +1,58 @@
+--- Events: everything that happens in a run, one table each. The live display, --jsonl and scripts all
+-- read this one stream.
+--
+-- Every event has `type`, `t` (ms since the start of the run) and `agent`, and by its type:
+--   run.start      {}
+--   model.request  { provider, model, turn, attempt }
+--   model.end      { stop, usage, ms }
+--   text           { delta }           reasoning { delta }
+--   call.start     { call, name, mark, args }       `call` is "turn.index", unique in the run
+--   call.end       { call, name, status, ms, output }
+--   handoff        { from, to }
+--   retry          { what, wait_ms, why }
+--   warning        { text }
+--   run.end        { ok, exit, reason, text, usage, turns }
+local engine = require "lash.core.engine"
+local log = require "lash.log"
+
+local M = {}
+
+local listeners = {} -- of the command that runs, for all runs of the process
+
+--- Calls fn(event) for every event of every run from now on.
+function M.listen(fn)
+    listeners[#listeners + 1] = fn
+end
+
+local function tell(fn, event)
+    local ok, err = pcall(fn, event)
+    if not ok and not engine.cancel_reason(err) then
+        log.warn(("on_event failed at %s: %s"):format(event.type, tostring(err)))
+    end
+end
+
+--- Makes the emitter of one run.
+-- @param fns functions that get its events, beside those of M.listen
+-- @return emit(type, agent_name, fields), clock() -> ms since now
+function M.emitter(fns)
+    local started = engine.hrtime()
+    local function clock()
+        return (engine.hrtime() - started) // 1000000
+    end
+    local function emit(kind, agent, fields)
+        if #fns == 0 and #listeners == 0 then
+            return -- nobody listens: no table is made
+        end
+        fields = fields or {}
+        fields.type, fields.t, fields.agent = kind, clock(), agent
+        for _, fn in ipairs(fns) do
+            tell(fn, fields)
+        end
+        for _, fn in ipairs(listeners) do
+            tell(fn, fields)
+        end
+    end
+    return emit, clock
+end
+
+return M

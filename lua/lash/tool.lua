@@ -1,0 +1,170 @@
+--- Tools: named Lua functions that a model may call.
+local declare = require "lash.declare"
+local engine = require "lash.core.engine"
+local outcome = require "lash.outcome"
+local params = require "lash.params"
+local schema = require "lash.schema"
+
+local M = {}
+
+--- The metatable of tools.
+M.Tool = { __name = "lash.tool" }
+M.Tool.__index = M.Tool
+
+--- Seconds that a call may take unless the tool says otherwise.
+M.TIMEOUT = 60
+
+local FIELDS = {
+    name = "!string",
+    description = "string",
+    params = "table",
+    schema = "table|boolean",
+    sync = "function",
+    async = "function",
+    timeout = "number|boolean",
+    idempotent = "boolean",
+    parallel = "boolean|string",
+    limit = "integer",
+    max_output = "integer",
+    strict = "boolean",
+}
+
+-- compiled schemas are not part of the tool, so that tools can travel to workers
+local compiled = setmetatable({}, { __mode = "k" })
+
+local function argument_schema(spec)
+    if spec.params and spec.schema ~= nil then
+        return nil, "it has both `params` (the shorthand) and `schema` (a JSON Schema): keep one"
+    end
+    if spec.schema ~= nil then
+        local root = spec.schema
+        if root == true or (root ~= false and root.type ~= "object") then
+            return nil, "the root of `schema` must have type = \"object\": arguments are an object"
+        end
+        return root
+    end
+    local made, err = params.schema(spec.params or {})
+    if not made then
+        return nil, tostring(err)
+    end
+    return made
+end
+
+local function number_fault(spec)
+    if type(spec.timeout) == "number" and not (spec.timeout > 0 and spec.timeout < 1e9) then
+        return "`timeout` is a number of seconds above 0, or false for none"
+    elseif spec.timeout == true then
+        return "`timeout` is a number of seconds, or false for none"
+    elseif spec.limit and spec.limit < 1 then
+        return "`limit` (how many of its calls run at once) is at least 1"
+    elseif spec.max_output and spec.max_output < 256 then
+        return "`max_output` (bytes) is at least 256"
+    end
+    return nil
+end
+
+local function build(spec)
+    local fault = declare.fault("lash.tool", spec, FIELDS) or declare.name_fault("lash.tool", spec.name)
+    if fault then
+        return nil, fault
+    end
+    local mark, fn = declare.mark("lash.tool", spec)
+    if not mark then
+        return nil, fn
+    end
+    local function wrong(err)
+        return nil, ("lash.tool '%s': %s"):format(spec.name, err)
+    end
+    local root, err = argument_schema(spec)
+    if not root then
+        return wrong(err)
+    end
+    local checker, why = schema.compile(root)
+    if not checker then
+        return wrong(tostring(why))
+    end
+    local bad = number_fault(spec)
+    if bad then
+        return wrong(bad)
+    end
+    local tool = setmetatable({
+        name = spec.name,
+        description = spec.description or "",
+        schema = root,
+        mark = mark,
+        timeout = spec.timeout == nil and M.TIMEOUT or spec.timeout,
+        idempotent = spec.idempotent or false,
+        parallel = spec.parallel,
+        limit = spec.limit,
+        strict = spec.strict,
+        max_output = spec.max_output or outcome.CAP,
+    }, M.Tool)
+    if mark == "sync" then
+        local ok, code = pcall(engine.ship, ("lash.tool '%s'"):format(spec.name), outcome.run, fn)
+        if not ok then
+            return nil, code
+        end
+        tool.code = code
+    else
+        tool.fn = fn
+    end
+    compiled[tool] = checker
+    return tool
+end
+
+--- Declares a tool.
+-- @param spec fields:
+--   name         what the model calls it: letters, digits, _ and -
+--   description  when and how to use it, for the model
+--   params       arguments in shorthand: { city = "string: its name", days = "integer?: 1 to 7" }
+--   schema       or as a complete JSON Schema of type object
+--   async / sync the function(args, ctx): exactly one; async is a task that waits, sync runs on a
+--                worker with a snapshot of what it captures
+--   timeout      seconds a call may take (60), false for no limit
+--   idempotent   true when running it twice does no harm
+--   parallel     false: runs alone in its batch; "name": never overlaps others with that name
+--   limit        how many of its calls run at once
+--   max_output   bytes of its output that the model gets (65536)
+-- @return the tool. Raises when the declaration cannot work, naming what and how to mend it.
+function M.new(spec)
+    local tool, err = build(spec)
+    if not tool then
+        error(err, 2)
+    end
+    return tool
+end
+
+--- @return true when the value is a tool
+function M.is(value)
+    return getmetatable(value) == M.Tool
+end
+
+--- Checks arguments against the tool's schema.
+-- @return true | nil, err as of lash.schema.check
+function M.check_arguments(tool, args)
+    local checker = compiled[tool]
+    if not checker then
+        checker = assert(schema.compile(tool.schema))
+        compiled[tool] = checker
+    end
+    return schema.check(checker, args)
+end
+
+--- Runs the tool's function in the running task (async) or on a worker (sync).
+-- @return status "ok" or "error", the text for the model, and for an error its traceback or nil
+function M.run(tool, args, ctx)
+    if tool.mark == "async" then
+        return outcome.run(tool.fn, tool.max_output, args, ctx)
+    end
+    local ok, status, text, traceback = engine.offload(tool.code, tool.max_output, args, ctx)
+    if ok then
+        return status, text, traceback
+    end
+    return "error", outcome.cap(outcome.error_text(status), tool.max_output), text
+end
+
+function M.Tool:__tostring()
+    return ("tool %s (%s)"):format(self.name, self.mark)
+end
+
+return M

@@ -51,6 +51,13 @@ static void timed_out(struct http_request *req, const char *where)
 
 static void not_connected(struct http_request *req, const char *where, const char *why)
 {
+    long number = 0;
+    if (req->easy != NULL) {
+        (void)req->http->curl->easy_getinfo(req->easy, CURLINFO_OS_ERRNO, &number);
+    }
+    if (number != 0 && strerrordesc_np((int)number) != NULL) {
+        why = strerrordesc_np((int)number); // "Connection refused"; strerror() is not for threads
+    }
     if (req->socket_errno == EMFILE || req->socket_errno == ENFILE) {
         http_fail(req, "connect", "no connection to %s: too many open files: make fewer requests at "
                                   "once, or raise ulimit -n", where);

@@ -1,0 +1,194 @@
+/*
+ * lash.core.http: one request as one wait. lua/lash/http.lua is the face that users see.
+ */
+#include "base/base.h"
+
+#include "bind/bind.h"
+#include "bind/fail.h"
+#include "engine/task.h"
+#include "io/http.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#define REQUEST_TYPE "lash.http.request"
+
+/* User value 1 is the body: the request borrows its bytes. */
+struct http_op {
+    struct op op;
+    struct http_request *req; /* owned */
+};
+
+static const char service_key;
+
+static void close_service(void *data)
+{
+    http_close(data, NULL, NULL);
+}
+
+/* The runtime's HTTP, made on first use; NULL when there is no libcurl. */
+static struct http *service(struct runtime *rt)
+{
+    struct http *h = runtime_service(rt, &service_key);
+    int err;
+    if (h == NULL && (h = http_new(runtime_loop(rt), &err)) != NULL) {
+        runtime_set_service(rt, &service_key, h, close_service);
+    }
+    return h;
+}
+
+static void request_done(struct http_request *req, void *arg)
+{
+    struct http_op *http = arg;
+    (void)req;
+    op_done(&http->op);
+}
+
+static void request_cancel(struct op *op)
+{
+    http_abort(((struct http_op *)op)->req);
+}
+
+static int request_gc(lua_State *L)
+{
+    struct http_op *http = luaL_checkudata(L, 1, REQUEST_TYPE);
+    http_request_free(http->req);
+    http->req = NULL;
+    return 0;
+}
+
+/* The headers as they came: { name, value, name, value ... } */
+static void push_headers(lua_State *L, struct http_request *req)
+{
+    size_t n = http_result(req)->nheaders;
+    lua_createtable(L, (int)(2 * n), 0);
+    for (size_t i = 0; i < n; i++) {
+        const char *name;
+        const char *value;
+        http_result_header(req, i, &name, &value);
+        lua_pushstring(L, name);
+        lua_rawseti(L, -2, (lua_Integer)(2 * i + 1));
+        lua_pushstring(L, value);
+        lua_rawseti(L, -2, (lua_Integer)(2 * i + 2));
+    }
+}
+
+static int request_finish(lua_State *L, struct op *op)
+{
+    struct http_op *http = (struct http_op *)op;
+    struct http_result *res = http_result(http->req);
+    int pushed;
+    luaL_checkstack(L, 12, NULL);
+    if (res->code != NULL) {
+        pushed = bind_fail(L, res->code, res->message);
+    } else {
+        lua_pushinteger(L, res->status);
+        lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
+        push_headers(L, http->req);
+        lua_pushstring(L, res->url);
+        lua_pushstring(L, res->version);
+        lua_pushnumber(L, (lua_Number)res->first_byte_us * 1e-6);
+        lua_pushnumber(L, (lua_Number)res->total_us * 1e-6);
+        pushed = 7;
+    }
+    // not left to the collector: it does not see how much memory this is
+    http_request_free(http->req);
+    http->req = NULL;
+    lua_pushnil(L);
+    lua_setiuservalue(L, op->index, 1);
+    return pushed;
+}
+
+static uint64_t option_ms(lua_State *L, int arg, const char *name, uint64_t standard)
+{
+    uint64_t ms = standard;
+    if (lua_getfield(L, arg, name) != LUA_TNIL) {
+        lua_Number seconds = luaL_checknumber(L, -1);
+        luaL_argcheck(L, seconds >= 0 && seconds <= 1e6, arg, "a time is out of range");
+        ms = (uint64_t)(seconds * 1000 + 0.999);
+    }
+    lua_pop(L, 1);
+    return ms;
+}
+
+static lua_Integer option_count(lua_State *L, int arg, const char *name, lua_Integer standard)
+{
+    lua_Integer n = standard;
+    if (lua_getfield(L, arg, name) != LUA_TNIL) {
+        n = luaL_checkinteger(L, -1);
+        luaL_argcheck(L, n >= 0, arg, "a limit is negative");
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
+static void read_options(lua_State *L, int arg, struct http_request *req)
+{
+    luaL_checktype(L, arg, LUA_TTABLE);
+    http_request_connect_timeout(req, option_ms(L, arg, "connect_timeout", 10 * 1000));
+    http_request_timeout(req, option_ms(L, arg, "timeout", 0));
+    http_request_idle_timeout(req, option_ms(L, arg, "idle_timeout", 300 * 1000));
+    http_request_max_body(req, (size_t)option_count(L, arg, "max_body", (lua_Integer)64 << 20));
+    http_request_max_redirects(req, (unsigned)option_count(L, arg, "redirects", 10));
+}
+
+static void read_headers(lua_State *L, int arg, struct http_request *req)
+{
+    luaL_checktype(L, arg, LUA_TTABLE);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, arg);
+    for (lua_Integer i = 1; i + 1 <= n; i += 2) {
+        lua_rawgeti(L, arg, i);
+        lua_rawgeti(L, arg, i + 1);
+        size_t name_len, value_len;
+        const char *name = luaL_checklstring(L, -2, &name_len);
+        const char *value = luaL_checklstring(L, -1, &value_len);
+        // what is wrong is kept in the request, and said when it is started; a zero byte is no name
+        // and no value
+        bool whole = strlen(name) == name_len && strlen(value) == value_len;
+        (void)http_request_header(req, whole ? name : "", value);
+        lua_pop(L, 2);
+    }
+}
+
+/* send(method, url, headers, body | nil, options)
+ * headers: { name, value, ... }; options: connect_timeout, timeout, idle_timeout (seconds, 0 = none),
+ * max_body (bytes), redirects.
+ * -> status, body, headers, url, version, seconds to the first byte, seconds in all | nil, err */
+static int l_send(lua_State *L)
+{
+    const char *method = bind_check_text(L, 1);
+    const char *url = bind_check_text(L, 2);
+    size_t body_len;
+    const char *body = luaL_optlstring(L, 4, NULL, &body_len);
+    task_check(L);
+    struct http *h = service(runtime_of(L));
+    if (h == NULL) {
+        return bind_fail(L, "no_libcurl", http_unavailable());
+    }
+    struct http_op *http = lua_newuserdatauv(L, sizeof(*http), 1);
+    *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish}};
+    luaL_setmetatable(L, REQUEST_TYPE);
+    http->req = http_request_new(method, url);
+    read_options(L, 5, http->req);
+    read_headers(L, 3, http->req);
+    if (body != NULL) {
+        lua_pushvalue(L, 4);
+        lua_setiuservalue(L, -2, 1);
+        http_request_body(http->req, body, body_len);
+    }
+    if (http_start(h, http->req, request_done, http) != 0) {
+        struct http_result *res = http_result(http->req);
+        return bind_fail(L, res->code, res->message);
+    }
+    return task_wait(L, &http->op);
+}
+
+int luaopen_lash_core_http(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"send", l_send}, {NULL, NULL}};
+    luaL_newmetatable(L, REQUEST_TYPE);
+    lua_pushcfunction(L, request_gc);
+    lua_setfield(L, -2, "__gc");
+    luaL_newlib(L, functions);
+    return 1;
+}

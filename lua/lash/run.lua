@@ -44,6 +44,8 @@ local LAST_TURN = "The limit of turns is reached. Give your final answer now, wi
 local CUT_OFF = "Your last answer was cut off before its tool calls were complete. Answer more briefly, or issue "
     .. "fewer calls."
 
+local OUT_OF_TIME = {} -- raised by bounded(), nothing else
+
 local failure_mt = {
     __name = "lash.error",
     __tostring = function(err)
@@ -505,6 +507,22 @@ local function run_to_end(run, text)
     return finish(run, reason, final, err)
 end
 
+-- run_to_end, for at most `limit` seconds: nil or 0 for ever. Raises "time" when they are over.
+local function bounded(limit, run, text)
+    if not limit or limit <= 0 then
+        return run_to_end(run, text)
+    end
+    local group <close> = engine.group()
+    local task = group:spawn(run_to_end, run, text)
+    task:deadline(limit)
+    group:wait() -- raises when the caller itself is cancelled
+    local ok, result = task:result()
+    if not ok then
+        error(engine.cancel_reason(result) == "deadline" and OUT_OF_TIME or result, 0)
+    end
+    return result
+end
+
 local function check_message(text, opts)
     if type(text) ~= "string" then
         error(("the message must be a string, got %s"):format(type(text)), 3)
@@ -525,14 +543,8 @@ function M.send(conv, text, opts)
     conv.busy = true
     local run = new_run(conv, opts)
     run.emit("run.start", conv.agent.name, {})
-    local task = engine.current()
     local limit = run.limits.time
-    local ok, result
-    if limit and limit > 0 and task then
-        ok, result = M.with_time(limit, run_to_end, run, text)
-    else
-        ok, result = pcall(run_to_end, run, text)
-    end
+    local ok, result = pcall(bounded, limit, run, text)
     conv.busy = false
     if ok then
         if result.error and not opts.no_raise then
@@ -541,20 +553,14 @@ function M.send(conv, text, opts)
         end
         return result
     end
-    local reason = engine.cancel_reason(result)
-    finish(run, reason == "deadline" and "time" or reason and "cancelled" or "error", run.last_text,
-        not reason and failure { message = tostring(result), exit = 70 } or nil)
+    if result == OUT_OF_TIME then
+        return finish(run, "time", run.last_text)
+    elseif engine.cancel_reason(result) then
+        finish(run, "cancelled", run.last_text)
+    else
+        finish(run, "error", run.last_text, failure { message = tostring(result), exit = 70 })
+    end
     error(result, 0)
-end
-
---- Runs fn(...) in a task of its own with a deadline.
--- @return as pcall
-function M.with_time(seconds, fn, ...)
-    local group <close> = engine.group()
-    local task = group:spawn(fn, ...)
-    task:deadline(seconds)
-    group:wait()
-    return task:result()
 end
 
 --- Runs fn(...) to its end for a caller that is no task.

@@ -1,0 +1,52 @@
+#include "test.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct test_case *cases;
+
+void test_register(struct test_case *test)
+{
+    struct test_case **at = &cases;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = test;
+}
+
+void test_fail(const char *file, int line, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    printf("%s:%d: ", file, line);
+    vprintf(fmt, args);
+    putchar('\n');
+    va_end(args);
+    fflush(stdout);
+    exit(1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        for (struct test_case *t = cases; t != NULL; t = t->next) {
+            printf("%s %s\n", t->file, t->name);
+        }
+        return 0;
+    }
+    if (argc != 2) {
+        fprintf(stderr, "usage: unit --list | unit N\n");
+        return 2;
+    }
+    int n = atoi(argv[1]); // NOLINT: a test runner's own number
+    for (struct test_case *t = cases; t != NULL; t = t->next) {
+        if (n-- == 0) {
+            t->run();
+            return 0;
+        }
+    }
+    fprintf(stderr, "unit: no such case\n");
+    return 2;
+}

@@ -71,11 +71,11 @@ $(B)/lua-list: FORCE
 	@mkdir -p $(B)
 	@echo '$(LUA_SRC)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(B)/unit: $(UNIT:tests/unit/%.c=$(B)/unit.d/%.o) $(OBJ)
+$(B)/unit: $(UNIT:tests/unit/%.c=$(B)/unit-obj/%.o) $(OBJ)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs libcjson)
 
-$(B)/unit.d/%.o: tests/unit/%.c $(B)/flags
+$(B)/unit-obj/%.o: tests/unit/%.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit $(shell pkg-config --cflags libcjson) -c -o $@ $<

@@ -142,11 +142,13 @@ static int open_protected(lua_State *L)
     task_open(L);
     worker_open(L);
     open_modules(L);
-    lua_pushcfunction(L, l_print);
-    lua_setglobal(L, "print");
-    lua_getglobal(L, "debug"); /* the registry holds what must not be broken by a script */
-    lua_pushnil(L);
-    lua_setfield(L, -2, "getregistry");
+    if (runtime_of(L)->owns_state) { /* a host's own functions stay as they are */
+        lua_pushcfunction(L, l_print);
+        lua_setglobal(L, "print");
+        lua_getglobal(L, "debug"); /* the registry holds what must not be broken by a script */
+        lua_pushnil(L);
+        lua_setfield(L, -2, "getregistry");
+    }
     ship_open(L);
     return 0;
 }

@@ -1,0 +1,47 @@
+/*
+ * lash.so: the library inside somebody else's Lua state, by `require "lash"` in a stock lua5.4.
+ * Nothing runs there but inside agent:run_sync and conversation:send_sync, which drive the loop to the
+ * end of the run and leave no handle, thread or descriptor behind.
+ */
+#include "base/base.h"
+
+#include "bind/bind.h"
+
+#include <lauxlib.h>
+#include <signal.h>
+
+#define RUNTIME_TYPE "lash.runtime"
+
+static const char module_key; /* registry: keeps the runtime as long as the state */
+
+__attribute__((visibility("default"))) int luaopen_lash(lua_State *L);
+
+/* The state closes; the loop is closed already, but for a run that an error of the host cut short. */
+static int runtime_gc(lua_State *L)
+{
+    struct runtime *rt = luaL_checkudata(L, 1, RUNTIME_TYPE);
+    if (rt->L != NULL) {
+        if (bind_close_pool(rt) == 0) {
+            runtime_release(rt);
+        }
+        rt->L = NULL;
+    }
+    return 0;
+}
+
+int luaopen_lash(lua_State *L)
+{
+    signal(SIGPIPE, SIG_IGN); /* a connection that the peer closed is an error, not the end */
+    struct runtime *rt = lua_newuserdatauv(L, sizeof(*rt), 0);
+    runtime_init_around(rt, L);
+    luaL_newmetatable(L, RUNTIME_TYPE);
+    lua_pushcfunction(L, runtime_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
+    bind_open(rt);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lash.init");
+    lua_call(L, 1, 1);
+    return 1;
+}

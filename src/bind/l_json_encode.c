@@ -222,7 +222,9 @@ static bool encode_number(struct encoder *e)
     double value = lua_tonumber(L, -1);
     size_t n = json_write_double(value, text);
     if (n == 0) {
-        return refuse(e, isnan(value) ? "nan has no JSON form" : "inf has no JSON form");
+        return refuse(e, isnan(value) ? "nan has no JSON form"
+                         : value > 0  ? "inf has no JSON form"
+                                      : "-inf has no JSON form");
     }
     return put(e, text, n);
 }
@@ -399,7 +401,9 @@ static bool encode_table(struct encoder *e, const struct level *up)
         marked = mt == e->array_mt;
     }
     if (e->depth >= e->max_depth) {
-        return refuse(e, "nested too deeply");
+        (void)snprintf(e->why_text, sizeof(e->why_text), "nested deeper than %u levels",
+                       e->max_depth);
+        return refuse(e, e->why_text);
     }
     for (const struct level *l = up; l != NULL; l = l->up) {
         if (l->table == here.table) {

@@ -1,5 +1,5 @@
 -- lash.schema, lash.params, and the patterns under them: D11, J1, H14.
-local t = require "tests.lua.t"
+local t = require "t"
 local json = require "lash.json"
 local params = require "lash.params"
 local pattern = require "lash.core.pattern"
@@ -389,5 +389,7 @@ case("D11 the schema corpus", function()
     end
     equal(table.concat(wrong, "\n"), "")
     assert(agreed > 1000)
-    t.note(("%d cases agree, %d in %d schemas that are refused"):format(agreed, cases_left, #left))
+    print(("%d cases agree, %d in %d schemas that are refused"):format(agreed, cases_left, #left))
 end)
+
+return t.main(...)

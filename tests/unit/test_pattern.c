@@ -2,7 +2,7 @@
  * io/pattern against the C library's expressions, where both mean the same.
  */
 #include "base/base.h"
-#include "unit.h"
+#include "test.h"
 
 #include <regex.h>
 #include <stdio.h>
@@ -53,8 +53,8 @@ static void compare(const char *source, unsigned *seed)
     char error[120];
     struct pattern *p;
     regex_t oracle;
-    CHECK_INT(pattern_compile(source, strlen(source), &p, error, sizeof(error)), 0);
-    CHECK_INT(regcomp(&oracle, source, REG_EXTENDED | REG_NOSUB), 0);
+    ASSERT_INT(pattern_compile(source, strlen(source), &p, error, sizeof(error)), 0);
+    ASSERT_INT(regcomp(&oracle, source, REG_EXTENDED | REG_NOSUB), 0);
     for (int i = 0; i < 20; i++) {
         char text[12];
         unsigned n = below(seed, sizeof(text));
@@ -64,7 +64,7 @@ static void compare(const char *source, unsigned *seed)
         text[n] = '\0';
         int expected = regexec(&oracle, text, 0, NULL, 0) == 0;
         if (pattern_match(p, text, n) != expected) {
-            FAIL("%s on \"%s\": expected %d", source, text, expected);
+            test_fail(__FILE__, __LINE__, "%s on \"%s\": expected %d", source, text, expected);
         }
     }
     regfree(&oracle);
@@ -105,12 +105,12 @@ TEST(pattern_survives_junk)
         char *exact = xmemdup(source, n);
         if (pattern_compile(exact, n, &p, error, sizeof(error)) == 0) {
             good++;
-            CHECK(pattern_match(p, exact, n) >= 0);
+            ASSERT_TRUE(pattern_match(p, exact, n) >= 0);
             pattern_free(p);
         } else {
-            CHECK(strncmp(error, "position ", 9) == 0);
+            ASSERT_TRUE(strncmp(error, "position ", 9) == 0);
         }
         free(exact);
     }
-    CHECK(good > 1000);
+    ASSERT_TRUE(good > 1000);
 }

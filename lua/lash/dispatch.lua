@@ -40,7 +40,7 @@ local function parse(text)
     local args, err = json.decode(text)
     if err then
         return nil, ("the arguments are not valid JSON: %s"):format(err.message or tostring(err))
-    elseif type(args) ~= "table" or json.is_array(args) then
+    elseif type(args) ~= "table" or getmetatable(args) == json.array_mt then
         return nil, ("the arguments must be a JSON object such as {\"name\": value}, got %s"):format(
             type(args) == "table" and "an array" or args == json.null and "null" or type(args))
     end
@@ -125,6 +125,9 @@ local function run_found(batch, i)
         local reason = engine.cancel_reason(status)
         if reason then
             status, text = cancelled(reason, found)
+            if task:lost() then
+                status, text = "lost", text .. "; it could not be stopped and may still be running"
+            end
         else -- tool.run itself failed: a message that is too large to travel, no memory
             status, text = "error", outcome.error_text(status)
         end

@@ -95,6 +95,13 @@ static int l_task_status(lua_State *L)
     return 1;
 }
 
+/* task:lost() -> true when it was cancelled and a worker may still run what it had offloaded */
+static int l_task_lost(lua_State *L)
+{
+    lua_pushboolean(L, check_task(L)->lost);
+    return 1;
+}
+
 /* task:mark_call(): this task and what it spawns run a tool's function. */
 static int l_task_mark_call(lua_State *L)
 {
@@ -475,7 +482,8 @@ int luaopen_lash_core_engine(lua_State *L)
         {"wait", l_task_wait},         {"result", l_task_result},
         {"cancel", l_task_cancel},     {"deadline", l_task_deadline},
         {"status", l_task_status},     {"traceback", l_task_traceback},
-        {"mark_call", l_task_mark_call}, {NULL, NULL}};
+        {"mark_call", l_task_mark_call}, {"lost", l_task_lost},
+        {NULL, NULL}};
     static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},   {"wait", l_group_wait},
                                              {"cancel", l_group_cancel}, {"__close", l_group_close},
                                              {NULL, NULL}};

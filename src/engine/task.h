@@ -80,6 +80,7 @@ struct task {
     enum cancel_reason cancel;
     bool failed;    /* ended with an error, which is user value 2 */
     bool observed;  /* somebody took its result or error */
+    bool lost;      /* cancelled, but a worker still runs what it had offloaded */
     bool in_call;   /* runs a tool's function; inherited by what it spawns */
     const char *refusal;  /* why the present wait is impossible: raised instead of waiting */
     struct timer *deadline; /* owned */

@@ -3,6 +3,7 @@
 #include "engine/pristine.h"
 #include "engine/ship.h"
 #include "engine/worker.h"
+#include "io/timer.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -25,6 +26,7 @@ enum {
     GENTLE_RAISES = 3,
     GENTLE_COUNT = 100000, /* instructions that handlers and closers get between raises */
     GARBAGE_SLACK = 4 << 20,
+    OBEY_MS = 100, /* a cancelled worker that has not come back by then is lost */
 };
 
 struct job {
@@ -33,7 +35,7 @@ struct job {
     struct runtime *from;    /* whose task waits for it; borrowed, outlives the job */
     struct offload_op *op;   /* main side only; NULL when nobody waits any more */
     struct worker *worker;   /* who runs it; guarded by pool.lock */
-    enum cancel_reason cancel; /* guarded by pool.lock */
+    bool expected;           /* runtime_expect() was called and not yet answered; main side only */
     struct buf code;
     struct buf args;
     struct buf result;       /* a shipped message */
@@ -50,6 +52,7 @@ struct worker {
     bool cancel_posted;   /* guarded by pool.lock */
     atomic_int interrupt; /* enum cancel_reason: the running job is to end */
     int raises;           /* how often the hook has raised in this job */
+    bool lost;            /* set aside: nobody waits for its job; guarded by pool.lock */
     bool ended;           /* its thread has left its loop; guarded by pool.lock */
     size_t base_memory;   /* bytes of its state before the first job */
 };
@@ -63,7 +66,8 @@ struct pool {
     struct list jobs;
     size_t queued;
     struct list workers; /* those whose thread has not been joined */
-    size_t count;        /* threads that have not ended */
+    size_t count;        /* threads that take jobs */
+    size_t lost;         /* threads that are stuck in C and were replaced */
     size_t idle;
     size_t limit;
     bool closing;
@@ -73,6 +77,7 @@ struct offload_op {
     struct op op;
     struct pool *pool;
     struct job *job; /* NULL when it came back */
+    struct timer *grace; /* owned: runs from the cancel on */
     struct buf result;
 };
 
@@ -292,6 +297,11 @@ static void worker_finish_job(struct worker *w, struct job *job)
     uv_mutex_lock(&w->pool->lock);
     job->worker = NULL;
     w->job = NULL;
+    if (w->lost) { /* it came back after all */
+        w->lost = false;
+        w->pool->lost--;
+        w->pool->count++;
+    }
     uv_mutex_unlock(&w->pool->lock);
     job->mail.deliver = deliver_result;
     runtime_post(job->from, &job->mail);
@@ -429,6 +439,8 @@ static int pool_submit(struct pool *pool, struct job *job)
     uv_mutex_lock(&pool->lock);
     if (pool->closing || pool->queued >= QUEUE_LIMIT) {
         status = UV_EBUSY;
+    } else if (pool->lost >= pool->limit) {
+        status = UV_EAGAIN;
     } else if (pool->idle <= pool->queued && pool->count < pool->limit) {
         status = pool_grow(pool);
         if (status != 0 && pool->count > 0) {
@@ -442,6 +454,17 @@ static int pool_submit(struct pool *pool, struct job *job)
     }
     uv_mutex_unlock(&pool->lock);
     return status;
+}
+
+/* With the lock held: a worker is left that was not set aside. */
+static bool any_obeys(struct pool *pool)
+{
+    for (struct list *n = pool->workers.next; n != &pool->workers; n = n->next) {
+        if (!container_of(n, struct worker, node)->lost) {
+            return true;
+        }
+    }
+    return false;
 }
 
 size_t pool_free(struct pool *pool, uint64_t grace_ms)
@@ -460,7 +483,7 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
     for (;;) {
         reap(pool);
         uint64_t now = uv_hrtime();
-        if (list_empty(&pool->workers) || now >= deadline) {
+        if (!any_obeys(pool) || now >= deadline) {
             break;
         }
         (void)uv_cond_timedwait(&pool->end, &pool->lock, deadline - now);
@@ -491,14 +514,54 @@ static void job_free(struct job *job)
 static void deliver_result(struct runtime *rt, struct mail *mail)
 {
     struct job *job = container_of(mail, struct job, mail);
-    runtime_received(rt);
+    if (job->expected) {
+        runtime_received(rt);
+    }
     struct offload_op *off = job->op;
     if (off != NULL) {
+        timer_stop(off->grace);
+        off->grace = NULL;
         buf_move(&off->result, &job->result);
         off->job = NULL;
         op_done(&off->op);
     }
     job_free(job);
+}
+
+/* Nobody waits for the job any more. */
+static void offload_forget(struct offload_op *off)
+{
+    struct job *job = off->job;
+    off->job = NULL;
+    job->op = NULL;
+    if (job->expected) { /* it may never come: the loop does not stay alive for it */
+        job->expected = false;
+        runtime_received(job->from);
+    }
+}
+
+/* The worker did not obey: it is stuck in C. It is set aside, and another one takes its place. */
+static void offload_lost(void *arg)
+{
+    struct offload_op *off = arg;
+    struct job *job = off->job;
+    off->grace = NULL;
+    uv_mutex_lock(&off->pool->lock);
+    struct worker *w = job->worker;
+    if (w != NULL) {
+        w->lost = true;
+        off->pool->lost++;
+        off->pool->count--;
+    }
+    uv_mutex_unlock(&off->pool->lock);
+    if (w == NULL) {
+        return; /* its result is on the way */
+    }
+    if (off->op.task != NULL) {
+        off->op.task->lost = true;
+    }
+    offload_forget(off);
+    op_done(&off->op);
 }
 
 /* A queued job is taken back at once; a running one is interrupted and will come back. */
@@ -511,7 +574,6 @@ static void offload_cancel(struct op *op)
     }
     enum cancel_reason reason = op->task ? op->task->cancel : CANCEL_PARENT;
     uv_mutex_lock(&off->pool->lock);
-    job->cancel = reason;
     bool queued = !list_empty(&job->node);
     if (queued) {
         list_remove(&job->node);
@@ -521,10 +583,11 @@ static void offload_cancel(struct op *op)
     }
     uv_mutex_unlock(&off->pool->lock);
     if (queued) {
-        runtime_received(job->from);
-        off->job = NULL;
+        offload_forget(off);
         job_free(job);
         op_done(op);
+    } else if (off->grace == NULL && op->task != NULL) {
+        off->grace = timer_start(runtime_loop(job->from), OBEY_MS, offload_lost, off);
     }
 }
 
@@ -542,12 +605,14 @@ static int offload_finish(lua_State *L, struct op *op)
 static int offload_gc(lua_State *L)
 {
     struct offload_op *off = luaL_checkudata(L, 1, OFFLOAD_TYPE);
-    if (off->job != NULL) { /* nobody waits any more */
+    timer_stop(off->grace);
+    off->grace = NULL;
+    if (off->job != NULL) {
         off->op.task = NULL;
-        struct job *job = off->job;
-        job->op = NULL;
         offload_cancel(&off->op);
-        off->job = NULL;
+        if (off->job != NULL) {
+            offload_forget(off);
+        }
     }
     buf_release(&off->result);
     return 0;
@@ -570,12 +635,15 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
     buf_append(&job->code, code, code_len);
     buf_append(&job->args, args, args_len);
     runtime_expect(rt);
+    job->expected = true;
     int status = pool_submit(pool, job);
     if (status != 0) {
         runtime_received(rt);
         job_free(job);
         luaL_error(L, "no worker can take this call: %s",
-                   status == UV_EBUSY ? "too many calls wait already" : uv_strerror(status));
+                   status == UV_EBUSY    ? "too many calls wait already"
+                   : status == UV_EAGAIN ? "too many workers are stuck in calls that do not end"
+                                         : uv_strerror(status));
     }
     off->job = job;
     return &off->op;

@@ -33,7 +33,8 @@ size_t pool_size(struct pool *pool);
 /* Pushes an op userdata for task_wait(): runs the shipped message `code` (a function and perhaps its
  * first arguments) with the further arguments of the message `args`, on a worker. It finishes with
  * true, results... or false, error, message of a traceback or nil. The task's cancel interrupts the
- * worker, and waits for its end. Raises when the queue is full. */
+ * worker and waits for its end; one that is stuck in C is set aside after a moment, and task.lost says
+ * so. Raises when the queue is full, or as many workers are lost as there may be. */
 struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
                              const char *args, size_t args_len);
 

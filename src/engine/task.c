@@ -1,6 +1,7 @@
 #include "base/base.h"
 
 #include "engine/task.h"
+#include "engine/task_int.h"
 #include "io/timer.h"
 
 #include <lauxlib.h>
@@ -14,7 +15,6 @@ enum { UV_THREAD_CO = 1, UV_RESULT, UV_GROUP, UV_TRACEBACK, UV_COUNT = UV_TRACEB
 #define JOIN_TYPE "lash.join"
 
 static const char anchor_key;  /* registry: light userdata of a task -> its userdata */
-static const char cancel_key;  /* registry: reason -> error value, error value -> reason */
 
 static void make_ready(struct task *t)
 {
@@ -137,80 +137,7 @@ struct op *group_push_join(lua_State *L, struct group *g)
 
 /* ---- cancel ---- */
 
-static const char *const reason_names[] = {
-    [CANCEL_NONE] = "none",       [CANCEL_USER] = "user",     [CANCEL_DEADLINE] = "deadline",
-    [CANCEL_SIBLING] = "sibling", [CANCEL_PARENT] = "parent", [CANCEL_STALL] = "stall",
-};
-
-static const char *const reason_texts[] = {
-    [CANCEL_NONE] = "",
-    [CANCEL_USER] = "cancelled",
-    [CANCEL_DEADLINE] = "deadline exceeded",
-    [CANCEL_SIBLING] = "cancelled because a sibling failed",
-    [CANCEL_PARENT] = "cancelled because the task that it belonged to has ended",
-    [CANCEL_STALL] = "every task waits for another one: nothing can happen any more",
-};
-
-const char *cancel_reason_name(enum cancel_reason reason)
-{
-    return reason_names[reason];
-}
-
-void cancel_push(lua_State *L, enum cancel_reason reason)
-{
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &cancel_key);
-    lua_rawgeti(L, -1, reason);
-    lua_remove(L, -2);
-}
-
-enum cancel_reason cancel_reason_of(lua_State *L, int index)
-{
-    if (!lua_istable(L, index)) {
-        return CANCEL_NONE;
-    }
-    index = lua_absindex(L, index);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &cancel_key);
-    lua_pushvalue(L, index);
-    lua_rawget(L, -2);
-    enum cancel_reason reason = (enum cancel_reason)lua_tointeger(L, -1); /* 0 when nil */
-    lua_pop(L, 2);
-    return reason;
-}
-
-static int cancel_tostring(lua_State *L)
-{
-    lua_getfield(L, 1, "message");
-    return 1;
-}
-
-static void open_cancel_errors(lua_State *L)
-{
-    lua_newtable(L);
-    lua_newtable(L); // -- errors mt
-    lua_pushcfunction(L, cancel_tostring);
-    lua_setfield(L, -2, "__tostring");
-    lua_pushliteral(L, "lash.cancel");
-    lua_setfield(L, -2, "__name");
-    for (int reason = CANCEL_USER; reason <= CANCEL_STALL; reason++) {
-        lua_newtable(L); // -- errors mt err
-        lua_pushstring(L, reason == CANCEL_DEADLINE ? "timeout" : "cancelled");
-        lua_setfield(L, -2, "code");
-        lua_pushstring(L, reason_names[reason]);
-        lua_setfield(L, -2, "reason");
-        lua_pushstring(L, reason_texts[reason]);
-        lua_setfield(L, -2, "message");
-        lua_pushvalue(L, -2);
-        lua_setmetatable(L, -2);
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, -4, reason);
-        lua_pushinteger(L, reason);
-        lua_rawset(L, -4); // -- errors mt
-    }
-    lua_pop(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &cancel_key);
-}
-
-static void drop_op(struct task *t)
+void task_drop_op(struct task *t)
 {
     t->op->task = NULL;
     t->op = NULL;
@@ -229,7 +156,7 @@ void task_cancel(struct task *t, enum cancel_reason reason)
     }
     op->cancel(op);
     if (!op->lingers && t->op == op) {
-        drop_op(t);
+        task_drop_op(t);
         make_ready(t);
     }
 }
@@ -255,22 +182,7 @@ void task_set_deadline(struct task *t, double seconds)
 
 /* ---- waiting ---- */
 
-static const char wait_token; /* its address is what a wait yields; nothing else may yield it */
-
-#define CANNOT_WAIT                                                                                \
-    "cannot wait here: this code runs inside a comparator, a gsub callback, a metamethod such as " \
-    "__gc or __tostring, or the top level of a required module; wait before or after it instead"
-
-static bool is_token(lua_State *co, int nres)
-{
-    return nres == 1 && lua_touserdata(co, -1) == (void *)&wait_token;
-}
-
-/* True for a coroutine that is suspended in a wait: its token is still on its stack. */
-static bool is_waiting(lua_State *co)
-{
-    return lua_status(co) == LUA_YIELD && lua_gettop(co) >= 1 && is_token(co, 1);
-}
+const char task_wait_token;
 
 void task_check(lua_State *L)
 {
@@ -286,7 +198,7 @@ void op_done(struct op *op)
     op->done = true;
     struct task *t = op->task;
     if (t != NULL) {
-        drop_op(t);
+        task_drop_op(t);
         make_ready(t);
     }
 }
@@ -313,9 +225,7 @@ static bool wait_is_over(void *arg)
     return t->op == NULL;
 }
 
-/* Runs the loop in place until the current wait of the task is over: for a worker's task in code that
- * cannot yield. Nobody is inside uv_run() then, and what else lives there belongs to the same call. */
-static void pump(struct task *t)
+void task_pump(struct task *t)
 {
     struct runtime *rt = t->rt;
     struct task *current = rt->current;
@@ -337,7 +247,7 @@ int task_wait(lua_State *L, struct op *op)
         op->cancel(op);
     }
     if (impossible) {
-        return luaL_error(L, "%s", t ? CANNOT_WAIT : "cannot wait outside of a task");
+        return luaL_error(L, "%s", t ? TASK_CANNOT_WAIT : "cannot wait outside of a task");
     }
     if (cancelled && (op->done || !op->lingers)) {
         task_check(L);
@@ -348,11 +258,11 @@ int task_wait(lua_State *L, struct op *op)
     op->task = t;
     t->op = op;
     if (!lua_isyieldable(L)) {
-        pump(t);
+        task_pump(t);
         return wait_k(L, LUA_OK, (lua_KContext)op);
     }
     t->state = TASK_WAITING;
-    lua_pushlightuserdata(L, (void *)&wait_token);
+    lua_pushlightuserdata(L, (void *)&task_wait_token);
     return lua_yieldk(L, 1, (lua_KContext)op, wait_k);
 }
 
@@ -516,7 +426,7 @@ static void end_stray(struct task *t)
     t->failed = true;
     if (t->op != NULL) {
         t->op->cancel(t->op);
-        drop_op(t);
+        task_drop_op(t);
     }
     (void)lua_resetthread(t->co);
     lua_settop(t->co, 0);
@@ -531,7 +441,7 @@ static void task_step(struct runtime *rt, struct task *t)
         return;
     }
     lua_State *co = t->co;
-    if (t->nargs < 0 && is_waiting(co)) {
+    if (t->nargs < 0 && task_is_waiting(co)) {
         lua_pop(co, 1);
     }
     int nargs = t->nargs > 0 ? t->nargs : 0;
@@ -544,7 +454,7 @@ static void task_step(struct runtime *rt, struct task *t)
     int status = runtime_resume(rt, co, from, nargs, &nres);
     rt->current = outer;
     if (status == LUA_YIELD) {
-        if (!is_token(co, nres)) {
+        if (!task_is_token(co, nres)) {
             end_stray(t);
         }
         return;
@@ -652,202 +562,12 @@ static int task_gc(lua_State *L)
     return 0;
 }
 
-/* ---- the coroutine library, so that waits inside user coroutines reach the scheduler ---- */
-
-static int move_results(lua_State *L, lua_State *co, int nres)
-{
-    if (!lua_checkstack(L, nres + 1)) {
-        lua_pop(co, nres);
-        lua_pushliteral(L, "too many results to resume");
-        return -1;
-    }
-    lua_xmove(co, L, nres);
-    return nres;
-}
-
-static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k);
-
-/* Resumes until `co` yields to its user or ends. Returns the number of results moved to L, -1 with an
- * error message on top. May yield outward; `k` then goes on with co_go_on(). */
-static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
-{
-    struct runtime *rt = runtime_of(L);
-    for (;;) {
-        int nres;
-        int status = runtime_resume(rt, co, L, nargs, &nres);
-        if (status == LUA_YIELD && is_token(co, nres)) {
-            co_wait(L, co, ctx, k);
-            lua_pop(co, 1);
-            nargs = 0;
-            continue;
-        }
-        if (status == LUA_OK || status == LUA_YIELD) {
-            return move_results(L, co, nres);
-        }
-        lua_xmove(co, L, 1);
-        return -1;
-    }
-}
-
-/* The inner coroutine waits: so does the one that resumed it. */
-static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k)
-{
-    (void)co;
-    struct runtime *rt = runtime_of(L);
-    struct task *t = rt->current;
-    ASSERT(t != NULL);
-    if (lua_isyieldable(L)) {
-        lua_pushlightuserdata(L, (void *)&wait_token);
-        return lua_yieldk(L, 1, ctx, k); /* does not return */
-    }
-    if (rt->worker != NULL) {
-        pump(t);
-        return 0;
-    }
-    if (t->op != NULL) {
-        struct op *op = t->op;
-        op->cancel(op);
-        if (t->op == op) {
-            drop_op(t);
-        }
-    }
-    t->state = TASK_RUNNING;
-    t->refusal = CANNOT_WAIT;
-    return 0;
-}
-
-static int co_go_on(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k)
-{
-    if (!is_waiting(co)) {
-        lua_pushliteral(L, "the coroutine was closed while it waited");
-        return -1;
-    }
-    lua_pop(co, 1);
-    return co_run(L, co, 0, ctx, k);
-}
-
-static int co_start(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
-{
-    if (is_waiting(co)) {
-        lua_pushliteral(L, "cannot resume a coroutine that waits");
-        return -1;
-    }
-    if (!lua_checkstack(co, nargs + 1)) {
-        lua_pushliteral(L, "too many arguments to resume");
-        return -1;
-    }
-    lua_xmove(L, co, nargs);
-    return co_run(L, co, nargs, ctx, k);
-}
-
-static int resume_return(lua_State *L, int n)
-{
-    lua_pushboolean(L, n >= 0);
-    int count = n >= 0 ? n : 1;
-    lua_insert(L, -(count + 1));
-    return count + 1;
-}
-
-static int resume_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    return resume_return(L, co_go_on(L, lua_tothread(L, 1), ctx, resume_k));
-}
-
-static lua_State *check_co(lua_State *L)
-{
-    lua_State *co = lua_tothread(L, 1);
-    luaL_argexpected(L, co, 1, "coroutine");
-    return co;
-}
-
-static int l_co_resume(lua_State *L)
-{
-    lua_State *co = check_co(L);
-    return resume_return(L, co_start(L, co, lua_gettop(L) - 1, 0, resume_k));
-}
-
-static int wrap_return(lua_State *L, lua_State *co, int n)
-{
-    if (n >= 0) {
-        return n;
-    }
-    int status = lua_status(co); // -- error
-    if (status != LUA_OK && status != LUA_YIELD) {
-        (void)lua_resetthread(co); /* closes its pending variables, as stock Lua does */
-        lua_settop(co, 0);
-    }
-    if (lua_type(L, -1) == LUA_TSTRING) {
-        luaL_where(L, 1);
-        lua_insert(L, -2);
-        lua_concat(L, 2);
-    }
-    return lua_error(L);
-}
-
-static int wrap_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    return wrap_return(L, co, co_go_on(L, co, ctx, wrap_k));
-}
-
-static int wrap_call(lua_State *L)
-{
-    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    return wrap_return(L, co, co_start(L, co, lua_gettop(L), 0, wrap_k));
-}
-
-static int l_co_wrap(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    lua_State *co = lua_newthread(L);
-    lua_pushvalue(L, 1);
-    lua_xmove(L, co, 1);
-    lua_pushcclosure(L, wrap_call, 1);
-    return 1;
-}
-
-static int l_co_yield(lua_State *L)
-{
-    struct task *t = runtime_of(L)->current;
-    if (t != NULL && t->co == L) {
-        return luaL_error(L, "attempt to yield from outside a coroutine (this is a task: "
-                             "lash.sleep(0) lets others run)");
-    }
-    return lua_yield(L, lua_gettop(L));
-}
-
-static int l_co_close(lua_State *L)
-{
-    lua_State *co = check_co(L);
-    if (is_waiting(co)) {
-        return luaL_error(L, "cannot close a coroutine that waits");
-    }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
-static void open_coroutines(lua_State *L)
-{
-    static const luaL_Reg functions[] = {
-        {"resume", l_co_resume}, {"wrap", l_co_wrap}, {"yield", l_co_yield}, {NULL, NULL}};
-    lua_getglobal(L, "coroutine");
-    luaL_setfuncs(L, functions, 0);
-    lua_getfield(L, -1, "close");
-    lua_pushcclosure(L, l_co_close, 1);
-    lua_setfield(L, -2, "close");
-    lua_pop(L, 1);
-}
-
 void task_open(lua_State *L)
 {
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
-    open_cancel_errors(L);
-    open_coroutines(L);
+    cancel_open(L);
+    coroutine_open(L);
     luaL_newmetatable(L, TASK_TYPE);
     lua_pushcfunction(L, task_gc);
     lua_setfield(L, -2, "__gc");

@@ -3,7 +3,7 @@
 #include "engine/pristine.h"
 #include "engine/ship.h"
 #include "engine/worker.h"
-#include "io/timer.h"
+#include "engine/worker_int.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -16,8 +16,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define OFFLOAD_TYPE "lash.offload"
-
 enum {
     STACK_BYTES = 8 << 20, /* Lua's limit of 200 nested C calls assumes room */
     IDLE_SECONDS = 10,
@@ -26,59 +24,6 @@ enum {
     GENTLE_RAISES = 3,
     GENTLE_COUNT = 100000, /* instructions that handlers and closers get between raises */
     GARBAGE_SLACK = 4 << 20,
-    OBEY_MS = 100, /* a cancelled worker that has not come back by then is lost */
-};
-
-struct job {
-    struct mail mail;        /* the way back */
-    struct list node;        /* in pool.jobs while it waits */
-    struct runtime *from;    /* whose task waits for it; borrowed, outlives the job */
-    struct offload_op *op;   /* main side only; NULL when nobody waits any more */
-    struct worker *worker;   /* who runs it; guarded by pool.lock */
-    bool expected;           /* runtime_expect() was called and not yet answered; main side only */
-    struct buf code;
-    struct buf args;
-    struct buf result;       /* a shipped message */
-};
-
-struct worker {
-    struct pool *pool;
-    struct list node; /* in pool.workers */
-    uv_thread_t thread;
-    struct runtime rt;
-    struct job *job;      /* guarded by pool.lock */
-    struct task *task;    /* of the job; worker's thread only */
-    struct mail cancel_mail;
-    bool cancel_posted;   /* guarded by pool.lock */
-    atomic_int interrupt; /* enum cancel_reason: the running job is to end */
-    int raises;           /* how often the hook has raised in this job */
-    bool lost;            /* set aside: nobody waits for its job; guarded by pool.lock */
-    bool ended;           /* its thread has left its loop; guarded by pool.lock */
-    size_t base_memory;   /* bytes of its state before the first job */
-};
-
-struct pool {
-    struct runtime *rt;
-    void (*setup)(struct runtime *rt);
-    uv_mutex_t lock;
-    uv_cond_t work; /* a job was queued, or the pool closes */
-    uv_cond_t end;  /* a worker has ended */
-    struct list jobs;
-    size_t queued;
-    struct list workers; /* those whose thread has not been joined */
-    size_t count;        /* threads that take jobs */
-    size_t lost;         /* threads that are stuck in C and were replaced */
-    size_t idle;
-    size_t limit;
-    bool closing;
-};
-
-struct offload_op {
-    struct op op;
-    struct pool *pool;
-    struct job *job; /* NULL when it came back */
-    struct timer *grace; /* owned: runs from the cancel on */
-    struct buf result;
 };
 
 static _Thread_local struct worker *self; /* for the signal handler */
@@ -136,8 +81,7 @@ static void deliver_cancel(struct runtime *rt, struct mail *mail)
     }
 }
 
-/* Called with the lock held: the worker cannot begin another job meanwhile. */
-static void worker_interrupt(struct worker *w, enum cancel_reason reason)
+void worker_interrupt(struct worker *w, enum cancel_reason reason)
 {
     if (atomic_load(&w->interrupt) == CANCEL_NONE) {
         atomic_store(&w->interrupt, (int)reason);
@@ -263,8 +207,6 @@ static void worker_clean(struct worker *w)
     }
 }
 
-static void deliver_result(struct runtime *rt, struct mail *mail);
-
 static struct job *worker_next_job(struct worker *w)
 {
     struct pool *pool = w->pool;
@@ -303,7 +245,6 @@ static void worker_finish_job(struct worker *w, struct job *job)
         w->pool->count++;
     }
     uv_mutex_unlock(&w->pool->lock);
-    job->mail.deliver = deliver_result;
     runtime_post(job->from, &job->mail);
 }
 
@@ -432,8 +373,7 @@ bool pool_has_room(struct pool *pool)
     return room;
 }
 
-/* Returns 0, or a negative code when no thread could be had or the queue is full. */
-static int pool_submit(struct pool *pool, struct job *job)
+int pool_submit(struct pool *pool, struct job *job)
 {
     int status = 0;
     uv_mutex_lock(&pool->lock);
@@ -499,160 +439,4 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
         free(pool);
     }
     return lost;
-}
-
-/* ---- the waiting side ---- */
-
-static void job_free(struct job *job)
-{
-    buf_release(&job->code);
-    buf_release(&job->args);
-    buf_release(&job->result);
-    free(job);
-}
-
-static void deliver_result(struct runtime *rt, struct mail *mail)
-{
-    struct job *job = container_of(mail, struct job, mail);
-    if (job->expected) {
-        runtime_received(rt);
-    }
-    struct offload_op *off = job->op;
-    if (off != NULL) {
-        timer_stop(off->grace);
-        off->grace = NULL;
-        buf_move(&off->result, &job->result);
-        off->job = NULL;
-        op_done(&off->op);
-    }
-    job_free(job);
-}
-
-/* Nobody waits for the job any more. */
-static void offload_forget(struct offload_op *off)
-{
-    struct job *job = off->job;
-    off->job = NULL;
-    job->op = NULL;
-    if (job->expected) { /* it may never come: the loop does not stay alive for it */
-        job->expected = false;
-        runtime_received(job->from);
-    }
-}
-
-/* The worker did not obey: it is stuck in C. It is set aside, and another one takes its place. */
-static void offload_lost(void *arg)
-{
-    struct offload_op *off = arg;
-    struct job *job = off->job;
-    off->grace = NULL;
-    uv_mutex_lock(&off->pool->lock);
-    struct worker *w = job->worker;
-    if (w != NULL) {
-        w->lost = true;
-        off->pool->lost++;
-        off->pool->count--;
-    }
-    uv_mutex_unlock(&off->pool->lock);
-    if (w == NULL) {
-        return; /* its result is on the way */
-    }
-    if (off->op.task != NULL) {
-        off->op.task->lost = true;
-    }
-    offload_forget(off);
-    op_done(&off->op);
-}
-
-/* A queued job is taken back at once; a running one is interrupted and will come back. */
-static void offload_cancel(struct op *op)
-{
-    struct offload_op *off = (struct offload_op *)op;
-    struct job *job = off->job;
-    if (job == NULL) {
-        return;
-    }
-    enum cancel_reason reason = op->task ? op->task->cancel : CANCEL_PARENT;
-    uv_mutex_lock(&off->pool->lock);
-    bool queued = !list_empty(&job->node);
-    if (queued) {
-        list_remove(&job->node);
-        off->pool->queued--;
-    } else if (job->worker != NULL) {
-        worker_interrupt(job->worker, reason);
-    }
-    uv_mutex_unlock(&off->pool->lock);
-    if (queued) {
-        offload_forget(off);
-        job_free(job);
-        op_done(op);
-    } else if (off->grace == NULL && op->task != NULL) {
-        off->grace = timer_start(runtime_loop(job->from), OBEY_MS, offload_lost, off);
-    }
-}
-
-static int offload_finish(lua_State *L, struct op *op)
-{
-    struct offload_op *off = (struct offload_op *)op;
-    if (off->result.len == 0) {
-        lua_pushboolean(L, false);
-        lua_pushliteral(L, "not enough memory");
-        return 2;
-    }
-    return ship_decode(L, off->result.data, off->result.len, 0);
-}
-
-static int offload_gc(lua_State *L)
-{
-    struct offload_op *off = luaL_checkudata(L, 1, OFFLOAD_TYPE);
-    timer_stop(off->grace);
-    off->grace = NULL;
-    if (off->job != NULL) {
-        off->op.task = NULL;
-        offload_cancel(&off->op);
-        if (off->job != NULL) {
-            offload_forget(off);
-        }
-    }
-    buf_release(&off->result);
-    return 0;
-}
-
-struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
-                             const char *args, size_t args_len)
-{
-    struct runtime *rt = runtime_of(L);
-    struct offload_op *off = lua_newuserdatauv(L, sizeof(*off), 0);
-    *off = (struct offload_op){
-        .op = {.cancel = offload_cancel, .finish = offload_finish, .lingers = true},
-        .pool = pool,
-    };
-    luaL_setmetatable(L, OFFLOAD_TYPE);
-    struct job *job = xcalloc(1, sizeof(*job));
-    list_init(&job->node);
-    job->from = rt;
-    job->op = off;
-    buf_append(&job->code, code, code_len);
-    buf_append(&job->args, args, args_len);
-    runtime_expect(rt);
-    job->expected = true;
-    int status = pool_submit(pool, job);
-    if (status != 0) {
-        runtime_received(rt);
-        job_free(job);
-        luaL_error(L, "no worker can take this call: %s",
-                   status == UV_EBUSY    ? "too many calls wait already"
-                   : status == UV_EAGAIN ? "too many workers are stuck in calls that do not end"
-                                         : uv_strerror(status));
-    }
-    off->job = job;
-    return &off->op;
-}
-
-void worker_open(lua_State *L)
-{
-    luaL_newmetatable(L, OFFLOAD_TYPE);
-    lua_pushcfunction(L, offload_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
 }

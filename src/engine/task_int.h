@@ -1,0 +1,39 @@
+/*
+ * What task.c, cancel.c and coroutine.c share. Included by these only.
+ */
+#ifndef LASH_TASK_INT_H
+#define LASH_TASK_INT_H
+
+#include "engine/task.h"
+
+extern const char task_wait_token; /* its address is what a wait yields; nothing else may yield it */
+
+#define TASK_CANNOT_WAIT                                                                                \
+    "cannot wait here: this code runs inside a comparator, a gsub callback, a metamethod such as " \
+    "__gc or __tostring, or the top level of a required module; wait before or after it instead"
+
+static inline bool task_is_token(lua_State *co, int nres)
+{
+    return nres == 1 && lua_touserdata(co, -1) == (void *)&task_wait_token;
+}
+
+/* True for a coroutine that is suspended in a wait: its token is still on its stack. */
+static inline bool task_is_waiting(lua_State *co)
+{
+    return lua_status(co) == LUA_YIELD && lua_gettop(co) >= 1 && task_is_token(co, 1);
+}
+
+/* Runs the loop in place until the current wait of the task is over: for a worker's task in code that
+ * cannot yield. Nobody is inside uv_run() then, and what else lives there belongs to the same call. */
+void task_pump(struct task *t);
+
+/* Takes the op away from the task that waits for it. */
+void task_drop_op(struct task *t);
+
+/* Makes the cancel errors of a state. */
+void cancel_open(lua_State *L);
+
+/* Replaces the functions of the coroutine library. */
+void coroutine_open(lua_State *L);
+
+#endif

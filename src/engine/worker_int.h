@@ -1,0 +1,73 @@
+/*
+ * Jobs, workers and the pool as worker.c (the threads) and offload.c (who waits for them) share them.
+ * Included by these two only.
+ */
+#ifndef LASH_WORKER_INT_H
+#define LASH_WORKER_INT_H
+
+#include "engine/worker.h"
+
+#include "base/buf.h"
+
+#include <stdatomic.h>
+
+struct job {
+    struct mail mail;        /* the way back */
+    struct list node;        /* in pool.jobs while it waits */
+    struct runtime *from;    /* whose task waits for it; borrowed, outlives the job */
+    struct offload_op *op;   /* main side only; NULL when nobody waits any more */
+    struct worker *worker;   /* who runs it; guarded by pool.lock */
+    bool expected;           /* runtime_expect() was called and not yet answered; main side only */
+    struct buf code;
+    struct buf args;
+    struct buf result;       /* a shipped message */
+};
+
+struct worker {
+    struct pool *pool;
+    struct list node; /* in pool.workers */
+    uv_thread_t thread;
+    struct runtime rt;
+    struct job *job;      /* guarded by pool.lock */
+    struct task *task;    /* of the job; worker's thread only */
+    struct mail cancel_mail;
+    bool cancel_posted;   /* guarded by pool.lock */
+    atomic_int interrupt; /* enum cancel_reason: the running job is to end */
+    int raises;           /* how often the hook has raised in this job */
+    bool lost;            /* set aside: nobody waits for its job; guarded by pool.lock */
+    bool ended;           /* its thread has left its loop; guarded by pool.lock */
+    size_t base_memory;   /* bytes of its state before the first job */
+};
+
+struct pool {
+    struct runtime *rt;
+    void (*setup)(struct runtime *rt);
+    uv_mutex_t lock;
+    uv_cond_t work; /* a job was queued, or the pool closes */
+    uv_cond_t end;  /* a worker has ended */
+    struct list jobs;
+    size_t queued;
+    struct list workers; /* those whose thread has not been joined */
+    size_t count;        /* threads that take jobs */
+    size_t lost;         /* threads that are stuck in C and were replaced */
+    size_t idle;
+    size_t limit;
+    bool closing;
+};
+
+struct offload_op {
+    struct op op;
+    struct pool *pool;
+    struct job *job; /* NULL when it came back */
+    struct timer *grace; /* owned: runs from the cancel on */
+    struct buf result;
+};
+
+/* Queues the job. Returns 0, or UV_EBUSY (queue full), UV_EAGAIN (too many lost), or why no thread
+ * could be had. */
+int pool_submit(struct pool *pool, struct job *job);
+
+/* Makes the running job of the worker end. With pool.lock held: it cannot begin another one. */
+void worker_interrupt(struct worker *w, enum cancel_reason reason);
+
+#endif

@@ -6,6 +6,7 @@ local parts = {
     agent = { "lash.agent", "new" },
     fs = { "lash.fs" },
     gather = { "lash.tasks", "gather" },
+    hrtime = { "lash.core.engine", "hrtime" }, -- ns of a clock that only goes forward
     http = { "lash.http" },
     json = { "lash.json" },
     limit = { "lash.tasks", "limit" },

@@ -12,6 +12,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "engine/ship.h"
 #include "io/json.h"
 
 #define DECODE_SIZE_MAX ((lua_Integer)32 << 20)
@@ -365,18 +366,21 @@ int luaopen_lash_core_json(lua_State *L)
         {"verbatim", l_json_verbatim},
         {NULL, NULL},
     };
-    luaL_newlibtable(L, functions);                 // -- M
-    luaL_newmetatable(L, "lash.json.array");        // -- M array_mt
+    luaL_newlibtable(L, functions);                   // -- M
+    luaL_newmetatable(L, "lash.json.array");          // -- M array_mt
     if (luaL_newmetatable(L, "lash.json.verbatim")) { // -- M array_mt verbatim_mt
         lua_pushcfunction(L, verbatim_tostring);
         lua_setfield(L, -2, "__tostring");
     }
     lua_pushvalue(L, -2);
     lua_setfield(L, -4, "array_mt");
+    ship_register(L, -2, "lash.core.json", "array_mt"); // arrays stay arrays in a worker
+    ship_register(L, -1, "lash.core.json", "verbatim_mt");
     lua_pushvalue(L, -1);
     lua_setfield(L, -4, "verbatim_mt");
     luaL_setfuncs(L, functions, 2); // -- M
     push_error_metatable(L);
+    ship_register(L, -1, "lash.core.json", "error_mt");
     lua_setfield(L, -2, "error_mt");
     lua_pushlightuserdata(L, NULL);
     lua_setfield(L, -2, "null");

@@ -197,6 +197,19 @@ case("J5 empty arrays and objects are told apart, null is a value", function()
     equal(pcall(json.array, setmetatable({}, {})), false)
 end)
 
+case("J1 J5 values cross to a worker and back unchanged", function()
+    local tool = require "lash.tool"
+    local echo = tool.new { name = "echo", params = { v = "any" }, sync = function(args)
+        local codec = require "lash.json"
+        return { v = args.v, empty = codec.array(), raw = codec.verbatim '{"b":1, "a":2}',
+            array = getmetatable(args.v) == codec.array_mt, null = args.v[1] == codec.null }
+    end }
+    local text = '[null,[],{},"x",9007199254740993,-9223372036854775808,1.0,"123456789012345678901"]'
+    local status, output = tool.run(echo, json.decode('{"v":' .. text .. "}"), {})
+    equal(status, "ok")
+    equal(output, '{"array":true,"empty":[],"null":true,"raw":{"b":1, "a":2},"v":' .. text .. "}")
+end)
+
 case("keys are sorted by bytes", function()
     local value = {}
     for i = 1, 300 do

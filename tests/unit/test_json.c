@@ -19,6 +19,7 @@
 
 #include "base/buf.h"
 #include "bind/bind.h"
+#include "engine/ship.h"
 #include "io/json.h"
 
 /* The same sequence in every run: a failure can be looked at again. */
@@ -495,6 +496,7 @@ TEST(json_survives_the_end_of_memory)
         lua_State *L = lua_newstate(limited_alloc, &m);
         ASSERT_TRUE(L != NULL);
         luaL_openlibs(L);
+        ship_open(L);
         ASSERT_TRUE(luaL_loadstring(L, oom_script) == LUA_OK);
         lua_pushcfunction(L, luaopen_lash_core_json);
         lua_call(L, 0, 1);

@@ -93,13 +93,29 @@ static void push_string(lua_State *L, struct json_str s)
     }
 }
 
-static void push_container(lua_State *L, bool array)
+static void push_container(lua_State *L, bool array, int size)
 {
-    lua_createtable(L, 0, 0);
+    lua_createtable(L, array ? size : 0, array ? 0 : size);
     if (array) {
         lua_pushvalue(L, UP_ARRAY);
         lua_setmetatable(L, -2);
     }
+}
+
+/* An array or object that is being read, or the last one that was read at this depth. */
+struct level {
+    lua_Integer count; // elements or members so far
+    bool array;
+};
+
+/* Neighbours tend to be of one size, so a table gets room for as many as the one before had. Each
+ * count is used only once: the room in all is at most the number of values. */
+static void open_level(lua_State *L, struct level *level, bool array)
+{
+    bool alike = level->array == array && level->count < 1 << 20;
+    push_container(L, array, alike ? (int)level->count : 0);
+    level->count = 0;
+    level->array = array;
 }
 
 /* Pushes the value of a token that is one value by itself. */
@@ -132,7 +148,8 @@ static void push_scalar(lua_State *L, const struct json_reader *r, enum json_tok
 static int l_json_decode(lua_State *L)
 {
     struct json_reader r;
-    lua_Integer counts[JSON_DEPTH_CAP]; // elements so far of each open array
+    struct level levels[JSON_DEPTH_CAP]; // the first known_levels are set
+    unsigned known_levels = 0;
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
     lua_Integer size_max = l_json_option(L, 2, "size", DECODE_SIZE_MAX, LUA_MAXINTEGER);
@@ -158,8 +175,10 @@ static int l_json_decode(lua_State *L)
         case JSON_ARRAY_BEGIN:
         case JSON_OBJECT_BEGIN:
             luaL_checkstack(L, 8, "JSON");
-            push_container(L, t == JSON_ARRAY_BEGIN);
-            counts[r.depth - 1] = t == JSON_ARRAY_BEGIN ? 0 : -1;
+            if (r.depth > known_levels) {
+                levels[known_levels++] = (struct level){0};
+            }
+            open_level(L, &levels[r.depth - 1], t == JSON_ARRAY_BEGIN);
             continue;
         case JSON_ARRAY_END:
         case JSON_OBJECT_END:
@@ -177,10 +196,12 @@ static int l_json_decode(lua_State *L)
         if (r.depth == 0) {
             continue;
         }
-        if (counts[r.depth - 1] < 0) {
-            lua_rawset(L, -3); // a key that comes again replaces the value before
+        struct level *level = &levels[r.depth - 1];
+        level->count++;
+        if (level->array) {
+            lua_rawseti(L, -2, level->count);
         } else {
-            lua_rawseti(L, -2, ++counts[r.depth - 1]);
+            lua_rawset(L, -3); // a key that comes again replaces the value before
         }
     }
 }
@@ -292,7 +313,7 @@ static int l_json_elements(lua_State *L)
         lua_pushliteral(L, "JSON: position 1: expected an array");
         return l_json_fail(L, 1);
     }
-    push_container(L, true); // -- list
+    push_container(L, true, 0); // -- list
     for (lua_Integer i = 1; t != JSON_ERROR; i++) {
         size_t start;
         t = json_next(&r);
@@ -341,7 +362,7 @@ static int l_json_array(lua_State *L)
 {
     if (lua_isnoneornil(L, 1)) {
         lua_settop(L, 0);
-        push_container(L, true);
+        push_container(L, true, 0);
         return 1;
     }
     luaL_checktype(L, 1, LUA_TTABLE);

@@ -149,13 +149,19 @@ static void *grow(lua_State *L, int box, void *old, size_t used, size_t *cap, si
     return data;
 }
 
-static bool put(struct encoder *e, const char *s, size_t n)
+static bool make_room(struct encoder *e, size_t n)
 {
-    if (e->cap - e->len < n) {
-        if (e->len + n > e->limit) {
-            return refuse(e, "the JSON text would pass the size limit");
-        }
-        e->data = grow(e->L, BOX_DATA, e->data, e->len, &e->cap, n);
+    if (e->len + n > e->limit) {
+        return refuse(e, "the JSON text would pass the size limit");
+    }
+    e->data = grow(e->L, BOX_DATA, e->data, e->len, &e->cap, n);
+    return true;
+}
+
+static inline bool put(struct encoder *e, const char *s, size_t n)
+{
+    if (e->cap - e->len < n && !make_room(e, n)) {
+        return false;
     }
     memcpy(e->data + e->len, s, n);
     e->len += n;

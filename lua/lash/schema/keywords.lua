@@ -373,18 +373,21 @@ local function other_names(v, known)
     return names
 end
 
+-- Says so of the first few; which names are known, once.
 local function refuse_names(ctx, names, allowed)
-    local shown
-    if #allowed == 0 then
-        shown = "none is known"
-    else
-        shown = "known are " .. value.shorten(table.concat(allowed, ", "), 300)
+    if #names == 0 or ctx.quiet > 0 then
+        return #names == 0
     end
-    for _, name in ipairs(names) do
-        fail(ctx, ("unknown property %s%s, %s"):format(value.show(name),
-            near.hint(name, allowed), shown))
+    local known = ", none is known"
+    if #allowed > 0 then
+        known = ", known are " .. value.shorten(table.concat(allowed, ", "), 300)
     end
-    return #names == 0
+    for i = 1, math.min(#names, 6) do
+        fail(ctx, ("unknown property %s%s%s"):format(value.show(names[i]),
+            near.hint(names[i], allowed), i == 1 and known or ""))
+    end
+    ctx.more = ctx.more + math.max(#names - 6, 0)
+    return false
 end
 
 M["additionalProperties"] = function(c, _, schema, whole)

@@ -20,6 +20,7 @@
 local core = require "lash.core.http"
 local json = require "lash.json"
 local near = require "lash.near"
+local size = require "lash.size"
 
 local M = {}
 
@@ -53,23 +54,17 @@ local function check_time(options, name, level)
     return value
 end
 
-local UNITS = { [""] = 1, K = 1 << 10, M = 1 << 20, G = 1 << 30 }
-
 local function check_size(options, name, level)
     local value = options[name]
     if value == nil then
         return nil
     end
-    if type(value) == "string" then
-        local digits, unit = value:match("^(%d+)([KMG]?)$")
-        value = digits and #digits < 10 and math.tointeger(tonumber(digits) * UNITS[unit])
-    end
-    value = math.type(value) and math.tointeger(value)
-    if not value or value < 1 then
+    local bytes = size.bytes(value)
+    if not bytes then
         misuse(level + 1, "%s must be a number of bytes or a text like \"64M\", not %s", name,
-            tostring(options[name]))
+            tostring(value))
     end
-    return value
+    return bytes
 end
 
 local function check_follow(options, level)

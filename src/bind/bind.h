@@ -22,6 +22,7 @@ void bind_reserve_stdout(void);
 bool bind_stdout_reserved(void);
 
 int luaopen_lash_core_engine(lua_State *L);
+int luaopen_lash_core_fs(lua_State *L);
 int luaopen_lash_core_http(lua_State *L);
 int luaopen_lash_core_json(lua_State *L);
 int luaopen_lash_core_pattern(lua_State *L);

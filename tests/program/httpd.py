@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A web server that misbehaves on request, for the tests of lash's HTTP. Standard library only.
 
-    httpd.py [--tls CERT KEY]      prints its port on stdout; ends when its stdin is closed
+    httpd.py [--tls CERT KEY] [--for SECONDS]
+                        prints its port on stdout; ends when its stdin is closed, or after that time
 
     /echo               what was asked for, as JSON: method, path, headers (list of pairs), body, and which
                         connection it came by (connection: counted from 1, nth: its request number there)
@@ -239,7 +240,10 @@ async def main(args):
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context, backlog=10000)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    if "--for" in args:
+        await asyncio.sleep(float(args[args.index("--for") + 1]))
+    else:
+        await loop.run_in_executor(None, sys.stdin.buffer.read)
     server.close()
 
 

@@ -1,0 +1,16 @@
+--- Numbers of bytes as people write them: 4096, "64K", "8M", "1G".
+local M = {}
+
+local UNITS = { [""] = 1, K = 1 << 10, M = 1 << 20, G = 1 << 30 }
+
+--- @return the number of bytes, at least 1, or nil when `value` is no size
+function M.bytes(value)
+    if type(value) == "string" then
+        local digits, unit = value:match("^(%d+)([KMG]?)$")
+        value = digits and #digits < 10 and math.tointeger(tonumber(digits)) * UNITS[unit]
+    end
+    local bytes = math.type(value) and math.tointeger(value)
+    return bytes and bytes >= 1 and bytes or nil
+end
+
+return M

@@ -1,0 +1,192 @@
+-- lash.http against tests/program/httpd.py, in tasks on main and in a worker.
+local t = require "t"
+local lash = require "lash"
+
+local case, equal, ok, has = t.case, t.equal, t.ok, t.has
+
+local base
+
+-- The server ends with the case's process group, or after a minute.
+local function serve()
+    local tests = os.getenv "LASH_TESTS" or "tests"
+    local python = io.open("/usr/bin/python3") and "/usr/bin/python3" or "python3"
+    local pipe = assert(io.popen(("%s '%s/program/httpd.py' --for 60 </dev/null &"):format(python, tests)))
+    base = "http://127.0.0.1:" .. assert(pipe:read("l"), "the server did not start")
+end
+
+local function echo(options)
+    options.url = options.url or base .. "/echo"
+    local res = assert(lash.http.request(options))
+    local asked = assert(res:json())
+    asked.header = {}
+    for _, pair in ipairs(asked.headers) do
+        asked.header[pair[1]:lower()] = pair[2]
+    end
+    return asked, res
+end
+
+case("an answer and its fields", function()
+    serve()
+    local res = assert(lash.http.get(base .. "/headers"))
+    equal(res.status, 200)
+    equal(res.ok, true)
+    equal(res.body, "ok")
+    equal(res.headers["x-twice"], "a, b")
+    equal(res.headers["X-TWICE"], "a, b")
+    equal(res.headers["Set-Cookie"], { "a=1; Path=/", "b=2, c" })
+    equal(res.headers["x-empty"], "")
+    equal(res.headers["none"], nil)
+    equal(res.url, base .. "/headers")
+    equal(res.version, "1.1")
+    ok(res.first_byte > 0 and res.first_byte <= res.total)
+    res = assert(lash.http.get(base .. "/status/503"))
+    equal(res.status, 503)
+    equal(res.ok, false)
+    equal(res.body, "status 503")
+    local value, err = res:json()
+    equal(value, nil)
+    equal(err.code, "json")
+    equal(assert(lash.http.get(base .. "/gzip")).body, "hello, packed world")
+    equal(#assert(lash.http.get(base .. "/big/3000000")).body, 3000000)
+end)
+
+case("what is sent", function()
+    serve()
+    local asked = echo { method = "post", json = { list = lash.json.array {}, n = 9007199254740993 } }
+    equal(asked.method, "POST")
+    equal(asked.body, '{"list":[],"n":9007199254740993}')
+    equal(asked.header["content-type"], "application/json")
+    asked = echo { method = "PUT", body = "a\0b", headers = { ["Content-Type"] = "x/y", A = { "1", 2 }, B = 3 } }
+    equal(asked.method, "PUT")
+    equal(asked.body, "a\0b")
+    equal(asked.header["content-type"], "x/y")
+    local seen = {}
+    for _, pair in ipairs(asked.headers) do
+        seen[#seen + 1] = pair[1] == "A" and pair[2] or nil
+    end
+    equal(seen, { "1", "2" })
+    asked = echo { query = { q = "a b&c", n = { 1, 2 }, yes = true }, url = base .. "/echo?x=1#part" }
+    equal(asked.path, "/echo?x=1&n=1&n=2&q=a%20b%26c&yes=true")
+    asked = echo { method = "DELETE" }
+    equal(asked.header["content-length"], nil)
+    local res = assert(lash.http.post(base .. "/echo", { body = "text" }))
+    equal(res:json().body, "text")
+    equal(res:json().method, "POST")
+end)
+
+case("redirects and kept connections", function()
+    serve()
+    local asked, res = echo { url = base .. "/redirect?to=/echo", method = "POST", body = "x" }
+    equal(asked.method, "GET")
+    equal(res.url, base .. "/echo")
+    equal(asked.connection, 1)
+    equal(asked.nth, 2)
+    equal(assert(lash.http.get(base .. "/redirect?to=/echo", { follow = false })).status, 302)
+    local none, err = lash.http.get(base .. "/loop", { follow = 3 })
+    equal(none, nil)
+    equal(err.code, "protocol")
+    has(err.message, "3 redirects")
+    -- closed by the server between two requests
+    assert(lash.http.get(base .. "/idle/10"))
+    lash.sleep(0.1)
+    equal(assert(lash.http.get(base .. "/connections")).body, "2")
+end)
+
+case("failures are nil and an error", function()
+    serve()
+    local function fails(code, part, ...)
+        local res, err = lash.http.get(...)
+        equal(res, nil)
+        equal(err.code, code)
+        has(tostring(err), part)
+        has(err.message, part)
+        ok(not err.message:find("sesame"), err.message)
+    end
+    fails("connect", "no connection to http://127.0.0.1:1/", "http://user:sesame@127.0.0.1:1/?key=sesame")
+    fails("resolve", "nowhere.invalid", "http://nowhere.invalid/")
+    fails("timeout", "within 100 ms", base .. "/delay/5000", { timeout = 0.1 })
+    fails("timeout", "idle_timeout", base .. "/stuck", { idle_timeout = 0.1 })
+    fails("too_large", "64 KiB", base .. "/big/70000", { max_body = "64K" })
+    fails("closed", "try again", base .. "/cut/10")
+    fails("url", "begin it with http://", "localhost/?sesame")
+    fails("url", "scheme", "ftp://localhost/")
+    fails("request", "Content-Length", base, { headers = { ["Content-Length"] = "1" } })
+    fails("request", "line break", base, { headers = { X = "a\r\nY: b" } })
+    fails("request", "header", base, { headers = { ["a b"] = "x" } })
+    fails("request", "header", base, { headers = { a = "x\0y" } })
+end)
+
+case("misuse raises", function()
+    local get, request = lash.http.get, lash.http.request
+    t.raises("the URL must be a string, not a nil", get)
+    t.raises("zero byte", get, "http://a\0b/")
+    t.raises("unknown option 'timout' (did you mean 'timeout'?)", get, "http://a/", { timout = 1 })
+    for _, time in ipairs { 0, -1, 0 / 0, math.huge, "1" } do
+        t.raises("timeout must be a number of seconds", get, "http://a/", { timeout = time })
+    end
+    for _, size in ipairs { 0, -1, 1.5, "x", "1T", "999999999999999G", 0 / 0, {} } do
+        t.raises("max_body must be", get, "http://a/", { max_body = size })
+    end
+    t.raises("follow must be", get, "http://a/", { follow = "yes" })
+    t.raises("either body or json", lash.http.post, "http://a/", { body = "", json = {} })
+    t.raises("a function has no JSON form", lash.http.post, "http://a/", { json = { f = print } })
+    t.raises("body must be a string", lash.http.post, "http://a/", { body = {} })
+    t.raises("headers must be", get, "http://a/", { headers = { "X: y" } })
+    t.raises("header X must be", get, "http://a/", { headers = { X = true } })
+    t.raises("query.a must be", get, "http://a/", { query = { a = print } })
+    t.raises("table of options", request, "http://a/")
+    t.raises("url and method", get, "http://a/", { method = "PUT" })
+    local err = t.raises("lash.http", function() get(1) end)
+    has(err, "http.lua:", "the place is the caller's")
+    ok(not err:find("lash/http.lua"), err)
+end)
+
+case("many at once take as long as one", function()
+    serve()
+    assert(lash.http.get(base .. "/connections"))
+    local began = lash.now()
+    local list = {}
+    for i = 1, 50 do
+        list[i] = function() return assert(lash.http.get(base .. "/delay/200")).body end
+    end
+    for _, result in ipairs(lash.gather(list)) do
+        equal(result.value, "late")
+    end
+    local took = lash.now() - began
+    ok(took >= 0.2 and took < 5, took)
+end)
+
+case("cancel ends a request, and what is left at the end too", function()
+    serve()
+    for _, path in ipairs { "/delay/60000", "/stuck", "/endless" } do
+        local task = lash.spawn(function() return lash.http.get(base .. path, { max_body = "1G" }) end)
+        lash.sleep(0.05)
+        task:cancel()
+        task:wait()
+        equal((task:result()), false)
+    end
+    lash.spawn(function() return lash.http.get(base .. "/delay/60000") end)
+end)
+
+case("the same in a worker", function()
+    serve()
+    local url = base .. "/echo"
+    local tool = lash.tool {
+        name = "ask", description = "asks", params = { n = "integer" },
+        sync = function(args)
+            local res = lash.http.post(url, { json = { n = args.n } })
+            local none, err = lash.http.get("http://127.0.0.1:1/")
+            -- where nothing can yield a worker still waits
+            local text = ("x"):gsub("x", function() return lash.http.get(url).status end)
+            return { body = res:json().body, none = none == nil, code = err.code, text = text }
+        end,
+    }
+    local got = assert(tool:call { n = 5 })
+    got = type(got) == "string" and assert(lash.json.decode(got)) or got
+    equal(got.body, '{"n":5}')
+    equal(got.code, "connect")
+    equal(got.none, true)
+    equal(got.text, "200")
+end)
+
+return t.main(...)

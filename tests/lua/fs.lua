@@ -1,5 +1,6 @@
 -- lash.fs, in tasks on main and in a worker.
 local t = require "t"
+local engine = require "lash.core.engine"
 local lash = require "lash"
 
 local case, equal, ok, has = t.case, t.equal, t.ok, t.has
@@ -80,24 +81,22 @@ case("waiting for a FIFO lets others run, and can be cancelled", function()
     equal(fs.write(path, "through"), true)
     reader:wait()
     equal(select(2, reader:result()), "through")
-    lash.spawn(function() return fs.read(path) end) -- left behind
-    lash.sleep(0.02)
+    lash.spawn(function()
+        lash.spawn(function() return fs.read(path) end) -- left behind
+        lash.sleep(0.02)
+    end):wait()
 end)
 
 case("the same in a worker", function()
     local path = new_path()
-    local tool = lash.tool {
-        name = "copy", description = "copies", params = {},
-        sync = function()
-            assert(lash.fs.write(path, "from a worker"))
-            local none, err = lash.fs.read("/none/x")
-            return { text = lash.fs.read(path), none = none == nil, code = err.code }
-        end,
-    }
-    local got = assert(tool:call {})
-    got = type(got) == "string" and assert(lash.json.decode(got)) or got
-    equal(got.text, "from a worker")
-    equal(got.code, "ENOENT")
+    local code = engine.ship("test", function()
+        assert(lash.fs.write(path, "from a worker"))
+        local none, err = lash.fs.read("/none/x")
+        return { text = lash.fs.read(path), none = none == nil, code = err.code }
+    end)
+    local done, got = engine.offload(code)
+    equal(done, true)
+    equal(got, { text = "from a worker", none = true, code = "ENOENT" })
     equal(fs.read(path), "from a worker")
 end)
 

@@ -1,5 +1,6 @@
 -- lash.http against tests/program/httpd.py, in tasks on main and in a worker.
 local t = require "t"
+local engine = require "lash.core.engine"
 local lash = require "lash"
 
 local case, equal, ok, has = t.case, t.equal, t.ok, t.has
@@ -10,7 +11,7 @@ local base
 local function serve()
     local tests = os.getenv "LASH_TESTS" or "tests"
     local python = io.open("/usr/bin/python3") and "/usr/bin/python3" or "python3"
-    local pipe = assert(io.popen(("%s '%s/program/httpd.py' --for 60 </dev/null &"):format(python, tests)))
+    local pipe = assert(io.popen(("%s '%s/program/httpd.py' --for 60 </dev/null 2>/dev/null &"):format(python, tests)))
     base = "http://127.0.0.1:" .. assert(pipe:read("l"), "the server did not start")
 end
 
@@ -165,28 +166,38 @@ case("cancel ends a request, and what is left at the end too", function()
         task:wait()
         equal((task:result()), false)
     end
-    lash.spawn(function() return lash.http.get(base .. "/delay/60000") end)
+    lash.spawn(function()
+        lash.spawn(function() return lash.http.get(base .. "/delay/60000") end)
+        lash.sleep(0.05)
+    end):wait()
 end)
 
 case("the same in a worker", function()
     serve()
     local url = base .. "/echo"
-    local tool = lash.tool {
-        name = "ask", description = "asks", params = { n = "integer" },
-        sync = function(args)
-            local res = lash.http.post(url, { json = { n = args.n } })
-            local none, err = lash.http.get("http://127.0.0.1:1/")
-            -- where nothing can yield a worker still waits
-            local text = ("x"):gsub("x", function() return lash.http.get(url).status end)
-            return { body = res:json().body, none = none == nil, code = err.code, text = text }
-        end,
-    }
-    local got = assert(tool:call { n = 5 })
-    got = type(got) == "string" and assert(lash.json.decode(got)) or got
-    equal(got.body, '{"n":5}')
-    equal(got.code, "connect")
-    equal(got.none, true)
-    equal(got.text, "200")
+    local code = engine.ship("test", function(n)
+        local res = lash.http.post(url, { json = { n = n } })
+        local none, err = lash.http.get("http://127.0.0.1:1/")
+        -- where nothing can yield a worker still waits
+        local text = ("x"):gsub("x", function() return lash.http.get(url).status end)
+        return { body = res:json().body, none = none == nil, code = err.code, text = text }
+    end)
+    for _ = 1, 3 do
+        local done, got = engine.offload(code, 5)
+        equal(done, true)
+        equal(got, { body = '{"n":5}', none = true, code = "connect", text = "200" })
+    end
+end)
+
+case("a worker that is cancelled ends its request", function()
+    serve()
+    local url = base .. "/delay/60000"
+    local code = engine.ship("test", function() return lash.http.get(url) end)
+    local task = lash.spawn(function() return engine.offload(code) end)
+    lash.sleep(0.1)
+    task:cancel()
+    task:wait()
+    equal((task:result()), false)
 end)
 
 return t.main(...)

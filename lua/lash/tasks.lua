@@ -136,7 +136,7 @@ function M.limit(n)
 end
 
 local function permit(self)
-    local batch = engine.batch(1)
+    local batch = engine.batch(1, true)
     local slot = batch:add(false)
     batch:limit(slot, "l", self.name, self.n)
     batch:start()

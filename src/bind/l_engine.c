@@ -220,15 +220,18 @@ static void batch_wake(void *arg)
     }
 }
 
-/* batch(cap) */
+/* batch(cap [, uncounted]); one that is made inside a running call never counts for the process */
 static int l_batch(lua_State *L)
 {
     lua_Integer cap = luaL_checkinteger(L, 1);
     luaL_argcheck(L, cap >= 1, 1, "at least one call must be allowed to run");
+    lua_settop(L, 2);
     struct lua_batch *b = lua_newuserdatauv(L, sizeof(*b), 0);
     *b = (struct lua_batch){0};
     luaL_setmetatable(L, BATCH_TYPE);
-    b->batch = batch_new(&runtime_of(L)->dispatcher, (size_t)cap, batch_wake, b);
+    struct runtime *rt = runtime_of(L);
+    bool counted = !lua_toboolean(L, 2) && (rt->current == NULL || !rt->current->in_call);
+    b->batch = batch_new(&rt->dispatcher, (size_t)cap, counted, batch_wake, b);
     return 1;
 }
 

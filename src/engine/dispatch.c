@@ -20,6 +20,7 @@ struct batch {
     struct dispatcher *dispatcher;
     struct list node; /* in dispatcher.batches while it has pending slots */
     size_t cap;
+    bool counted; /* for the process's cap */
     struct slot *slots; /* owned */
     size_t count;
     size_t capacity;
@@ -99,12 +100,13 @@ static void slot_count(struct slot *s, int by)
     }
 }
 
-struct batch *batch_new(struct dispatcher *d, size_t cap, void (*wake)(void *arg), void *arg)
+struct batch *batch_new(struct dispatcher *d, size_t cap, bool counted, void (*wake)(void *arg), void *arg)
 {
     ASSERT(cap > 0);
     struct batch *b = xcalloc(1, sizeof(*b));
     b->dispatcher = d;
     b->cap = cap;
+    b->counted = counted;
     b->wake = wake;
     b->wake_arg = arg;
     b->started_head = b->started_tail = -1;
@@ -140,6 +142,9 @@ static long batch_startable(struct batch *b)
     if (b->pending == 0 || b->barrier_runs || b->running >= b->cap) {
         return -1;
     }
+    if (b->counted && b->dispatcher->running >= b->dispatcher->cap) {
+        return -1;
+    }
     while (b->slots[b->first_pending].state != SLOT_PENDING) {
         b->first_pending++;
     }
@@ -167,7 +172,7 @@ static void batch_start_slot(struct batch *b, long i)
     b->barrier_runs = s->barrier;
     b->pending--;
     b->running++;
-    b->dispatcher->running++;
+    b->dispatcher->running += b->counted;
     if (b->started_tail >= 0) {
         b->slots[b->started_tail].next_started = i;
     } else {
@@ -183,7 +188,7 @@ static void dispatcher_serve(struct dispatcher *d)
     for (struct list *n = d->batches.next; n != &d->batches; n = n->next) {
         waiting++;
     }
-    for (size_t idle = 0; idle < waiting && d->running < d->cap;) {
+    for (size_t idle = 0; idle < waiting;) {
         struct batch *b = container_of(list_take(&d->batches), struct batch, node);
         long i = batch_startable(b);
         if (i < 0) {
@@ -231,7 +236,7 @@ static void slot_release(struct batch *b, struct slot *s)
     }
     b->running--;
     b->settled++;
-    b->dispatcher->running--;
+    b->dispatcher->running -= b->counted;
 }
 
 void batch_settle(struct batch *b, size_t slot)

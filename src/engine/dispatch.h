@@ -35,9 +35,10 @@ void dispatcher_init(struct dispatcher *d, size_t cap);
 /* All batches must have been freed. */
 void dispatcher_release(struct dispatcher *d);
 
-/* Makes a batch that runs at most `cap` slots at once. wake(arg) is called, perhaps at once, when a
+/* Makes a batch that runs at most `cap` slots at once. `counted`: they count for the process's cap; not
+ * so for batches inside a running call, which would wait for a permit while they hold one. wake(arg) is called, perhaps at once, when a
  * slot got its permit and waits to be taken by batch_take(). */
-struct batch *batch_new(struct dispatcher *d, size_t cap, void (*wake)(void *arg), void *arg);
+struct batch *batch_new(struct dispatcher *d, size_t cap, bool counted, void (*wake)(void *arg), void *arg);
 /* Gives back what it holds; legal at any time. */
 void batch_free(struct batch *b);
 

@@ -117,6 +117,32 @@ static void restore_string_methods(lua_State *L)
     lua_pop(L, 3);
 }
 
+/* Values of these types share one metatable each, which a job may have set. */
+static void restore_basic_types(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_pushboolean(L, 0);
+    lua_pushinteger(L, 0);
+    lua_pushlightuserdata(L, NULL);
+    lua_pushcfunction(L, strict_index);
+    lua_pushthread(L);
+    for (int i = 1; i <= 6; i++) {
+        lua_pushnil(L);
+        lua_setmetatable(L, -2);
+        lua_pop(L, 1);
+    }
+}
+
+/* A seed that a job has set would make the numbers of the next one predictable. */
+static void restore_random(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "math");
+    lua_getfield(L, -1, "randomseed");
+    lua_call(L, 0, 0);
+    lua_pop(L, 2);
+}
+
 int pristine_restore(lua_State *L)
 {
     lua_settop(L, 0);
@@ -138,6 +164,8 @@ int pristine_restore(lua_State *L)
         lua_setfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
     }
     restore_string_methods(L);
+    restore_basic_types(L);
+    restore_random(L);
     return 0;
 }
 

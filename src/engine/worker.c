@@ -23,6 +23,9 @@ enum {
     WORKER_NICE = 5, /* spinners do not delay the main thread */
     GENTLE_RAISES = 3,
     GENTLE_COUNT = 100000, /* instructions that handlers and closers get between raises */
+    GC_PAUSE = 200, /* Lua's own defaults */
+    GC_STEP_MULTIPLIER = 100,
+    GC_STEP_SIZE = 13,
     GARBAGE_SLACK = 4 << 20,
 };
 
@@ -202,6 +205,7 @@ static void worker_clean(struct worker *w)
     (void)lua_pcall(L, 0, 0, 0);
     lua_settop(L, 0);
     lua_gc(L, LUA_GCRESTART);
+    lua_gc(L, LUA_GCINC, GC_PAUSE, GC_STEP_MULTIPLIER, GC_STEP_SIZE);
     if (w->rt.memory_used > 2 * w->base_memory + GARBAGE_SLACK) {
         lua_gc(L, LUA_GCCOLLECT);
     }

@@ -1,9 +1,16 @@
 # make            build/lash, build/lash.so (the module for a stock lua5.4)
 # make demo       install what is missing, build, run the main job without a key
-# make test       install what is missing, build, run every test
-# make help       the other targets
+# make test       install what is missing, build, run every test (TESTARGS="--only TEXT -v")
+# make lint       compilers with -Werror, clang-format, clang-tidy, the house rules
+# make asan       every test with the address and undefined-behaviour sanitizers; make tsan: threads
+# make valgrind   the units and the library's tests under valgrind, with a leak check
+# make check-all  test asan tsan valgrind lint
+# make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
+# make format     clang-format over the C files
+# make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
+# make clean      removes the build directories
 #
-# Variants keep their objects apart: make B=build-asan SAN=address,undefined test
+# V=1 shows the commands. A variant keeps its objects apart: make B=build-asan SAN=address,undefined
 
 B ?= build
 CFLAGS ?= -O2 -g
@@ -12,16 +19,21 @@ DEV ?=
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LUA_CMODDIR ?= $(PREFIX)/lib/lua/5.4
+DATADIR ?= $(PREFIX)/share/lash
+DOCDIR ?= $(PREFIX)/share/doc/lash
 DESTDIR ?=
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 Q = $(if $(V),,@)
+# For a build that a target starts itself: all processors, unless -j says otherwise.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
+# Of libcurl the headers only: it is loaded when the first request is made.
 PKGS = lua5.4 libuv
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \
        -Wpointer-arith -Wwrite-strings $(if $(DEV),-Werror)
 # Expanded once, and only when something is compiled: nothing needs to be installed to read this file.
-PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
-PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) libcurl 2>/dev/null))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
 SAN_FLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -DLASH_DEBUG)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Isrc -fPIC -fvisibility=hidden -pthread -MMD -MP $(WARN) \
              $(PKG_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
@@ -34,7 +46,7 @@ LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua)) $(sort $(wildcard 
 UNIT = $(wildcard tests/unit/*.c)
 
 .PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall clean help \
-        deps tests-only FORCE
+        deps deps-check tests-only FORCE
 all: $(B)/lash $(B)/lash.so
 
 $(B)/lash: $(B)/main.o $(OBJ)
@@ -64,7 +76,7 @@ $(B)/embed: scripts/embed.c $(B)/flags
 
 # Rewritten only when the flags, or the list of Lua files, differ: then all that depends on them is made anew.
 $(B)/flags: FORCE
-	@pkg-config --exists $(PKGS) 2>/dev/null || { echo "lash: these development packages are missing: $(PKGS); run scripts/setup" >&2; exit 1; }
+	@CC='$(CC)' scripts/missing $(PKGS) libcurl
 	@mkdir -p $(B)
 	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(B)/lua-list: FORCE
@@ -83,7 +95,15 @@ $(B)/unit-obj/%.o: tests/unit/%.c $(B)/flags
 deps:
 	@scripts/setup
 
+deps-check:
+	@scripts/setup check
+
+demo: deps
+	@$(SUBMAKE) all
+	@$(B)/lash scripts/examples/timeline.lua
+
 test: deps
+	@$(SUBMAKE) all $(B)/unit
 	@$(MAKE) --no-print-directory tests-only
 
 tests-only: all $(B)/unit
@@ -100,6 +120,48 @@ $(B)/bench/%: tests/bench/%.c $(B)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -o $@ $< \
 	    $(if $(BENCH_PKGS),$(shell pkg-config --cflags --libs $(BENCH_PKGS)))
+
+# Every test again, in builds that watch.
+asan: deps
+	@$(SUBMAKE) B=build-asan SAN=address,undefined CFLAGS='-O1 -g' all build-asan/unit
+	@$(MAKE) --no-print-directory B=build-asan SAN=address,undefined CFLAGS='-O1 -g' \
+	    TESTARGS='--timeout 120 $(TESTARGS)' tests-only
+
+# Address-space randomization as wide as some kernels have it is more than the thread sanitizer stands.
+tsan: deps
+	@$(SUBMAKE) B=build-tsan SAN=thread CFLAGS='-O1 -g' all build-tsan/unit
+	@$$(setarch -R true 2>/dev/null && echo setarch -R) $(MAKE) --no-print-directory B=build-tsan SAN=thread \
+	    CFLAGS='-O1 -g' TESTARGS='--timeout 120 $(TESTARGS)' tests-only
+
+VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+           --errors-for-leak-kinds=definite --suppressions=$(CURDIR)/tests/valgrind.supp
+valgrind: deps-check
+	@$(SUBMAKE) all $(B)/unit
+	@$(MAKE) --no-print-directory TESTARGS='--timeout 300 --wrap "$(VALGRIND)" $(TESTARGS)' tests-only
+
+lint: deps-check
+	@scripts/lint
+
+check-all: test asan tsan valgrind lint
+
+format: deps-check
+	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.c)
+
+install: all
+	install -D -m 755 $(B)/lash '$(DESTDIR)$(BINDIR)/lash'
+	install -D -m 644 $(B)/lash.so '$(DESTDIR)$(LUA_CMODDIR)/lash.so'
+	install -d '$(DESTDIR)$(DATADIR)/examples' '$(DESTDIR)$(DOCDIR)'
+	cp -R scripts/examples/. '$(DESTDIR)$(DATADIR)/examples'
+	install -m 644 LICENSE README.md CHANGELOG.md '$(DESTDIR)$(DOCDIR)'
+
+uninstall:
+	rm -f '$(DESTDIR)$(BINDIR)/lash' '$(DESTDIR)$(LUA_CMODDIR)/lash.so'
+	rm -rf '$(DESTDIR)$(DATADIR)/examples'
+	rm -f $(patsubst %,'$(DESTDIR)$(DOCDIR)/%',LICENSE README.md CHANGELOG.md)
+	-rmdir '$(DESTDIR)$(DATADIR)' '$(DESTDIR)$(DOCDIR)'
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
 clean:
 	rm -rf build build-*

@@ -82,6 +82,7 @@ static ssize_t read_some(struct fs_request *req, size_t want)
     size_t left = req->max + 1 - data->len;
     want = want < left ? want : left;
     buf_reserve(data, want);
+    data->data[data->len] = '\0';
     ssize_t n;
     do {
         n = read(req->fd, data->data + data->len, want);

@@ -84,6 +84,7 @@ static bool end_head(struct http_request *req)
         }
         if (req->on_data == NULL) {
             buf_reserve(&req->result.body, len < RESERVE_MAX ? (size_t)len : RESERVE_MAX);
+            buf_append(&req->result.body, "", 0);
         }
     }
     if (!req->redirecting) {

@@ -4,8 +4,11 @@
 
 #include "test.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +16,24 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
+
+/* Every name lookup of the process comes here: *.test are ours. */
+static atomic_int lookups;
+typedef int (*lookup_fn)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **result)
+{
+    lookup_fn real = (lookup_fn)dlsym(RTLD_NEXT, "getaddrinfo");
+    size_t len = name ? strlen(name) : 0;
+    if (len < 5 || strcmp(name + len - 5, ".test") != 0) {
+        return real(name, service, hints, result);
+    }
+    atomic_fetch_add(&lookups, 1);
+    usleep(strncmp(name, "slow", 4) == 0 ? 1500 * 1000 : 50 * 1000);
+    return strncmp(name, "none", 4) == 0 ? EAI_NONAME : real("127.0.0.1", service, hints, result);
+}
 
 /* One loop with its service and a server of our own; every case ends with stop(). */
 struct world {
@@ -719,4 +740,82 @@ TEST(http_fast_server_leaves_the_loop_to_others)
     uv_run(&w.loop, UV_RUN_DEFAULT);
     ASSERT_TRUE(t.gap_ns < 100 * 1000000);
     stop(&w);
+}
+
+static void start_named(struct world *w, struct http_request **reqs, int n, const char *host)
+{
+    for (int i = 0; i < n; i++) {
+        char url[128];
+        (void)snprintf(url, sizeof url, "http://%s:%d/status/200", host, w->port);
+        reqs[i] = http_request_new("GET", url);
+        http_request_connect_timeout(reqs[i], 300);
+        ASSERT_INT(http_start(w->http, reqs[i], count_done, w), 0);
+    }
+}
+
+/* libcurl would start a thread for each. */
+TEST(http_one_lookup_for_many_requests)
+{
+    enum { N = 100 };
+    struct world w;
+    struct http_request *reqs[N];
+    start(&w, false);
+    start_named(&w, reqs, N, "many.test");
+    for (int i = 0; i < 10 || lookups == 0; i++) {
+        uv_run(&w.loop, UV_RUN_NOWAIT);
+    }
+    // the one that does the lookup gives up: another takes over
+    http_request_free(reqs[0]);
+    http_request_free(reqs[N - 1]);
+    uv_run(&w.loop, UV_RUN_DEFAULT);
+    ASSERT_INT(w.done, N - 2);
+    ASSERT_INT(lookups, 2);
+    for (int i = 1; i < N - 1; i++) {
+        ASSERT_STR(http_result(reqs[i])->code ? http_result(reqs[i])->message : "", "");
+        http_request_free(reqs[i]);
+    }
+    lookups = 0;
+    start_named(&w, reqs, N, "none.test");
+    uv_run(&w.loop, UV_RUN_DEFAULT);
+    ASSERT_INT(lookups, 1);
+    for (int i = 0; i < N; i++) {
+        ASSERT_STR(http_result(reqs[i])->code, "resolve");
+        http_request_free(reqs[i]);
+    }
+    // while they wait
+    start_named(&w, reqs, 3, "other.test");
+    http_close(w.http, NULL, NULL);
+    int err;
+    w.http = http_new(&w.loop, &err);
+    for (int i = 0; i < 3; i++) {
+        ASSERT_STR(http_result(reqs[i])->code, "cancelled");
+        http_request_free(reqs[i]);
+    }
+    stop(&w);
+}
+
+TEST(http_slow_lookup_blocks_nobody)
+{
+    struct world w;
+    struct http_request *reqs[3];
+    start(&w, false);
+    uint64_t began = uv_hrtime();
+    start_named(&w, reqs, 3, "slow.test");
+    for (int i = 0; i < 10; i++) {
+        uv_run(&w.loop, UV_RUN_NOWAIT);
+    }
+    http_request_free(reqs[0]);
+    ASSERT_TRUE((uv_hrtime() - began) / 1000000 < 200);
+    uv_run(&w.loop, UV_RUN_DEFAULT);
+    uint64_t took = (uv_hrtime() - began) / 1000000;
+    ASSERT_TRUE(took >= 290 && took < 1400);
+    ASSERT_INT(w.done, 2);
+    for (int i = 1; i < 3; i++) {
+        ASSERT_STR(http_result(reqs[i])->code, "timeout");
+        ASSERT_TRUE(strstr(http_result(reqs[i])->message, "connect_timeout") != NULL);
+        http_request_free(reqs[i]);
+    }
+    stop(&w);
+    ASSERT_TRUE((uv_hrtime() - began) / 1000000 < 1400);
+    usleep(1600 * 1000); // the detached threads end, so that nobody calls it a leak
 }

@@ -14,6 +14,8 @@ local M = {}
 --- Calls of one batch that run at once, unless limits.concurrency says otherwise.
 M.CONCURRENCY = 16
 
+local SHOWN = 80 -- bytes of an unknown tool's name that are told
+
 local function names_of(tools)
     local names = {}
     for name in pairs(tools) do
@@ -25,6 +27,10 @@ end
 
 local function unknown(name, tools)
     local names = names_of(tools)
+    name = tostring(name)
+    if #name > SHOWN then
+        name = name:sub(1, (utf8.offset(name, 0, SHOWN + 1) or SHOWN + 1) - 1) .. "..."
+    end
     if #names == 0 then
         return ("there is no tool '%s': there are no tools"):format(name)
     end

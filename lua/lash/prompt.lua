@@ -73,6 +73,14 @@ function M.call(fn, ctx)
     return nil, ("it returned a %s instead of text"):format(type(value))
 end
 
+-- Prompts wait for a worker as calls do: the pool's queue stays short, however many there are.
+local function turn_on_worker()
+    local batch = engine.batch(1, true)
+    batch:limit(batch:add(false), "s", "sync", engine.jobs())
+    batch:start()
+    return batch
+end
+
 --- Makes the text of a prompt, as a task or on a worker.
 -- @param ctx what the function gets: { agent = name of the agent }
 -- @return the text | nil, message naming the prompt
@@ -81,6 +89,8 @@ function M.text(prompt, ctx)
     if prompt.mark == "async" then
         text, err = M.call(prompt.fn, ctx)
     else
+        local turn <close> = turn_on_worker()
+        turn:next()
         local ok
         ok, text, err = engine.offload(prompt.code, ctx)
         if not ok then

@@ -12,7 +12,7 @@
 #define WATCHDOG_MS 1000
 /* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with big
  * bodies only. 16 KiB is its least for that one. */
-#define RECEIVE_BUFFER 4096L
+#define RECEIVE_BUFFER 2048L
 #define SEND_BUFFER 16384L
 
 /* One watched socket of libcurl's. Freed in the close callback. */

@@ -121,7 +121,9 @@ $(B)/bench/%: tests/bench/%.c $(B)/flags
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -o $@ $< \
 	    $(if $(BENCH_PKGS),$(shell pkg-config --cflags --libs $(BENCH_PKGS)))
 
-# Every test again, in builds that watch.
+# Every test again, in builds that watch. TEST_SLOWER: how many times slower a test may find things.
+asan: export TEST_SLOWER = 4
+tsan valgrind: export TEST_SLOWER = 20
 asan: deps
 	@$(SUBMAKE) B=build-asan SAN=address,undefined CFLAGS='-O1 -g' all build-asan/unit
 	@$(MAKE) --no-print-directory B=build-asan SAN=address,undefined CFLAGS='-O1 -g' \

@@ -29,10 +29,11 @@ void pattern_refuse(struct pattern_compiler *c, size_t pos, const char *what)
     }
 }
 
-/* Refuses a construct that is named by its first `len` bytes. */
+/* Refuses a construct that is named by its first `len` bytes, or fewer where the pattern ends. */
 static void refuse_construct(struct pattern_compiler *c, size_t len, const char *what)
 {
     char text[100];
+    len = len < c->len - c->pos ? len : c->len - c->pos;
     (void)snprintf(text, sizeof(text), "%s %.*s is not supported", what, (int)len, c->s + c->pos);
     pattern_refuse(c, c->pos, text);
 }

@@ -1,0 +1,227 @@
+-- What went wrong at a provider, as one kind of error value for all of them.
+--
+-- An error is { code =, exit =, message =, retry =, after =, status =, request_id = } and its text is
+-- the message: one sentence that names the provider, the thing and the remedy. `exit` is the status
+-- of the program when the error ends it; `retry` says that the same request may work in a while,
+-- `after` (seconds) when, if the provider told. Keys never stand in a message.
+local json = require "lash.json"
+local timer = require "lash.core.timer"
+
+local M = {}
+
+-- code -> exit status, what happened, what to do
+local KINDS = {
+    key = { 78, "the key%K was refused", "export a valid key, or try -m demo" },
+    model = { 69, "there is no model '%M' for this key", "check the name behind the '/'" },
+    refused = { 69, "the request was refused", "change the request, or ask for access" },
+    context = { 69, "the conversation is too long for %M",
+        "begin a new conversation, or let the tools return less" },
+    quota = { 69, "the quota of this key is used up", "see the provider's billing page, or use another key" },
+    rate = { 75, "too many requests for this key", "wait a moment, or run less at once" },
+    overloaded = { 75, "the server could not answer", "try again in a while" },
+    timeout = { 75, "no answer in time", "try again, or raise the timeout" },
+    network = { 75, "no connection", "try again" },
+    nonsense = { 76, "the answer makes no sense", "check %B" },
+    bad_request = { 69, "the request was refused", "--dry-run shows what is sent" },
+}
+
+--- new(fields) -> err. fields.code is one of key model refused context quota rate overloaded timeout
+-- network nonsense bad_request, or any other with its own `exit` and `message`.
+function M.new(fields)
+    local kind = KINDS[fields.code]
+    fields.exit = fields.exit or kind and kind[1] or 70
+    return setmetatable(fields, json.error_mt)
+end
+
+-- Takes the key, and what looks like one, out of a text from outside; one line, not too long.
+local function clean(text, key)
+    if type(text) ~= "string" then
+        return nil
+    end
+    if key and #key >= 4 then
+        local at, to = text:find(key, 1, true)
+        while at do
+            text = text:sub(1, at - 1) .. "[key]" .. text:sub(to + 1)
+            at, to = text:find(key, at + 5, true)
+        end
+    end
+    text = text:gsub("%f[%w]sk%-[%w_*-]+", "[key]"):gsub("%f[%w]AIza[%w_*-]+", "[key]")
+    text = text:gsub("[%c%s]+", " "):gsub("^ ", ""):gsub("[ .]+$", "")
+    if #text > 300 then
+        text = text:sub(1, utf8.offset(text:sub(1, 300), -1) - 1) .. "..."
+    end
+    return utf8.len(text) and text or (text:gsub("[\x80-\xff]", "?"))
+end
+M.clean = clean
+
+--- header(res, name) -> string | nil, whatever the spelling; `name` in lower case.
+function M.header(res, name)
+    local headers = res.headers or {}
+    local value = headers[name]
+    if value == nil then
+        for known, v in pairs(headers) do
+            if type(known) == "string" and known:lower() == name then
+                value = v
+                break
+            end
+        end
+    end
+    if type(value) == "table" then
+        value = value[1]
+    end
+    return value and tostring(value) or nil
+end
+
+local function request_id(res)
+    local id = M.header(res, "x-request-id") or M.header(res, "x-goog-request-id")
+    return id and clean(id:sub(1, 100))
+end
+
+local MONTHS = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10,
+    Nov = 11, Dec = 12 }
+
+-- Days from 1970-01-01 to a date of the Gregorian calendar: eras of 400 years that begin in March.
+local function days(year, month, day)
+    if month <= 2 then
+        year, month = year - 1, month + 12
+    end
+    local era = year // 400
+    local of_era = year - era * 400
+    local of_year = (153 * (month - 3) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+end
+
+--- http_date("Sun, 06 Nov 1994 08:49:37 GMT") -> seconds since 1970 | nil
+function M.http_date(text)
+    local day, month, year, h, m, s = text:match("^%a+, (%d%d?)[ -](%a%a%a)[ -](%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
+    if not day or not MONTHS[month] then
+        return nil
+    end
+    return days(tonumber(year), MONTHS[month], tonumber(day)) * 86400 + tonumber(h) * 3600 + tonumber(m) * 60
+        + tonumber(s)
+end
+
+local function seconds(text)
+    local n = text and tonumber((text:match("^%s*(%d+%.?%d*)%s*$")))
+    return n and n == n and n < math.huge and n or nil
+end
+
+--- retry_after(res) -> seconds | nil: how long the server asks to wait, from `retry-after-ms` or
+-- `retry-after` (seconds or a date).
+function M.retry_after(res)
+    local ms = seconds(M.header(res, "retry-after-ms"))
+    if ms then
+        return ms / 1000
+    end
+    local value = M.header(res, "retry-after")
+    local date = value and M.http_date(value)
+    return seconds(value) or date and math.max(0, date - timer.now()) or nil
+end
+
+-- The sentence of an error: what happened (details): what to do [request id].
+local function sentence(target, err, details)
+    local kind = KINDS[err.code]
+    local function fill(text)
+        return (text:gsub("%%(%u)", {
+            M = target.model or "?",
+            K = target.key_var and (" in " .. target.key_var) or "",
+            B = target.base_var or "the base URL",
+        }))
+    end
+    return ("%s: %s%s: %s%s"):format(target.provider_name, fill(err.what or kind[2]),
+        details and details ~= "" and (" (%s)"):format(details) or "", fill(err.remedy or kind[3]),
+        err.request_id and (" [request %s]"):format(err.request_id) or "")
+end
+
+--- answer(target, res, about) -> err for an answer that is none.
+-- about: code; and optionally name (the provider's own code), message (its text), retry, after, what
+-- and remedy (in place of the usual words).
+function M.answer(target, res, about)
+    local err = {
+        code = about.code,
+        retry = about.retry or false,
+        after = about.after or M.retry_after(res),
+        status = res.status,
+        request_id = request_id(res),
+        strip = about.strip,
+        what = about.what,
+        remedy = about.remedy,
+    }
+    local should = M.header(res, "x-should-retry")
+    if should == "true" then
+        err.retry = true
+    elseif should == "false" then
+        err.retry = false
+    end
+    local details = {}
+    if res.status and (res.status < 200 or res.status > 299) then
+        details[1] = tostring(res.status)
+    end
+    details[#details + 1] = clean(about.name, target.key)
+    local text = table.concat(details, " ")
+    local message = clean(about.message, target.key)
+    if message and message ~= "" then
+        text = text ~= "" and (text .. ": " .. message) or message
+    end
+    err.message = sentence(target, err, text)
+    err.what, err.remedy = nil, nil
+    return M.new(err)
+end
+
+--- nonsense(target, res, why) -> err for an answer that does not follow the protocol.
+function M.nonsense(target, res, why)
+    local head = clean((res.body or ""):sub(1, 60), target.key)
+    return M.answer(target, res, {
+        code = "nonsense",
+        what = ("the answer of %s %s"):format(target.shown_url or "the server", why),
+        name = head and head ~= "" and ("it begins with '%s'"):format(head) or "it is empty",
+    })
+end
+
+-- What lash.http calls a failure -> code here, worth another attempt
+local TRANSPORT = {
+    timeout = { "timeout", true },
+    connect = { "network", true },
+    resolve = { "network", true },
+    closed = { "network", true },
+    protocol = { "network", true },
+    tls = { "network", false },
+    encoding = { "nonsense", false },
+    too_large = { "nonsense", false },
+    url = { "config", false, 78 },
+    request = { "config", false, 78 },
+    no_libcurl = { "config", false, 78 },
+}
+
+--- transport(target, err) -> err for a request that got no complete answer; `err` is that of lash.http.
+function M.transport(target, err)
+    local kind = TRANSPORT[err.code] or { "network", false }
+    return M.new {
+        code = kind[1],
+        retry = kind[2],
+        exit = kind[3],
+        message = ("%s: %s"):format(target.provider_name, clean(tostring(err.message or err), target.key)),
+    }
+end
+
+--- status_kind(status) -> code, retry: what an HTTP status means when nothing more is known.
+function M.status_kind(status)
+    if status == 401 then
+        return "key", false
+    elseif status == 402 then
+        return "quota", false
+    elseif status == 403 then
+        return "refused", false
+    elseif status == 408 or status == 409 then
+        return "overloaded", true
+    elseif status == 429 then
+        return "rate", true
+    elseif status >= 500 then
+        return "overloaded", true
+    elseif status >= 400 then
+        return "bad_request", false
+    end
+    return "nonsense", false
+end
+
+return M

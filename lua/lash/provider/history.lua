@@ -1,0 +1,192 @@
+-- What the wire protocols share: ids of calls, the pairing of calls and outcomes, texts of outcomes.
+--
+-- The history of a conversation only grows. What a provider made of it is kept in conv.scratch under
+-- the provider's name and continued with the new entries, so a turn costs its new entries and one
+-- copy. All of it can be lost and is then made again, byte by byte the same.
+local json = require "lash.json"
+
+local M = {}
+
+--- Ids longer than this are refused by OpenAI.
+local ID_MAX = 64
+
+--- calls(answer) -> list of its call items, in order
+function M.calls(answer)
+    local calls = {}
+    for _, item in ipairs(answer.items) do
+        if item.type == "call" then
+            calls[#calls + 1] = item
+        end
+    end
+    return calls
+end
+
+--- The entry's place in the history: state.answer is the answer that outcomes belong to. Raises when
+-- a call has no outcome or an outcome no call: that is a fault of lash, and no provider would take it.
+function M.follow(state, index, entry)
+    if entry.type == "answer" then
+        if state.open then
+            error(("history: the calls of entry %d have no outcomes before entry %d"):format(state.at, index))
+        end
+        state.answer, state.at = entry, index
+        state.calls = M.calls(entry)
+        state.open = #state.calls > 0
+    elseif entry.type == "outcomes" then
+        if not state.open or #entry.items ~= #state.calls then
+            error(("history: entry %d has %d outcomes for %d calls"):format(index, #entry.items,
+                state.open and #state.calls or 0))
+        end
+        state.open = false
+    elseif state.open then
+        error(("history: the calls of entry %d have no outcomes before entry %d"):format(state.at, index))
+    end
+end
+
+--- state(conv, name, new) -> the provider's memory of this conversation; made by new() if there is
+-- none, or if the history is shorter than what was seen.
+function M.state(conv, name, new)
+    conv.scratch = conv.scratch or {}
+    local state = conv.scratch[name]
+    if not state or state.upto > #conv.entries then
+        state = new()
+        state.upto = 0
+        conv.scratch[name] = state
+    end
+    return state
+end
+
+-- All ids of calls so far: none may come again.
+local function seen_ids(conv)
+    local state = M.state(conv, "ids", function()
+        return { seen = {} }
+    end)
+    for i = state.upto + 1, #conv.entries do
+        for _, item in ipairs(conv.entries[i].items or {}) do
+            if item.type == "call" then
+                state.seen[item.id] = true
+                if item.wrapper then
+                    state.seen[item.wrapper] = true
+                end
+            end
+        end
+        state.upto = i
+    end
+    return state.seen
+end
+
+--- namer(conv, taken) -> function(id, n): an id for the n-th call of the answer that comes next: the
+-- given one if it is new, else with a suffix, `call_ENTRY_N` if there is none. The same history gives
+-- the same ids. `taken`: further ids that must not be used.
+function M.namer(conv, taken)
+    local seen, mine = seen_ids(conv), {}
+    taken = taken or {}
+    local entry = #conv.entries + 1
+    return function(id, n)
+        if type(id) ~= "string" or id == "" then
+            id = ("call_%d_%d"):format(entry, n)
+        end
+        local base, name, try = id:sub(1, ID_MAX), nil, 1
+        name = base
+        while seen[name] or taken[name] or mine[name] do
+            try = try + 1
+            local suffix = ("_%d"):format(try)
+            name = base:sub(1, ID_MAX - #suffix) .. suffix
+        end
+        mine[name] = true
+        return name
+    end
+end
+
+--- quote(text) -> JSON string; bytes that are not UTF-8 become U+FFFD.
+function M.quote(text)
+    return (json.encode(text, { lossy = true }))
+end
+
+--- The text of an outcome that went wrong, never empty.
+function M.fault_text(outcome)
+    if outcome.output and outcome.output ~= "" then
+        return outcome.output
+    end
+    return ("the call ended as '%s'"):format(outcome.status)
+end
+
+--- object_text(text) -> the text when it is a JSON object, not too deep for a server; else nil
+function M.object_text(text)
+    return M.container_text(text, "{")
+end
+
+--- container_text(text [, open]) -> the text when it is a JSON object or array; else nil
+function M.container_text(text, open)
+    local first = text:match("^%s*([%[{])")
+    if first and (not open or first == open) and json.decode(text, { depth = 64 }) then
+        return text
+    end
+    return nil
+end
+
+--- tool_named(view, name) -> the tool of that name | nil
+function M.tool_named(view, name)
+    for _, tool in ipairs(view.tools or {}) do
+        if tool.name == name then
+            return tool
+        end
+    end
+    return nil
+end
+
+--- integer(value) -> a count as an integer; 0 when there is none. Some come as text.
+function M.count(value)
+    if type(value) == "string" then
+        value = tonumber(value)
+    end
+    local n = type(value) == "number" and math.tointeger(value)
+    return n and n > 0 and n or 0
+end
+
+--- merge(base, extra): extra's values into base; objects are merged, anything else replaced.
+function M.merge(base, extra)
+    for name, value in pairs(extra) do
+        local old = base[name]
+        if type(value) == "table" and type(old) == "table" and getmetatable(value) == nil
+            and getmetatable(old) == nil and value[1] == nil and old[1] == nil then
+            M.merge(old, value)
+        else
+            base[name] = value
+        end
+    end
+end
+
+--- object(fields, raw) -> JSON object text with sorted keys | nil, err. `fields` are values, `raw` are
+-- JSON texts that go in as they are.
+function M.object(fields, raw)
+    local names = {}
+    for name in pairs(fields) do
+        if type(name) ~= "string" then
+            return nil, "the name of a field must be a string, found a " .. type(name)
+        end
+        names[#names + 1] = name
+    end
+    for name in pairs(raw) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    local parts = {}
+    for _, name in ipairs(names) do
+        local text = raw[name]
+        if not text then
+            local err
+            text, err = json.encode(fields[name], { name = name, lossy = true })
+            if not text then
+                return nil, err.message
+            end
+        end
+        parts[#parts + 1] = ",\"" .. name .. "\":"
+        parts[#parts + 1] = text
+    end
+    if parts[1] then
+        parts[1] = parts[1]:sub(2)
+    end
+    return "{" .. table.concat(parts) .. "}"
+end
+
+return M

@@ -1,19 +1,20 @@
 /*
- * The program: arguments -> one command (lua/lash/cmd.lua) -> exit status.
+ * The program: arguments -> one command (lua/lash/cmd/init.lua) -> exit status.
  */
 #include "base/base.h"
 
 #include "bind/bind.h"
+#include "bind/stream.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
 
 #include <errno.h>
 #include <lauxlib.h>
-#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { EXIT_BUG = 70, EXIT_IO = 74, EXIT_CLOSED_STDOUT = 141 };
+enum { EXIT_BUG = 70 };
 
 static int load_command(lua_State *L)
 {
@@ -94,20 +95,36 @@ static int run(struct runtime *rt, char **argv)
     return status;
 }
 
+/* What print and io.write left in the buffer must arrive, or the program has not done its work. */
+static int flush_stdout(int status)
+{
+    bool before = ferror(stdout) != 0;
+    errno = 0;
+    if (fflush(stdout) == 0 && !before) {
+        return status;
+    }
+    int code = errno;
+    if (status == 0) {
+        fprintf(stderr, "lash: cannot write to stdout%s%s\n", code ? ": " : "",
+                code ? strerror(code) : "");
+    }
+    if (status > 1) { /* it failed for a reason of its own */
+        return status;
+    }
+    return code == EPIPE ? STREAM_EXIT_CLOSED : STREAM_EXIT_IO;
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
-    signal(SIGPIPE, SIG_IGN); /* once, before any thread: a closed pipe is an error of write() */
+    stream_open();
     struct runtime rt;
     if (runtime_init(&rt) != 0) {
         fputs("lash: out of memory\n", stderr);
         return EXIT_BUG;
     }
     bind_open(&rt);
-    int status = run(&rt, argv);
-    if (fflush(stdout) != 0) {
-        status = errno == EPIPE ? EXIT_CLOSED_STDOUT : EXIT_IO;
-    }
+    int status = flush_stdout(run(&rt, argv));
     task_cancel_all(&rt, CANCEL_PARENT, 500);
     if (bind_close_pool(&rt) > 0) {
         _exit(status); /* a lost worker still runs: nothing below may be touched */

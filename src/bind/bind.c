@@ -7,6 +7,7 @@
 #include "engine/task.h"
 #include "engine/worker.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -57,7 +58,8 @@ static int l_print(lua_State *L)
     const char *line = lua_tolstring(L, -1, &len);
     FILE *out = atomic_load(&stdout_reserved) ? stderr : stdout;
     if (fwrite(line, 1, len, out) != len) {
-        return luaL_error(L, "print: cannot write to %s", out == stderr ? "stderr" : "stdout");
+        return luaL_error(L, "print: cannot write to %s: %s", out == stderr ? "stderr" : "stdout",
+                          strerror(errno));
     }
     return 0;
 }

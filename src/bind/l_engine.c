@@ -364,6 +364,21 @@ static int offload_here(lua_State *L)
     return offload_here_done(L, status, 0);
 }
 
+/* Workers find the modules that the main state finds: a script may change package.path at any time. */
+static void pass_search_path(lua_State *L, struct pool *pool)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    if (lua_getfield(L, -1, "package") == LUA_TTABLE) {
+        lua_getfield(L, -1, "path");
+        lua_getfield(L, -2, "cpath");
+        if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING) {
+            pool_set_search_path(pool, lua_tostring(L, -2), lua_tostring(L, -1));
+        }
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 2);
+}
+
 /* offload(code, args...) -> true, results... | false, error, traceback: runs a shipped function on a
  * worker and waits for it */
 static int l_offload(lua_State *L)
@@ -376,6 +391,9 @@ static int l_offload(lua_State *L)
     struct pool *pool = bind_pool(rt);
     if (rt->worker != NULL && !pool_has_room(pool)) {
         return offload_here(L);
+    }
+    if (rt->worker == NULL) {
+        pass_search_path(L, pool);
     }
     const char *args = lua_tolstring(L, -1, &args_len);
     return task_wait(L, pool_push_offload(L, pool, code, code_len, args, args_len));

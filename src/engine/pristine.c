@@ -65,6 +65,22 @@ void pristine_keep(lua_State *L)
     lua_pop(L, 1);
 }
 
+void pristine_set_search_path(lua_State *L, const char *path, const char *cpath)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "package"); // -- kept loaded package
+    lua_pushvalue(L, -1);
+    lua_rawget(L, -4); // -- kept loaded package copy
+    for (int i = 1; i <= 2; i++) {
+        lua_pushstring(L, path);
+        lua_setfield(L, -1 - i, "path");
+        lua_pushstring(L, cpath);
+        lua_setfield(L, -1 - i, "cpath");
+    }
+    lua_pop(L, 4);
+}
+
 /* Makes the table at `table` equal to the copy at `copy`. */
 static void restore(lua_State *L, int table, int copy)
 {

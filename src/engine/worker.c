@@ -31,6 +31,12 @@ enum {
 
 static _Thread_local struct worker *self; /* for the signal handler */
 
+static void buf_set(struct buf *b, const char *text, size_t len)
+{
+    buf_clear(b);
+    buf_append(b, text, len);
+}
+
 /* ---- stopping a running job ---- */
 
 static void interrupt_hook(lua_State *L, lua_Debug *ar)
@@ -122,6 +128,10 @@ static int job_body(lua_State *L)
 static int job_spawn(lua_State *L)
 {
     struct worker *w = self;
+    if (w->path_new) {
+        pristine_set_search_path(L, w->path.data, w->cpath.data);
+        w->path_new = false;
+    }
     lua_pushcfunction(L, job_body);
     lua_pushvalue(L, 1);
     w->task = task_spawn(L, 1, NULL, 0);
@@ -211,6 +221,18 @@ static void worker_clean(struct worker *w)
     }
 }
 
+/* With the lock held. */
+static void take_search_path(struct worker *w)
+{
+    struct pool *pool = w->pool;
+    if (w->path_version != pool->path_version) {
+        buf_set(&w->path, pool->path.data, pool->path.len);
+        buf_set(&w->cpath, pool->cpath.data, pool->cpath.len);
+        w->path_version = pool->path_version;
+        w->path_new = true;
+    }
+}
+
 static struct job *worker_next_job(struct worker *w)
 {
     struct pool *pool = w->pool;
@@ -230,6 +252,7 @@ static struct job *worker_next_job(struct worker *w)
         pool->queued--;
         job->worker = w;
         w->job = job;
+        take_search_path(w);
         atomic_store(&w->interrupt, CANCEL_NONE);
     } else {
         pool->count--; /* retires: from here on nobody counts on it */
@@ -273,6 +296,8 @@ static void worker_main(void *arg)
     }
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     runtime_release(&w->rt);
+    buf_release(&w->path);
+    buf_release(&w->cpath);
     uv_mutex_lock(&pool->lock);
     w->ended = true;
     uv_cond_broadcast(&pool->end);
@@ -305,6 +330,20 @@ void pool_set_limit(struct pool *pool, size_t limit)
 size_t pool_limit(const struct pool *pool)
 {
     return pool->limit;
+}
+
+void pool_set_search_path(struct pool *pool, const char *path, const char *cpath)
+{
+    size_t len = strlen(path);
+    size_t clen = strlen(cpath);
+    uv_mutex_lock(&pool->lock);
+    if (pool->path_version == 0 || pool->path.len != len || pool->cpath.len != clen ||
+        memcmp(pool->path.data, path, len) != 0 || memcmp(pool->cpath.data, cpath, clen) != 0) {
+        buf_set(&pool->path, path, len);
+        buf_set(&pool->cpath, cpath, clen);
+        pool->path_version++;
+    }
+    uv_mutex_unlock(&pool->lock);
 }
 
 size_t pool_size(struct pool *pool)
@@ -440,6 +479,8 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
         uv_cond_destroy(&pool->end);
         uv_cond_destroy(&pool->work);
         uv_mutex_destroy(&pool->lock);
+        buf_release(&pool->path);
+        buf_release(&pool->cpath);
         free(pool);
     }
     return lost;

@@ -37,6 +37,10 @@ struct worker {
     bool lost;            /* set aside: nobody waits for its job; guarded by pool.lock */
     bool ended;           /* its thread has left its loop; guarded by pool.lock */
     size_t base_memory;   /* bytes of its state before the first job */
+    struct buf path;      /* a copy of pool.path, for its own thread */
+    struct buf cpath;
+    unsigned path_version; /* of the copy */
+    bool path_new;        /* its state does not have it yet */
 };
 
 struct pool {
@@ -53,6 +57,9 @@ struct pool {
     size_t idle;
     size_t limit;
     bool closing;
+    struct buf path; /* package.path of the main state, and package.cpath: guarded by lock */
+    struct buf cpath;
+    unsigned path_version; /* 0 = not set */
 };
 
 struct offload_op {

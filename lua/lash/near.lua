@@ -1,19 +1,23 @@
 --- The nearest known word to a mistyped one.
 local M = {}
 
+-- Insertions, deletions, replacements and swaps of neighbours that turn a into b.
 local function distance(a, b)
-    local row = {}
+    local before, row = {}, {}
     for j = 0, #b do
         row[j] = j
     end
     for i = 1, #a do
-        local diagonal = row[0]
-        row[0] = i
+        local next_row = { [0] = i }
         for j = 1, #b do
             local cost = a:byte(i) == b:byte(j) and 0 or 1
-            local best = math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
-            diagonal, row[j] = row[j], best
+            local best = math.min(row[j] + 1, next_row[j - 1] + 1, row[j - 1] + cost)
+            if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+                best = math.min(best, before[j - 2] + 1)
+            end
+            next_row[j] = best
         end
+        before, row = row, next_row
     end
     return row[#b]
 end

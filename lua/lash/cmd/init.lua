@@ -1,13 +1,57 @@
-local lash = require "lash"
-_G.lash = lash
-return function(arg)
-    if arg[1] == "-e" then
-        local fn = assert(load(arg[2], "=(-e)"))
-        fn()
-        return 0
+--- The command line of the program: one command runs, and gives its exit status. Everything that a
+-- command needs is loaded by that command.
+local failure = require "lash.failure"
+local options = require "lash.options"
+local system = require "lash.core.system"
+
+local BUG = 70
+
+-- Without a command: the prompt on a terminal, else stdin is a script.
+local function default_command()
+    if system.isatty(0) and system.isatty(1) then
+        return "prompt"
     end
-    local fn = assert(loadfile(arg[1]))
-    lash.main = true
-    fn(table.unpack(arg, 2))
-    return 0
+    return "run"
+end
+
+local function choose(parsed)
+    if parsed.options.help then
+        return "help", parsed.command or ""
+    elseif parsed.options.version then
+        return "version"
+    end
+    return parsed.command or default_command()
+end
+
+local function start(argv)
+    local parsed = options.parse(argv)
+    if parsed.options.quiet or parsed.options.verbose then
+        system.verbosity(parsed.options.verbose and 2 or 0)
+    end
+    parsed.argv = argv
+    local name, topic = choose(parsed)
+    return require("lash.cmd." .. name).run(parsed, topic)
+end
+
+-- Keeps a failure as it is; anything else is a bug of ours and needs its place.
+local function with_place(err)
+    if failure.is(err) then
+        return err
+    end
+    return { bug = tostring(err), traceback = debug.traceback("", 2) }
+end
+
+--- Runs the command line `argv` (argv[0] = the program).
+-- @return exit status
+return function(argv)
+    local ok, status = xpcall(start, with_place, argv)
+    if ok then
+        return status or 0
+    elseif failure.is(status) then
+        require("lash.script").say(status.message)
+        return status.exit
+    end
+    local bug = type(status) == "table" and status or { bug = tostring(status), traceback = "" }
+    system.write(2, ("lash: bug: %s%s\n"):format(bug.bug, system.verbosity() >= 2 and bug.traceback or ""))
+    return BUG
 end

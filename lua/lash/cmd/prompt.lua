@@ -1,0 +1,100 @@
+--- The plain prompt: Lua line by line. Each entry runs as a task; a bare expression prints its values,
+-- an unfinished chunk goes on at `lua>>`, an error is one line, Ctrl-D leaves.
+local engine = require "lash.core.engine"
+local lash = require "lash"
+local script = require "lash.script"
+local system = require "lash.core.system"
+
+local M = {}
+
+local function ask(prompt)
+    io.stdout:write(prompt)
+    io.stdout:flush()
+    return io.stdin:read("L")
+end
+
+local function is_unfinished(err)
+    return err:sub(-5) == "<eof>"
+end
+
+-- An expression first: `x` and `f()` print; `=x` as in old times.
+local function compile(text)
+    local expression = text:gsub("^%s*=", "", 1)
+    local chunk = load("return " .. expression, "=stdin", "t")
+    if chunk then
+        return chunk, true
+    end
+    return load(text, "=stdin", "t")
+end
+
+-- @return chunk, whether it is an expression | nil, message | nil at the end of the input
+local function read_entry()
+    local text = ask("lua> ")
+    if not text then
+        return nil
+    end
+    while true do
+        local chunk, result = compile(text)
+        if chunk then
+            return chunk, result
+        elseif not is_unfinished(result) then
+            return nil, result
+        end
+        local more = ask("lua>> ")
+        if not more then
+            return nil, result
+        end
+        text = text .. more
+    end
+end
+
+local function one_line(text)
+    return (text:gsub("%s*\n%s*", " "))
+end
+
+local function run_entry(chunk, prints)
+    local group <close> = engine.group()
+    local task = group:spawn(script.protected, chunk)
+    group:wait()
+    local results = table.pack(task:result())
+    if not results[1] then
+        script.say(one_line(tostring(results[2])))
+    elseif not results[2] then
+        local problem = results[3]
+        script.say(problem.full and script.problem_text(problem)
+            or one_line(script.problem_text { err = problem.err }))
+    elseif prints and results.n > 2 then
+        local ok, err = pcall(print, table.unpack(results, 3, results.n))
+        if not ok then
+            script.say(one_line(tostring(err)))
+        end
+    end
+end
+
+--- @return exit status
+function M.run(parsed)
+    script.prepare()
+    lash.main = false
+    if not parsed.file and #parsed.before == 0 then
+        _G.arg = { [0] = parsed.argv[0] }
+        script.add_path("./prompt")
+    end
+    if system.isatty(0) then
+        print(("lash %s, Lua at a prompt: `lash` is loaded, Ctrl-D leaves, `lash help` in a shell tells more")
+            :format(lash.version))
+    end
+    while true do
+        local chunk, result = read_entry()
+        if chunk then
+            run_entry(chunk, result)
+        elseif result then
+            script.say(one_line(result))
+        else
+            break
+        end
+    end
+    io.stdout:write("\n")
+    return 0
+end
+
+return M

@@ -1,0 +1,85 @@
+--- lash FILE [ARG...], -e CODE, -l MOD, -i: scripts, as a stand-alone Lua runs them.
+local lash = require "lash"
+local script = require "lash.script"
+local settings = require "lash.cmd.settings"
+
+local M = {}
+
+-- As in stand-alone Lua: arg[0] is the script, what stood before it has negative indices.
+local function arguments(parsed)
+    local arg = {}
+    local at = parsed.at or 0
+    for i = 0, #parsed.argv do
+        arg[i - at] = parsed.argv[i]
+    end
+    return arg
+end
+
+local function compile(code)
+    local chunk, err = load(code, "=(command line)", "t")
+    if not chunk then
+        require("lash.failure").raise(script.EXIT.data, "%s", err)
+    end
+    return chunk
+end
+
+-- -l MOD and -l NAME=MOD
+local function load_module(text)
+    local name, module = text:match("^([%a_][%w_]*)=(.+)$")
+    _G[name or text] = require(module or text)
+end
+
+-- The pieces of code to run, in order: { fn, arguments... }
+local function pieces(parsed)
+    local list = {}
+    for _, before in ipairs(parsed.before) do
+        if before.kind == "eval" then
+            list[#list + 1] = { compile(before.text) }
+        else
+            list[#list + 1] = { load_module, before.text }
+        end
+    end
+    if parsed.file then
+        local chunk = script.load(parsed.file)
+        if parsed.file ~= "-" then
+            script.add_path(parsed.file)
+        end
+        list[#list + 1] = { chunk, table.unpack(parsed.words) }
+    elseif #parsed.before == 0 and not parsed.options.interactive then
+        list[#list + 1] = { script.load("-") }
+    end
+    return list
+end
+
+local function run_all(list)
+    for _, piece in ipairs(list) do
+        local ok, problem = script.protected(table.unpack(piece))
+        if not ok then
+            return problem
+        end
+    end
+    return nil
+end
+
+--- @return exit status
+function M.run(parsed)
+    local opts = parsed.options
+    settings.apply(opts)
+    script.prepare()
+    lash.main = true
+    _G.arg = arguments(parsed)
+    local timeout = settings.timeout(opts)
+    local list = pieces(parsed)
+    script.last_resort(timeout, ("the time limit of %g s (--timeout) is over, while the script held the main thread")
+        :format(timeout))
+    local problem = script.bounded(timeout, nil, run_all, list)
+    script.last_resort(nil)
+    if problem then
+        return script.report(problem)
+    elseif opts.interactive then
+        return require("lash.cmd.prompt").run(parsed)
+    end
+    return 0
+end
+
+return M

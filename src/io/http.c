@@ -15,16 +15,6 @@
 #define RECEIVE_BUFFER 2048L
 #define SEND_BUFFER 16384L
 
-/* One watched socket of libcurl's. Freed in the close callback. */
-struct sock {
-    struct list node;
-    uv_poll_t poll;
-    struct http *http;
-    curl_socket_t fd; /* libcurl's */
-};
-
-static void pump(struct http *h);
-
 static void raise_open_files(void)
 {
     struct rlimit limit;
@@ -36,157 +26,6 @@ static void raise_open_files(void)
         limit.rlim_cur = want;
         (void)setrlimit(RLIMIT_NOFILE, &limit); // then fewer connections are possible at once
     }
-}
-
-/* -- sockets and timers of libcurl ------------------------------------------------------------- */
-
-static void http_gone(struct http *h)
-{
-    h->open_handles--;
-    if (h->open_handles > 0 || !h->closing) {
-        return;
-    }
-    http_closed_fn closed = h->closed;
-    void *arg = h->closed_arg;
-    free(h);
-    if (closed != NULL) {
-        closed(arg);
-    }
-}
-
-static void on_sock_closed(uv_handle_t *handle)
-{
-    struct sock *s = handle->data;
-    struct http *h = s->http;
-    free(s);
-    http_gone(h);
-}
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-    http_gone(handle->data);
-}
-
-static void sock_close(struct sock *s)
-{
-    list_remove(&s->node);
-    (void)uv_poll_stop(&s->poll); // cannot fail on an initialised handle
-    uv_close((uv_handle_t *)&s->poll, on_sock_closed);
-}
-
-static void action(struct http *h, curl_socket_t fd, int events)
-{
-    int running;
-    CURLMcode rc = h->curl->multi_socket_action(h->multi, fd, events, &running);
-    ASSERT(rc != CURLM_RECURSIVE_API_CALL && rc != CURLM_BAD_HANDLE);
-    pump(h);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    struct sock *s = poll->data;
-    int flags = 0;
-    if (status < 0) {
-        flags = CURL_CSELECT_ERR;
-    }
-    if (events & UV_READABLE) {
-        flags |= CURL_CSELECT_IN;
-    }
-    if (events & UV_WRITABLE) {
-        flags |= CURL_CSELECT_OUT;
-    }
-    action(s->http, s->fd, flags);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    action(timer->data, CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_turn(uv_idle_t *turn)
-{
-    (void)uv_idle_stop(turn);
-    action(turn->data, CURL_SOCKET_TIMEOUT, 0);
-}
-
-/* Makes on_turn() run in the loop's next turn. Not a timer of 0 ms: libuv 1.44 runs one that is started
- * by a timer's callback before it looks at anything else, so a busy libcurl would never let go. */
-static void kick(struct http *h)
-{
-    (void)uv_idle_start(&h->turn, on_turn);
-}
-
-/* libcurl must not be called from here. */
-static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
-{
-    struct http *h = arg;
-    (void)multi;
-    if (h->closing) {
-        return 0;
-    }
-    (void)uv_timer_stop(&h->timer);
-    if (timeout_ms == 0) {
-        kick(h);
-    } else if (timeout_ms > 0) {
-        (void)uv_timer_start(&h->timer, on_timer, (uint64_t)timeout_ms, 0);
-    }
-    return 0;
-}
-
-static struct sock *sock_new(struct http *h, curl_socket_t fd, int *err)
-{
-    struct sock *s = xmalloc(sizeof *s);
-    *err = uv_poll_init_socket(h->loop, &s->poll, fd);
-    if (*err != 0) {
-        free(s);
-        return NULL;
-    }
-    s->poll.data = s;
-    s->http = h;
-    s->fd = fd;
-    list_append(&h->socks, &s->node);
-    h->open_handles++;
-    (void)h->curl->multi_assign(h->multi, fd, s); // fails for unknown sockets only
-    return s;
-}
-
-/* Its request ends in pump(): an error return here would end every transfer of the multi. */
-static void sock_broken(struct http *h, CURL *easy, int err)
-{
-    char *owner = NULL;
-    (void)h->curl->easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
-    if (owner != NULL) {
-        ((struct http_request *)(void *)owner)->broken = err;
-        h->any_broken = true;
-        kick(h);
-    }
-}
-
-static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *sock)
-{
-    struct http *h = arg;
-    struct sock *s = sock;
-    int err = 0;
-    if (what == CURL_POLL_REMOVE) {
-        if (s != NULL) {
-            sock_close(s);
-        }
-        return 0;
-    }
-    if (h->closing) {
-        return 0;
-    }
-    if (s == NULL) {
-        s = sock_new(h, fd, &err);
-    }
-    if (s != NULL) {
-        int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-        err = uv_poll_start(&s->poll, events, on_poll);
-    }
-    if (err != 0) {
-        sock_broken(h, easy, err);
-    }
-    return 0;
 }
 
 /* -- life of a request ------------------------------------------------------------------------- */
@@ -299,7 +138,7 @@ static int go(struct http_request *req)
         struct list failed;
         list_init(&failed);
         gate_leave(req, false, &failed);
-        kick(h);
+        http_kick(h);
     }
     return err;
 }
@@ -395,8 +234,7 @@ static void deliver(struct http *h)
     }
 }
 
-/* After every call into libcurl that can end transfers. */
-static void pump(struct http *h)
+void http_pump(struct http *h)
 {
     CURLMsg *msg;
     int left;
@@ -469,7 +307,7 @@ static void on_watchdog(uv_timer_t *timer)
 {
     struct http *h = timer->data;
     end_stalled(h);
-    action(h, CURL_SOCKET_TIMEOUT, 0);
+    http_action(h, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static void watch(struct http *h)
@@ -493,14 +331,12 @@ static bool set_multi(struct http *h)
     // idle connections are bounded by the files that we may open, not by the requests of the moment:
     // by default a burst of turns would close nearly all it opened
     struct rlimit limit;
-    long idle = 256;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < OPEN_FILES_MAX) {
-        idle = (long)(limit.rlim_cur / 2);
+    rlim_t files = 512;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        files = limit.rlim_cur < OPEN_FILES_MAX ? limit.rlim_cur : OPEN_FILES_MAX;
     }
-    return curl->multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) == CURLM_OK &&
-           curl->multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h) == CURLM_OK &&
-           curl->multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) == CURLM_OK &&
-           curl->multi_setopt(h->multi, CURLMOPT_TIMERDATA, h) == CURLM_OK &&
+    long idle = (long)(files / 2);
+    return http_watch_multi(h) &&
            curl->multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, idle) == CURLM_OK;
 }
 
@@ -530,13 +366,7 @@ struct http *http_new(uv_loop_t *loop, int *err)
         *err = UV_ENOMEM;
         return NULL;
     }
-    ASSERT(uv_timer_init(loop, &h->timer) == 0 && uv_timer_init(loop, &h->watchdog) == 0 &&
-           uv_idle_init(loop, &h->turn) == 0);
-    uv_unref((uv_handle_t *)&h->watchdog);
-    h->timer.data = h;
-    h->turn.data = h;
-    h->watchdog.data = h;
-    h->open_handles = 3;
+    http_open_handles(h);
     return h;
 }
 
@@ -598,7 +428,7 @@ void http_abort(struct http_request *req)
         return;
     }
     if (!list_empty(&h->released)) {
-        kick(h);
+        http_kick(h);
     }
     watch(h);
 }
@@ -617,7 +447,7 @@ void http_take(struct http_request *req, struct buf *out)
         req->active_ms = uv_now(req->http->loop);
         // may call on_body(), which only stores; what else follows comes from the loop
         (void)req->http->curl->easy_pause(req->easy, CURLPAUSE_CONT);
-        kick(req->http);
+        http_kick(req->http);
     }
 }
 
@@ -643,10 +473,5 @@ void http_close(struct http *h, http_closed_fn closed, void *arg)
         h->curl->easy_cleanup(h->spare[--h->nspare]);
     }
     (void)h->curl->multi_cleanup(h->multi); // calls on_curl_socket() for what is still open
-    while (!list_empty(&h->socks)) {
-        sock_close(container_of(h->socks.next, struct sock, node));
-    }
-    uv_close((uv_handle_t *)&h->turn, on_handle_closed);
-    uv_close((uv_handle_t *)&h->timer, on_handle_closed);
-    uv_close((uv_handle_t *)&h->watchdog, on_handle_closed);
+    http_close_handles(h);
 }

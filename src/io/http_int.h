@@ -1,7 +1,8 @@
 /*
  * What the http*.c files share; nobody else includes it. Loop thread only.
  *
- *     http.c          the loop: sockets, timers, start, abort, delivery of events, teardown
+ *     http.c          the life of requests: start, end, abort, delivery of events, watchdog, teardown
+ *     http_sock.c     libcurl's sockets and timers on the loop
  *     http_easy.c     one transfer in libcurl: options, callbacks, redirects
  *     http_error.c    libcurl's results as codes and sentences
  *     http_gate.c     one name lookup at a time for one host
@@ -102,6 +103,21 @@ struct http_request {
     struct buf shown_url;    /* owned: result.url */
     char errbuf[CURL_ERROR_SIZE];
 };
+
+/* http.c */
+/* After every call into libcurl that can end transfers: ends them, starts others, calls back. */
+void http_pump(struct http *h);
+
+/* http_sock.c */
+/* Tells libcurl that something happened, and pumps. Not from its callbacks. */
+void http_action(struct http *h, curl_socket_t fd, int events);
+/* Makes http_action() run in the loop's next turn. From anywhere. */
+void http_kick(struct http *h);
+/* Connects the multi to this file's callbacks; false when libcurl refuses. */
+bool http_watch_multi(struct http *h);
+void http_open_handles(struct http *h);
+/* Closes all handles; the last close callback frees `h` and calls h->closed. */
+void http_close_handles(struct http *h);
 
 /* http_request.c */
 /* Sets code and sentence of the result, unless there is one already. */

@@ -1,0 +1,166 @@
+"""The scripts in scripts/examples: each runs without a key and shows what it promises; with the test
+server as the model, so does what stands behind -m."""
+import os
+import re
+import shlex
+import subprocess
+
+import modeld
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+EXAMPLES = os.path.join(ROOT, "scripts", "examples")
+SLOWER = float(os.environ.get("TEST_SLOWER", 1))
+
+
+def lash(*args, env=None, status=0):
+    command = shlex.split(os.environ.get("LASH_WRAP", "")) + [os.environ["LASH"]] + list(args)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=25 * SLOWER,
+                          env=dict(os.environ, **(env or {})))
+    assert done.returncode == status, "%s: status %s\n%s\n%s" % (args, done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def example(name, *args, options=(), env=None):
+    return lash(*options, os.path.join(EXAMPLES, name + ".lua"), *args, env=env)
+
+
+def contains(text, *parts):
+    """All parts, in this order."""
+    at = 0
+    for part in parts:
+        found = text.find(part, at)
+        assert found >= 0, "%r is missing, or in the wrong place, in:\n%s" % (part, text)
+        at = found + len(part)
+
+
+def seconds_of(pattern, text):
+    found = re.search(pattern, text)
+    assert found, "%r is not in:\n%s" % (pattern, text)
+    return float(found.group(1))
+
+
+def test_arithmetic():
+    """arithmetic tools"""
+    output = example("arithmetic")
+    contains(output, 'add {"a":17,"b":25} -> ok 42', 'multiply {"a":6,"b":7} -> ok 42', "divide", "-> ok 42.0")
+    contains(example("arithmetic", "Divide 1 by 0"), "error", "nothing can be divided by 0")
+
+
+def lookups(*args):
+    output = example("lookups", *args)
+    events = re.findall(r"^ *([\d.]+) s +(start|end|the run)", output, re.M)
+    assert [e[1] for e in events] == ["start"] * 3 + ["end"] * 3 + ["the run"], output
+    # The answer is in the order of the calls, whichever ended first.
+    contains(output, "the run", "mathematics", "compilers", "kernels")
+    assert SLOWER > 1 or float(events[-1][0]) < 4, "one after the other?\n" + output
+
+
+def test_lookups_async():
+    """three lookups of two seconds, async"""
+    lookups()
+
+
+def test_lookups_sync():
+    """three lookups of two seconds, sync"""
+    lookups("sync")
+
+
+def test_primes():
+    """CPU-bound tools run at once"""
+    if SLOWER > 1:
+        contains(example("primes", "Count the primes below 100 and 1000"), '"primes":25', '"primes":168')
+        return
+    output = example("primes")
+    contains(output, '"primes":63951', '"primes":67617', '"primes":71274', '"primes":74907')
+    calls = [float(s) for s in re.findall(r"^count_primes .* ([\d.]+) s$", output, re.M)]
+    wall = seconds_of(r"computing in ([\d.]+) s", output)
+    assert len(calls) == 4 and sum(calls) > 1.5 * wall, "one after the other?\n" + output
+
+
+def test_one_fails():
+    """one failing tool among good ones"""
+    contains(example("one_fails"), "temperature  ok     21.5", "wind         error", "anemometer", "rain         error",
+             "No such file", "pressure     ok     1013", "temperature", "wind() failed", "pressure")
+
+
+def test_triage():
+    """triage hands over to the specialist that fits"""
+    contains(example("triage"), "triage hands over to billing", "billing called find_invoice", "billing answers")
+    contains(example("triage", "Handoff to technical: measure my line"), "triage hands over to technical",
+             "measure_line", "technical answers")
+
+
+def test_triage_crosses_providers():
+    """triage on one provider, the specialist on the other"""
+    turns = [
+        {"expect": {"protocol": "openai"},
+         "reply": {"calls": [{"name": "handoff", "args": {"agent": "technical", "reason": "router"}}]}},
+        {"expect": {"protocol": "gemini", "tools": ["measure_line"], "outputs": 1},
+         "reply": {"calls": [{"name": "measure_line", "args": {}}]}},
+        {"expect": {"protocol": "gemini", "outputs": 1, "outputs_contain": ["31 %"]},
+         "reply": {"text": "Replace the router."}},
+    ]
+    with modeld.Server(turns) as server:
+        output = example("triage", "My router has lost the network", env=server.env)
+        contains(output, "triage asks openai/", "hands over to technical", "technical asks gemini/",
+                 "technical answers: Replace the router.")
+        stats = server.stats()
+        assert not stats["problems"] and not stats["refused"], stats
+
+
+def test_ten():
+    """ten conversations at once"""
+    output = example("ten")
+    cities = "Accra Bergen Cairo Dakar Essen Fargo Genoa Hanoi Izmir Jena".split()
+    contains(output, *["%-7s %d degrees in %s" % (c, 12 + len(c), c) for c in cities])
+    wall = seconds_of(r"10 conversations, ([\d.]+) s", output)
+    assert SLOWER > 1 or wall < 5, "one after the other?\n" + output
+
+
+def test_briefing():
+    """a prompt that reads files"""
+    with modeld.Server([{"expect": {"contains": ["Today is", "-- A prompt that reads files"]},
+                         "reply": {"text": "It reads files."}}]) as server:
+        output = example("briefing", options=("-m", "openai/test"), env=server.env)
+        contains(output, "It reads files.")
+        assert not server.stats()["problems"], server.stats()
+    example("briefing")
+
+
+def test_textpack():
+    """a tool pack, and what `lash ask -t` and `lash call` make of it"""
+    contains(example("textpack"), "count_words", "-> 6", "roman", "-> MCMXCIV")
+
+
+def test_timeline():
+    """the timeline of the demo shows calls that overlap"""
+    output = example("timeline")
+    names = "weather weather weather count_primes count_primes stock exchange_rate".split()
+    bars = re.findall(r"^  (\w+) .*\|([ =#]{40})\| +[\d.]+ s(.*)$", output, re.M)
+    assert [b[0] for b in bars] == names, output
+    assert [b[2].strip() for b in bars] == [""] * 6 + ["error"], output
+    assert all(("#" in bar) == (name in ("stock", "count_primes")) for name, bar, _ in bars), output
+    waiting = [bar for name, bar, _ in bars if name == "weather"]
+    assert any(all(bar[column] == "=" for bar in waiting) for column in range(40)), "not at once:\n" + output
+    contains(output, "What to try next:", "lookups.lua sync", "ask -m demo", "-m openai/")
+
+
+def test_model_option():
+    """-m and LASH_MODEL replace the model of an example"""
+    turns = [{"expect": {"model": "test-1", "tools": ["add", "subtract", "multiply", "divide"]},
+              "reply": {"calls": [{"name": "add", "args": {"a": 1, "b": 2}},
+                                  {"name": "multiply", "args": {"a": 3, "b": 4}}]}},
+             {"expect": {"outputs_contain": ["3", "12"]}, "reply": {"text": "3 and 12."}}]
+    for options, extra in (["-m", "gemini/test-1"], {}), ([], {"LASH_MODEL": "openai/test-1"}):
+        with modeld.Server(turns) as server:
+            contains(example("arithmetic", options=options, env=dict(server.env, **extra)), "3 and 12.")
+            stats = server.stats()
+            assert not stats["problems"] and not stats["refused"], stats
+
+
+def test_every_example_is_tested():
+    """each has a test"""
+    with open(os.path.abspath(__file__), encoding="utf-8") as file:
+        text = file.read()
+    for name in sorted(os.listdir(EXAMPLES)):
+        assert 'example("%s"' % name.removesuffix(".lua") in text, name + " has no test"

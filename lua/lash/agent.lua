@@ -178,6 +178,17 @@ function M.new(spec)
     return agent
 end
 
+--- The declaration of an agent again, to change it and declare another one: its lists are copies.
+function M.spec(agent)
+    local spec = {}
+    for name in pairs(FIELDS) do
+        spec[name] = agent[name]
+    end
+    spec.instructions = table.move(agent.instructions, 1, #agent.instructions, 1, {})
+    spec.tools = table.move(agent.tools, 1, #agent.tools, 1, {})
+    return spec
+end
+
 --- @return true when the value is an agent
 function M.is(value)
     return getmetatable(value) == Agent

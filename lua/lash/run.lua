@@ -9,6 +9,7 @@ local dispatch = require "lash.dispatch"
 local engine = require "lash.core.engine"
 local events = require "lash.events"
 local handoff = require "lash.handoff"
+local lash = require "lash"
 local log = require "lash.log"
 local model = require "lash.model"
 local prompt = require "lash.prompt"
@@ -17,8 +18,9 @@ local tasks = require "lash.tasks"
 
 local M = {}
 
---- What commands and tests set for all runs: `model` replaces every agent's, `limits` likewise.
-M.overrides = { model = nil, limits = {} }
+--- What commands and tests set for all runs: `model` replaces every agent's, `limits` likewise;
+-- `dry_run(request)` gets what model.dry_run makes of the first request, and does not return.
+M.overrides = { model = nil, limits = {}, dry_run = nil }
 
 --- Every reason with which a run ends, and the exit status that it stands for.
 M.REASONS = {
@@ -244,6 +246,13 @@ local function request(run, last)
         view = setmetatable({ tool_choice = "auto" }, { __index = at.view }) -- forced for the first request only
     end
     local agent = at.agent.name
+    if M.overrides.dry_run then
+        local shown, err = model.dry_run(at.target, run.conv, view)
+        if shown then
+            M.overrides.dry_run(shown)
+        end
+        return nil, failure(err)
+    end
     run.label = at.target.label
     run.requests = run.requests + 1
     run.emit("model.request", agent, {
@@ -465,7 +474,7 @@ local function turn(run)
         return "turns", run.last_text
     end
     if #calls == 0 then
-        return text == "" and "empty" or "done", text
+        return text:find("%S") and "done" or "empty", text
     end
     local reason = run_calls(run, calls)
     return reason, reason and run.last_text
@@ -536,6 +545,10 @@ end
 --- Sends a user's message in a conversation and runs to the end. See agent:run.
 function M.send(conv, text, opts)
     check_message(text, opts)
+    if lash.loading then -- a command loads a file for what it declares
+        error("an agent was run while the file was loaded for what it declares: put what is only for a script "
+            .. "under `if lash.main then`", 2)
+    end
     opts = opts or {}
     if conv.busy then
         error("the conversation has a run that has not ended; start another conversation", 2)

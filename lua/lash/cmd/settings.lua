@@ -15,21 +15,49 @@ function M.timeout(opts)
     return opts.timeout or (text and options.duration(text, "LASH_TIMEOUT")) or 0
 end
 
+-- The request that would be sent, as on the wire but for its key; then the program ends.
+local function show_request(request, format)
+    local output = require "lash.cmd.output"
+    local json = require "lash.json"
+    if format == "json" or format == "jsonl" then
+        local body = json.verbatim(request.body) or request.body
+        output.write(assert(json.encode({ method = request.method, url = request.url, headers = request.headers,
+            body = body }, { lossy = true })) .. "\n")
+    else
+        local lines, names = { request.method .. " " .. request.url }, {}
+        for name in pairs(request.headers) do
+            names[#names + 1] = name
+        end
+        table.sort(names)
+        for _, name in ipairs(names) do
+            lines[#lines + 1] = name .. ": " .. tostring(request.headers[name])
+        end
+        output.answer(table.concat(lines, "\n") .. "\n\n" .. request.body)
+    end
+    require("lash.core.system").exit(0)
+end
+
 -- -m and limits hold for every agent of the process.
-local function override(opts)
+local function override(opts, format)
     local limits = { turns = opts["max-turns"], tokens = opts["max-tokens"] }
-    if not opts.model and next(limits) == nil then
+    if not opts.model and not opts["dry-run"] and next(limits) == nil then
         return -- nothing to load for
     end
     local overrides = require("lash.run").overrides
+    if opts["dry-run"] then
+        overrides.dry_run = function(request)
+            show_request(request, format)
+        end
+    end
     overrides.model = opts.model
     for name, value in pairs(limits) do
         overrides.limits[name] = value
     end
 end
 
---- Makes the options of a command effective: model, limits, workers.
-function M.apply(opts)
+--- Makes the options of a command effective: model, limits, workers, dry run.
+-- @param format of the output, "text" unless given
+function M.apply(opts, format)
     local color = variable "LASH_COLOR"
     if color then
         options.color(color, "LASH_COLOR")
@@ -39,17 +67,19 @@ function M.apply(opts)
     if jobs then
         require("lash.core.engine").jobs(jobs)
     end
-    override(opts)
+    override(opts, format)
 end
 
 --- The format of the output: "text", "json" or "jsonl"; two different ones are an error.
 function M.format(opts)
-    local found
-    for _, name in ipairs { opts.output or false, opts.json and "json", opts.jsonl and "jsonl" } do
-        if name and found and found ~= name then
-            failure.raise(64, "the output cannot be %s and %s at once: keep one", found, name)
+    local found = opts.output
+    for _, name in ipairs { "json", "jsonl" } do
+        if opts[name] then
+            if found and found ~= name then
+                failure.raise(64, "the output cannot be %s and %s at once: keep one", found, name)
+            end
+            found = name
         end
-        found = name or found
     end
     return found or "text"
 end

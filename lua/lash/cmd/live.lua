@@ -1,0 +1,111 @@
+--- What people see on stderr while agents run: a line for each call when it ends, and with -v what else
+-- happens.
+local events = require "lash.events"
+local json = require "lash.json"
+local system = require "lash.core.system"
+local text = require "lash.text"
+
+local M = {}
+
+local ARGUMENTS = 60 -- cells for the summary of a call's arguments
+
+local function short_value(value)
+    if type(value) == "string" then
+        return value:find("^[%w_./:-]+$") and value or ("%q"):format(value):gsub("\\\n", "\\n")
+    end
+    return json.encode(value, { lossy = true }) or "?"
+end
+
+--- A summary of a call's arguments, city=Oslo days=3; at most `width` cells.
+function M.summary(args, width)
+    local value = json.decode(args or "")
+    if type(value) ~= "table" or json.is_array(value) then
+        return text.line(args or "", width)
+    end
+    local names = {}
+    for name in pairs(value) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    for i, name in ipairs(names) do
+        names[i] = name .. "=" .. short_value(value[name])
+    end
+    return text.line(table.concat(names, " "), width)
+end
+
+local function call_line(view, event)
+    local ok = event.status == "ok"
+    local mark = view.paint(ok and "green" or "red", ok and view.marks.ok or view.marks.other)
+    local width = system.columns(2) or 120
+    local parts = { mark, event.name, M.summary(view.args[event.call], math.min(ARGUMENTS, width // 2)) }
+    local tail = ("%s %d ms"):format(event.status, event.ms)
+    local line = table.concat(parts, " "):gsub("%s+$", "") .. "  " .. view.paint("dim", tail)
+    if not ok then
+        local room = width - #event.name - #tail - math.min(ARGUMENTS, width // 2) - 8
+        line = line .. "  " .. text.line(event.output or "", math.max(room, 20))
+    end
+    return line
+end
+
+local SHOWN = { -- with -v
+    ["model.request"] = function(event)
+        return ("turn %d: asking %s/%s"):format(event.turn, event.provider, event.model)
+    end,
+    ["model.end"] = function(event)
+        local usage = event.usage or {}
+        return ("answer after %d ms (%s), %d tokens in, %d out"):format(event.ms, event.stop, usage.input or 0,
+            usage.output or 0)
+    end,
+    handoff = function(event)
+        return ("handoff from %s to %s"):format(event.from, event.to)
+    end,
+}
+
+local function show(view, event)
+    local kind = event.type
+    if kind == "call.start" then
+        view.args[event.call] = event.args
+    elseif kind == "call.end" then
+        if view.calls then
+            system.write(2, call_line(view, event) .. "\n")
+        end
+        view.args[event.call] = nil
+    elseif kind == "retry" then
+        system.write(2, text.plain(("lash: %s: waiting %d ms (%s)\n"):format(event.what, event.wait_ms, event.why)))
+    elseif kind == "warning" then
+        system.write(2, text.plain(("lash: warning: %s\n"):format(event.text)))
+    elseif view.verbose and SHOWN[kind] then
+        system.write(2, text.plain(SHOWN[kind](event)) .. "\n")
+    end
+end
+
+--- A function for the events of a run, or nil when nothing is to be shown: calls on a terminal or with
+-- -v, retries and warnings always, nothing with -q.
+-- @param color of --color, or nil
+function M.listener(color)
+    local verbosity = system.verbosity()
+    if verbosity == 0 then
+        return nil
+    end
+    local terminal = system.isatty(2)
+    local view = {
+        args = {},
+        calls = terminal or verbosity >= 2,
+        verbose = verbosity >= 2,
+        paint = text.painter(terminal, color),
+        marks = text.marks(),
+    }
+    return function(event)
+        show(view, event)
+    end
+end
+
+--- Shows all runs of the process.
+function M.listen(color)
+    local listener = M.listener(color)
+    if listener then
+        events.listen(listener)
+    end
+end
+
+return M

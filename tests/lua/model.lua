@@ -1,0 +1,318 @@
+-- lash.model: names, keys, retries, what is said when nothing helps. The network is played by a function.
+local json = require "lash.json"
+local fault = require "lash.provider.fault"
+local t = require "t"
+local timer = require "lash.core.timer"
+local wire = require "support.wire"
+
+local case, equal, has, ok = t.case, t.equal, t.has, t.ok
+
+local vars = {}
+local getenv = os.getenv
+os.getenv = function(name) -- luacheck: ignore
+    if name:find "^LASH_MODEL$" or name:find "^OPENAI_" or name:find "^GEMINI_" or name:find "^GOOGLE_"
+        or name == "XDG_CONFIG_HOME" then
+        return vars[name]
+    end
+    return getenv(name)
+end
+
+local model = require "lash.model"
+
+local OK = '{"status":"completed","output":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}]}'
+
+-- Plays these answers one after the other; each { status, body, headers } or a failure of lash.http.
+local function play(answers)
+    local sent = {}
+    package.loaded["lash.http"] = {
+        request = function(options)
+            sent[#sent + 1] = options
+            local answer = table.remove(answers, 1)
+            assert(answer, "one request too many")
+            if answer.code then
+                return nil, answer
+            end
+            return { status = answer[1], body = answer[2] or "", headers = answer[3] or {} }
+        end,
+    }
+    return sent
+end
+
+-- Runs ask() without really waiting. -> answer, err, waits in seconds, events
+local function ask(target, view, opts)
+    local waits, events = {}, {}
+    local sleep = timer.sleep
+    timer.sleep = function(seconds)
+        waits[#waits + 1] = seconds
+    end
+    local conv = wire.conversation { { type = "user", text = "x" } }
+    local answer, err = model.ask(target, conv, view or {}, { emit = function(event)
+        events[#events + 1] = event
+    end, timeout = opts and opts.timeout })
+    timer.sleep = sleep
+    return answer, err, waits, events
+end
+
+local port = 0
+
+-- A target of its own, so that no gate of another case is in the way.
+local function target(name)
+    port = port + 1
+    vars = { OPENAI_API_KEY = "the-key", OPENAI_BASE_URL = "http://localhost:" .. port,
+        GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "http://localhost:" .. port }
+    return assert(model.resolve((name or "openai") .. "/m"))
+end
+
+local function no(name, exit, ...)
+    local found, err = model.resolve(name)
+    equal(found, nil, name)
+    equal(err.exit, exit, name)
+    for _, part in ipairs { ... } do
+        has(err.message, part)
+    end
+end
+
+case("names: provider/model, demo, script:FILE", function()
+    vars = { OPENAI_API_KEY = " the-key\n", GEMINI_API_KEY = "g1", GOOGLE_API_KEY = "g2", OPENAI_ORG_ID = "org" }
+    local found = assert(model.resolve "openai/gpt-5")
+    equal({ found.provider_name, found.model, found.label, found.key, found.base_url, found.organization },
+        { "openai", "gpt-5", "openai/gpt-5", "the-key", "https://api.openai.com/v1", "org" })
+    found = assert(model.resolve "gemini/models/x/y")
+    equal({ found.model, found.key, found.base_url }, { "models/x/y", "g2", "https://generativelanguage.googleapis.com" })
+    equal(assert(model.resolve "demo").label, "demo")
+    vars = { LASH_MODEL = "demo" }
+    equal(assert(model.resolve(nil)).provider_name, "demo")
+end)
+
+case("names that are wrong are explained", function()
+    vars = {}
+    no("gpt-5", 64, "openai/gpt-5")
+    no("gemini-2.5-flash", 64, "gemini/gemini-2.5-flash")
+    no("dmeo", 64, "demo")
+    no("opnai/gpt-5", 64, "opnai", "'openai'")
+    no("anthropic/claude", 69, "not in this version")
+    no("ollama/x", 69, "not in this version")
+    no("openai/", 64)
+    no("", 64)
+    no("script:/does/not/exist.json", 66, "/does/not/exist.json")
+    no("script:", 64)
+end)
+
+case("without a key: 78, what was looked for and what to do", function()
+    vars = {}
+    no(nil, 78, "LASH_MODEL", "OPENAI_API_KEY", "GEMINI_API_KEY", "-m demo", "OPENAI_BASE_URL")
+    no("openai/gpt-5", 78, "OPENAI_API_KEY", "OPENAI_BASE_URL", "-m demo")
+    no("gemini/x", 78, "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL", "-m demo")
+    vars = { OPENAI_API_KEY = "", GEMINI_API_KEY = "k" }
+    no("openai/gpt-5", 78, "gemini/", "GEMINI_API_KEY is set")
+    vars = { OPENAI_API_KEY = "two words" }
+    no("openai/gpt-5", 78, "OPENAI_API_KEY")
+    local _, err = model.resolve "openai/gpt-5"
+    ok(not err.message:find "two words")
+end)
+
+case("a server on this machine needs no key", function()
+    for _, url in ipairs { "http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://127.9.9.9", "http://[::1]:8/v1",
+        "HTTP://LOCALHOST/", "http://user:pw@localhost:1" } do
+        vars = { OPENAI_BASE_URL = url }
+        local found = assert(model.resolve "openai/m")
+        equal(found.key, nil)
+        ok(not found.shown_url:find "pw")
+    end
+    for _, url in ipairs { "http://localhost.evil.com/", "http://127.0.0.1.evil.com", "http://evil.com/localhost",
+        "http://localhost@evil.com" } do
+        vars = { OPENAI_BASE_URL = url }
+        no("openai/m", 78, "OPENAI_API_KEY")
+    end
+    vars = { OPENAI_BASE_URL = "localhost:1234" }
+    no("openai/m", 78, "OPENAI_BASE_URL", "http://")
+end)
+
+case("config.lua gives a model, keys and addresses", function()
+    local dir = os.tmpname()
+    os.remove(dir)
+    assert(os.execute(("mkdir -p '%s/lash'"):format(dir)))
+    local file = assert(io.open(dir .. "/lash/config.lua", "w"))
+    file:write [[return { model = "openai/conf", providers = { openai = { key = "ck", base_url = "https://h/v1" } } }]]
+    file:close()
+    vars = { XDG_CONFIG_HOME = dir }
+    local found = assert(model.resolve(nil))
+    os.execute(("rm -r '%s'"):format(dir))
+    equal({ found.label, found.key, found.base_url }, { "openai/conf", "ck", "https://h/v1" })
+end)
+
+case("a config.lua with a fault is named", function()
+    local dir = os.tmpname()
+    os.remove(dir)
+    assert(os.execute(("mkdir -p '%s/lash'"):format(dir)))
+    local file = assert(io.open(dir .. "/lash/config.lua", "w"))
+    file:write "return {\n model = = }"
+    file:close()
+    vars = { XDG_CONFIG_HOME = dir }
+    no(nil, 78, "config.lua:2:")
+    os.execute(("rm -r '%s'"):format(dir))
+end)
+
+case("an answer at once", function()
+    local t1 = target()
+    local sent = play { { 200, OK } }
+    local answer, err, waits, events = ask(t1, nil, { timeout = 7 })
+    equal(err, nil)
+    equal(answer.items[1].text, "hi")
+    equal({ #sent, #waits, #events }, { 1, 0, 0 })
+    equal({ sent[1].method, sent[1].timeout, sent[1].follow }, { "POST", 7, false })
+end)
+
+case("P5 what passes is asked again, twice, with growing waits and jitter", function()
+    for _, failure in ipairs { { 500 }, { 503 }, { 529 }, { 408 }, { 409 }, { 429 }, { code = "connect", message = "m" },
+        { code = "closed", message = "m" }, { code = "timeout", message = "m" }, { code = "resolve", message = "m" } } do
+        local t1 = target()
+        local sent = play { failure, failure, { 200, OK } }
+        local answer, _, waits, events = ask(t1)
+        ok(answer, tostring(failure[1] or failure.code))
+        equal(#sent, 3)
+        equal(#waits, 2)
+        ok(waits[1] > 0.37 and waits[1] <= 0.5, waits[1])
+        ok(waits[2] > 0.74 and waits[2] <= 1, waits[2])
+        equal({ events[1].type, events[1].what, events[1].attempt }, { "retry", "openai/m", 2 })
+        ok(math.abs(events[2].wait_ms - waits[2] * 1000) <= 1)
+        ok(#events[1].why > 0)
+        equal(sent[3].body, sent[1].body)
+
+        sent = play { failure, failure, failure }
+        local none, err = ask(target())
+        equal(none, nil)
+        equal(#sent, 3)
+        equal(err.exit, 75)
+        has(err.message, "after 3 attempts")
+    end
+end)
+
+case("P5 what does not pass is not asked again", function()
+    local quota = '{"error":{"code":"insufficient_quota","message":"x"}}'
+    for _, failure in ipairs { { 400 }, { 401 }, { 403 }, { 404, '{"error":{"code":"model_not_found"}}' }, { 422 },
+        { 429, quota }, { 500, "", { ["x-should-retry"] = "false" } }, { 200, "<html>" }, { 302 },
+        { code = "tls", message = "m" }, { code = "url", message = "m" }, { code = "too_large", message = "m" } } do
+        local t1 = target()
+        local sent = play { failure }
+        local answer, err, waits = ask(t1)
+        equal(answer, nil)
+        equal({ #sent, #waits }, { 1, 0 })
+        ok(err.exit ~= 75 or failure.code == "tls" or failure[1] == 500)
+    end
+    local sent = play { { 400, "", { ["x-should-retry"] = "true" } }, { 200, OK } }
+    ok(ask(target()))
+    equal(#sent, 2)
+end)
+
+case("P5 the server's own waits are kept", function()
+    local function wait(headers, body, name)
+        play { { 429, body or "", headers }, { 200, name and '{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}' or OK } }
+        local answer, err, waits = ask(target(name))
+        ok(answer, tostring(err))
+        return waits[1]
+    end
+    local function about(seconds, value)
+        ok(value >= seconds - 0.001 and value <= seconds + 0.2, ("%s is not about %s"):format(value, seconds))
+    end
+    about(0.08, wait { ["retry-after-ms"] = "80" })
+    about(1, wait { ["retry-after"] = "1" })
+    about(0.08, wait { ["Retry-After"] = "9", ["Retry-After-Ms"] = "80" })
+    local date = wait { ["retry-after"] = os.date("!%a, %d %b %Y %H:%M:%S GMT", math.floor(timer.now()) + 20) }
+    ok(date > 18.5 and date <= 20.2, date)
+    about(34, wait({}, '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"retryDelay":"34s"}]}}',
+        "gemini"))
+    equal(fault.http_date "Sun, 06 Nov 1994 08:49:37 GMT", 784111777)
+    equal(fault.http_date "Thu, 29 Feb 2024 00:00:00 GMT", 1709164800)
+    equal(fault.http_date "soon", nil)
+end)
+
+case("P5 a wait of more than a minute is not waited, and said", function()
+    local sent = play { { 429, "", { ["retry-after"] = "61" } } }
+    local answer, err, waits = ask(target())
+    equal(answer, nil)
+    equal({ #sent, #waits, err.exit }, { 1, 0, 75 })
+    has(err.message, "61 s")
+end)
+
+case("P5 a rate limit holds back the other conversations of that key", function()
+    local t1 = target()
+    play { { 429, "", { ["retry-after"] = "30" } }, { 429, "", { ["retry-after"] = "61" } } }
+    ask(t1)
+    play { { 200, OK } }
+    local answer, _, waits, events = ask(t1)
+    ok(answer)
+    equal(#waits, 1)
+    ok(waits[1] > 25 and waits[1] < 31, waits[1])
+    equal(events[1].type, "retry")
+    play { { 200, OK } }
+    local _, _, none = ask(target()) -- another address has another gate
+    equal(#none, 0)
+end)
+
+case("Gemini: a malformed call and an empty answer are asked again", function()
+    for _, reason in ipairs { "MALFORMED_FUNCTION_CALL", "STOP" } do
+        local bad = { 200, '{"candidates":[{"finishReason":"' .. reason .. '"}]}' }
+        local sent = play { bad, { 200, '{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}' } }
+        ok(ask(target "gemini"))
+        equal(#sent, 2)
+        play { bad, bad, bad }
+        local _, err = ask(target "gemini")
+        equal(err.exit, 76)
+        has(err.message, "after 3 attempts")
+    end
+end)
+
+case("sealed reasoning that is refused is left out, once", function()
+    local t1 = target()
+    local conv = wire.conversation { { type = "user", text = "x" } }
+    wire.hear("openai", conv, '{"output":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"},'
+        .. '{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}]}')
+    conv:append { type = "user", text = "y" }
+    local bad = '{"error":{"code":"invalid_encrypted_content","message":"m"}}'
+    local sent = play { { 400, bad }, { 200, OK } }
+    local events = {}
+    ok(model.ask(t1, conv, {}, { emit = function(e)
+        events[#events + 1] = e
+    end }))
+    equal(#sent, 2)
+    has(sent[1].body, "gAAA")
+    ok(not sent[2].body:find "gAAA" and sent[2].body:find "hi")
+    equal(events[1].type, "warning")
+    sent = play { { 400, bad } }
+    local answer, err = model.ask(t1, conv, {})
+    equal(answer, nil)
+    equal({ #sent, err.exit }, { 1, 69 })
+end)
+
+case("settings that nobody knows are refused, those without a field are said", function()
+    local t1 = target()
+    play {}
+    local _, err = ask(t1, { agent = "a", settings = { temprature = 1 } })
+    equal(err.exit, 64)
+    has(err.message, "'temperature'")
+    _, err = ask(t1, { agent = "a", settings = { max_tokens = "many" } })
+    equal(err.exit, 64)
+    play { { 200, OK } }
+    local _, _, _, events = ask(t1, { settings = { seed = 1 } })
+    equal(events[1].type, "warning")
+    has(events[1].text, "seed")
+end)
+
+case("dry_run shows the request and masks the key", function()
+    local t1 = target()
+    local conv = wire.conversation { { type = "user", text = "hello" } }
+    local shown = assert(model.dry_run(t1, conv, { system = "s" }))
+    equal(shown.method, "POST")
+    equal(shown.headers.authorization, "Bearer ****")
+    has(shown.body, "hello")
+    ok(not json.encode(shown):find "the%-key")
+    shown = assert(model.dry_run(target "gemini", conv, {}))
+    equal(shown.headers["x-goog-api-key"], "****")
+    ok(not json.encode(shown):find "the%-key")
+    shown = assert(model.dry_run(assert(model.resolve "demo"), conv, { tools = wire.tools() }))
+    equal(shown.method, "LOCAL")
+    has(shown.body, "get_weather")
+end)
+
+return t.main(...)

@@ -16,9 +16,18 @@ struct slot {
     long next_started; /* chain of slots that got their permit and were not taken yet */
 };
 
+/* A batch in the queue of a lane. */
+struct lane_wait {
+    struct list node; /* in lane.waiters, or in none */
+    struct batch *batch;
+    struct lane *lane;
+    struct lane_wait *next; /* of the same batch */
+};
+
 struct batch {
     struct dispatcher *dispatcher;
-    struct list node; /* in dispatcher.batches while it has pending slots */
+    struct list node; /* in dispatcher.turn or .waiters, or in none */
+    struct lane_wait *waits; /* owned: one per lane of its slots */
     size_t cap;
     bool counted; /* for the process's cap */
     struct slot *slots; /* owned */
@@ -37,12 +46,13 @@ struct batch {
 void dispatcher_init(struct dispatcher *d, size_t cap)
 {
     *d = (struct dispatcher){.cap = cap};
-    list_init(&d->batches);
+    list_init(&d->turn);
+    list_init(&d->waiters);
 }
 
 void dispatcher_release(struct dispatcher *d)
 {
-    ASSERT(list_empty(&d->batches) && d->lanes == NULL);
+    ASSERT(list_empty(&d->turn) && list_empty(&d->waiters) && d->lanes == NULL);
 }
 
 static struct lane *lane_use(struct dispatcher *d, char kind, const char *name, size_t limit)
@@ -61,6 +71,7 @@ static struct lane *lane_use(struct dispatcher *d, char kind, const char *name, 
     memcpy(lane->name + 1, name, len + 1);
     lane->limit = limit;
     lane->users = 1;
+    list_init(&lane->waiters);
     lane->next = d->lanes;
     d->lanes = lane;
     return lane;
@@ -80,14 +91,15 @@ static void lane_unuse(struct dispatcher *d, struct lane *lane)
     free(lane);
 }
 
-static bool slot_may_start(const struct slot *s)
+/* The lane that the slot has to wait for, or NULL. */
+static struct lane *slot_blocked_by(const struct slot *s)
 {
     for (int i = 0; i < MAX_LANES; i++) {
         if (s->lanes[i] != NULL && s->lanes[i]->running >= s->lanes[i]->limit) {
-            return false;
+            return s->lanes[i];
         }
     }
-    return true;
+    return NULL;
 }
 
 /* Counts the slot in (+1) or out (-1) of its lanes. */
@@ -133,17 +145,37 @@ void batch_limit(struct batch *b, size_t slot, char kind, const char *name, size
         i++;
     }
     ASSERT(i < MAX_LANES && limit > 0);
-    s->lanes[i] = lane_use(b->dispatcher, kind, name, limit);
+    struct lane *lane = lane_use(b->dispatcher, kind, name, limit);
+    s->lanes[i] = lane;
+    for (struct lane_wait *w = b->waits; w != NULL; w = w->next) {
+        if (w->lane == lane) {
+            return;
+        }
+    }
+    struct lane_wait *wait = xcalloc(1, sizeof(*wait));
+    wait->batch = b;
+    wait->lane = lane;
+    wait->next = b->waits;
+    list_init(&wait->node);
+    b->waits = wait;
 }
 
-/* The slot that may start now, or -1. */
+/* Queues the batch at the lane, unless it is queued there already. */
+static void batch_await_lane(struct batch *b, struct lane *lane)
+{
+    for (struct lane_wait *w = b->waits; w != NULL; w = w->next) {
+        if (w->lane == lane && list_empty(&w->node)) {
+            list_append(&lane->waiters, &w->node);
+        }
+    }
+}
+
+/* The slot that may start now as far as its batch and lanes go, or -1. Queues the batch at the lanes
+ * that stand in the way of the slots it looked at. */
 static long batch_startable(struct batch *b)
 {
     if (b->pending == 0 || b->barrier_runs || b->running >= b->cap) {
-        return -1;
-    }
-    if (b->counted && b->dispatcher->running >= b->dispatcher->cap) {
-        return -1;
+        return -1; /* a slot of its own that ends gives it its next turn */
     }
     while (b->slots[b->first_pending].state != SLOT_PENDING) {
         b->first_pending++;
@@ -153,12 +185,16 @@ static long batch_startable(struct batch *b)
         if (s->state != SLOT_PENDING) {
             continue;
         }
-        if (s->barrier) {
-            bool earlier_settled = i == b->first_pending && b->running == 0;
-            return earlier_settled && slot_may_start(s) ? (long)i : -1;
+        if (s->barrier && (i != b->first_pending || b->running > 0)) {
+            return -1;
         }
-        if (slot_may_start(s)) {
+        struct lane *lane = slot_blocked_by(s);
+        if (lane == NULL) {
             return (long)i;
+        }
+        batch_await_lane(b, lane);
+        if (s->barrier) {
+            return -1;
         }
     }
     return -1;
@@ -181,37 +217,66 @@ static void batch_start_slot(struct batch *b, long i)
     b->started_tail = i;
 }
 
-/* Gives out permits, one to each batch in turn, until nobody can start. */
+static void batch_get_turn(struct batch *b)
+{
+    if (b->pending > 0) {
+        list_remove(&b->node);
+        list_append(&b->dispatcher->turn, &b->node);
+    }
+}
+
+/* One slot to each batch in turn, until none of them can start one more. */
 static void dispatcher_serve(struct dispatcher *d)
 {
-    size_t waiting = 0;
-    for (struct list *n = d->batches.next; n != &d->batches; n = n->next) {
-        waiting++;
-    }
-    for (size_t idle = 0; idle < waiting;) {
-        struct batch *b = container_of(list_take(&d->batches), struct batch, node);
+    struct list *node;
+    while ((node = list_take(&d->turn)) != NULL) {
+        struct batch *b = container_of(node, struct batch, node);
         long i = batch_startable(b);
         if (i < 0) {
-            idle++;
-        } else {
-            idle = 0;
-            batch_start_slot(b, i);
-            b->wake(b->wake_arg);
+            continue;
         }
-        if (b->pending > 0) {
-            list_append(&d->batches, &b->node);
-        } else {
-            waiting--;
+        if (b->counted && d->running >= d->cap) {
+            list_append(&d->waiters, &b->node);
+            continue;
+        }
+        batch_start_slot(b, i);
+        batch_get_turn(b);
+        b->wake(b->wake_arg);
+    }
+}
+
+/* Gives a turn to the longest waiting of each queue in which something became free. */
+static bool dispatcher_call_up(struct dispatcher *d, struct lane *const lanes[MAX_LANES])
+{
+    bool any = false;
+    for (int i = 0; i < MAX_LANES; i++) {
+        struct lane *lane = lanes[i];
+        if (lane != NULL && lane->running < lane->limit && !list_empty(&lane->waiters)) {
+            struct list *node = list_take(&lane->waiters);
+            batch_get_turn(container_of(node, struct lane_wait, node)->batch);
+            any = true;
         }
     }
+    if (d->running < d->cap && !list_empty(&d->waiters)) {
+        batch_get_turn(container_of(d->waiters.next, struct batch, node));
+        any = true;
+    }
+    return any;
+}
+
+/* Hands on what became free. One who cannot use it (its own cap is reached, another lane stands in
+ * its way) lets the next one have it. */
+static void dispatcher_hand_on(struct dispatcher *d, struct lane *const lanes[MAX_LANES])
+{
+    do {
+        dispatcher_serve(d);
+    } while (dispatcher_call_up(d, lanes));
 }
 
 void batch_start(struct batch *b)
 {
-    if (b->pending > 0) {
-        list_append(&b->dispatcher->batches, &b->node);
-        dispatcher_serve(b->dispatcher);
-    }
+    batch_get_turn(b);
+    dispatcher_serve(b->dispatcher);
 }
 
 long batch_take(struct batch *b)
@@ -243,7 +308,9 @@ void batch_settle(struct batch *b, size_t slot)
 {
     ASSERT(slot < b->count && b->slots[slot].state == SLOT_STARTED);
     slot_release(b, &b->slots[slot]);
-    dispatcher_serve(b->dispatcher);
+    (void)dispatcher_call_up(b->dispatcher, b->slots[slot].lanes); /* others come first */
+    batch_get_turn(b);
+    dispatcher_hand_on(b->dispatcher, b->slots[slot].lanes);
 }
 
 void batch_abandon(struct batch *b)
@@ -256,6 +323,9 @@ void batch_abandon(struct batch *b)
     }
     b->pending = 0;
     list_remove(&b->node);
+    for (struct lane_wait *w = b->waits; w != NULL; w = w->next) {
+        list_remove(&w->node);
+    }
 }
 
 bool batch_done(const struct batch *b)
@@ -268,18 +338,23 @@ void batch_free(struct batch *b)
     if (b == NULL) {
         return;
     }
+    struct dispatcher *d = b->dispatcher;
     batch_abandon(b);
     for (size_t i = 0; i < b->count; i++) {
         struct slot *s = &b->slots[i];
         if (s->state == SLOT_STARTED) {
             slot_release(b, s);
+            dispatcher_hand_on(d, s->lanes);
         }
         for (int lane = 0; lane < MAX_LANES; lane++) {
-            lane_unuse(b->dispatcher, s->lanes[lane]);
+            lane_unuse(d, s->lanes[lane]);
         }
     }
-    struct dispatcher *d = b->dispatcher;
+    while (b->waits != NULL) {
+        struct lane_wait *next = b->waits->next;
+        free(b->waits);
+        b->waits = next;
+    }
     free(b->slots);
     free(b);
-    dispatcher_serve(d);
 }

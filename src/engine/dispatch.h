@@ -21,13 +21,15 @@ struct lane {
     char *name; /* owned; its first letter is the kind */
     size_t limit;
     size_t running;
-    size_t users; /* slots that refer to it */
+    size_t users;        /* slots that refer to it */
+    struct list waiters; /* struct lane_wait: batches that could start a slot but for it */
 };
 
 struct dispatcher {
     size_t cap;     /* running calls in this process, 256 by default */
     size_t running;
-    struct list batches; /* struct batch.node: those with pending slots, next to be served first */
+    struct list turn;    /* struct batch.node: those that may be able to start a slot */
+    struct list waiters; /* struct batch.node: those that could but for the process's cap */
     struct lane *lanes;  /* owned */
 };
 

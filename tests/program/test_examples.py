@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 
 import modeld
 
@@ -130,6 +131,9 @@ def test_briefing():
 def test_textpack():
     """a tool pack, and what `lash ask -t` and `lash call` make of it"""
     contains(example("textpack"), "count_words", "-> 6", "roman", "-> MCMXCIV")
+    pack = os.path.join(EXAMPLES, "textpack.lua")
+    contains(lash("ask", "-m", "demo", "-t", pack, "Write 2024 in Roman numerals"), "MMXXIV")
+    assert lash("call", pack, "roman", "--number", "1999").strip() == "MCMXCIX"
 
 
 def test_timeline():
@@ -156,6 +160,41 @@ def test_model_option():
             contains(example("arithmetic", options=options, env=dict(server.env, **extra)), "3 and 12.")
             stats = server.stats()
             assert not stats["problems"] and not stats["refused"], stats
+
+
+def readme_files(folder):
+    """Writes the Lua files that README.md shows, named in their first lines."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        blocks = re.findall(r"^```lua\n(-- (\w+\.lua)\b.*?)^```", file.read(), re.M | re.S)
+    for text, name in blocks:
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
+    return sorted(name for _, name in blocks)
+
+
+def test_readme():
+    """README: the scripts that it shows work as it says"""
+    with tempfile.TemporaryDirectory() as folder:
+        assert readme_files(folder) == ["desk.lua", "host.lua", "price.lua", "shop.lua"]
+        shop = os.path.join(folder, "shop.lua")
+        contains(lash(shop, "Total price of 3 cups, and the delivery to Berlin?"), "total_price", "16.06",
+                 "delivery_days", ": 1")
+        assert lash("call", shop, "total_price", "--article", "teapot", "--pieces", "2").strip() == "47.6"
+        contains(lash(os.path.join(folder, "desk.lua")), "handoff", "billing\tdone\t")
+
+
+def test_readme_refusal():
+    """README: a captured file handle is refused at the declaration, with the way out"""
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "x.lua")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write('local lash = require "lash"\nlocal file = io.tmpfile()\n'
+                       'lash.tool { name = "x", sync = function() return file:read("a") end }\n')
+        command = shlex.split(os.environ.get("LASH_WRAP", "")) + [os.environ["LASH"], script]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=25 * SLOWER)
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            said = re.search(r"^(lash\.tool 'x': .*?)\n```", file.read(), re.M | re.S).group(1).replace("\n", " ")
+        assert done.returncode == 1 and said in done.stderr, (done, said)
 
 
 def test_every_example_is_tested():

@@ -84,7 +84,9 @@ static int l_task_cancel(lua_State *L)
 
 static int l_task_deadline(lua_State *L)
 {
-    task_set_deadline(check_task(L), luaL_checknumber(L, 2));
+    lua_Number seconds = luaL_checknumber(L, 2);
+    luaL_argcheck(L, seconds == seconds, 2, "expected a number of seconds, got NaN");
+    task_set_deadline(check_task(L), seconds);
     return 0;
 }
 
@@ -342,6 +344,7 @@ static int l_ship(lua_State *L)
 static int offload_here_done(lua_State *L, int status, lua_KContext ctx)
 {
     (void)ctx;
+    task_check(L); /* as after a wait */
     bool ok = status == LUA_OK || status == LUA_YIELD;
     lua_pushboolean(L, ok);
     lua_replace(L, 1);
@@ -389,14 +392,12 @@ static int l_offload(lua_State *L)
     task_check(L);
     ship_encode(L, lua_gettop(L) - 1, "an argument", true);
     struct pool *pool = bind_pool(rt);
-    if (rt->worker != NULL && !pool_has_room(pool)) {
-        return offload_here(L);
-    }
     if (rt->worker == NULL) {
         pass_search_path(L, pool);
     }
     const char *args = lua_tolstring(L, -1, &args_len);
-    return task_wait(L, pool_push_offload(L, pool, code, code_len, args, args_len));
+    struct op *op = pool_push_offload(L, pool, code, code_len, args, args_len);
+    return op != NULL ? task_wait(L, op) : offload_here(L);
 }
 
 /* jobs([n]) -> how many workers there may be */

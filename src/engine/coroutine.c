@@ -9,6 +9,19 @@
 
 #include <lauxlib.h>
 
+/* lua_resetthread() with the closers that it runs in reach of the interrupting signal. */
+static int close_thread(lua_State *L, lua_State *co)
+{
+    struct runtime *rt = runtime_of(L);
+    lua_State *outer = rt->innermost;
+    rt->innermost = co;
+    runtime_carry_interrupt(rt, L, co);
+    int status = lua_resetthread(co);
+    rt->innermost = outer;
+    runtime_carry_interrupt(rt, co, L);
+    return status;
+}
+
 static int move_results(lua_State *L, lua_State *co, int nres)
 {
     if (!lua_checkstack(L, nres + 1)) {
@@ -129,8 +142,9 @@ static int wrap_return(lua_State *L, lua_State *co, int n)
     }
     int status = lua_status(co); // -- error
     if (status != LUA_OK && status != LUA_YIELD) {
-        (void)lua_resetthread(co); /* closes its pending variables, as stock Lua does */
-        lua_settop(co, 0);
+        lua_xmove(L, co, 1);
+        (void)close_thread(L, co); /* its pending variables; leaves the error, or the one of a closer */
+        lua_xmove(co, L, 1);
     }
     if (lua_type(L, -1) == LUA_TSTRING) {
         luaL_where(L, 1);
@@ -179,20 +193,26 @@ static int l_co_close(lua_State *L)
     if (task_is_waiting(co)) {
         return luaL_error(L, "cannot close a coroutine that waits");
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+    int status = lua_status(co);
+    lua_Debug ar;
+    if (L == co || (status == LUA_OK && lua_getstack(co, 0, &ar) != 0)) {
+        return luaL_error(L, "cannot close a %s coroutine", L == co ? "running" : "normal");
+    }
+    status = close_thread(L, co);
+    lua_pushboolean(L, status == LUA_OK);
+    if (status == LUA_OK) {
+        return 1;
+    }
+    lua_xmove(co, L, 1);
+    return 2;
 }
 
 void coroutine_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"resume", l_co_resume}, {"wrap", l_co_wrap}, {"yield", l_co_yield}, {NULL, NULL}};
+        {"resume", l_co_resume}, {"wrap", l_co_wrap}, {"yield", l_co_yield},
+        {"close", l_co_close},   {NULL, NULL}};
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, functions, 0);
-    lua_getfield(L, -1, "close");
-    lua_pushcclosure(L, l_co_close, 1);
-    lua_setfield(L, -2, "close");
     lua_pop(L, 1);
 }

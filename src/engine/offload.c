@@ -50,6 +50,9 @@ static void offload_forget(struct offload_op *off)
         job->expected = false;
         runtime_received(job->from);
     }
+    uv_mutex_lock(&off->pool->lock); /* the runtime of a worker may be gone when it comes */
+    job->from = off->pool->rt;
+    uv_mutex_unlock(&off->pool->lock);
 }
 
 /* The worker did not obey: it is stuck in C. It is set aside, and another one takes its place. */
@@ -153,6 +156,10 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
     if (status != 0) {
         runtime_received(rt);
         job_free(job);
+        if (status == POOL_NO_ROOM) {
+            lua_pop(L, 1);
+            return NULL;
+        }
         luaL_error(L, "no worker can take this call: %s",
                    status == UV_EBUSY    ? "too many calls wait already"
                    : status == UV_EAGAIN ? "too many workers are stuck in calls that do not end"

@@ -183,12 +183,21 @@ void runtime_set_service(struct runtime *rt, const void *key, void *data, void (
     panic(__FILE__, __LINE__, "no slot for one more service");
 }
 
+void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
+{
+    if (rt->interrupt != NULL && lua_gethook(from) == rt->interrupt && lua_gethook(to) != rt->interrupt) {
+        lua_sethook(to, rt->interrupt, lua_gethookmask(from), lua_gethookcount(from));
+    }
+}
+
 int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs, int *nres)
 {
     lua_State *outer = rt->innermost;
-    rt->innermost = co;
+    rt->innermost = co; /* first: a signal before hits `from` and is carried over, one after hits `co` */
+    runtime_carry_interrupt(rt, from, co);
     int status = lua_resume(co, from, nargs, nres);
     rt->innermost = outer;
+    runtime_carry_interrupt(rt, co, from);
     return status;
 }
 

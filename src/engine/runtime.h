@@ -43,6 +43,7 @@ struct runtime {
     struct list tasks;   /* struct task.all_node: every task that has not ended */
     struct task *current;           /* the task that is being resumed; NULL between tasks */
     lua_State *volatile innermost;  /* the Lua state that executes right now, for the interrupting signal */
+    lua_Hook interrupt;             /* the hook that the signal sets; NULL on main */
     uint64_t last_task_id;
     struct worker *worker;      /* the worker whose runtime this is; NULL on main */
     struct pool *pool;          /* borrowed; NULL until it is made */
@@ -84,6 +85,9 @@ int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg);
 
 /* lua_resume() that keeps track of the innermost running state: everybody resumes through this. */
 int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs, int *nres);
+
+/* An interrupt that has hit `from` goes on in `to`: into coroutines that are entered, and out again. */
+void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to);
 
 /* Sends a letter to rt's thread; legal from any thread while rt is not released. */
 void runtime_post(struct runtime *rt, struct mail *mail);

@@ -11,6 +11,7 @@
 
 enum { UV_THREAD_CO = 1, UV_RESULT, UV_GROUP, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
 
+#define MAX_DEADLINE_MS 1000000000000u /* 31 years */
 #define TASK_TYPE "lash.task"
 #define JOIN_TYPE "lash.join"
 
@@ -58,9 +59,8 @@ static void finish_joins(struct list *waiters)
     }
 }
 
-static void task_done(struct task *t);
-
-static void group_child_done(struct group *g, struct task *t)
+/* Returns the task that waited for this, its last child, to be over, or NULL. */
+static struct task *group_child_done(struct group *g, struct task *t)
 {
     list_remove(&t->sibling);
     g->live--;
@@ -68,12 +68,10 @@ static void group_child_done(struct group *g, struct task *t)
         group_cancel(g, CANCEL_SIBLING);
     }
     if (g->live > 0) {
-        return;
+        return NULL;
     }
     finish_joins(&g->waiters);
-    if (g->owner != NULL && g->owner->state == TASK_ENDING) {
-        task_done(g->owner);
-    }
+    return g->owner != NULL && g->owner->state == TASK_ENDING ? g->owner : NULL;
 }
 
 /* ---- joins ---- */
@@ -143,13 +141,21 @@ void task_drop_op(struct task *t)
     t->op = NULL;
 }
 
-void task_cancel(struct task *t, enum cancel_reason reason)
+static bool may_cancel(const struct task *t)
 {
-    if (t->cancel != CANCEL_NONE || t->state == TASK_DONE || t->state == TASK_ENDING) {
-        return;
-    }
+    return t->cancel == CANCEL_NONE && t->state != TASK_DONE && t->state != TASK_ENDING;
+}
+
+static void mark_cancelled(struct task *t, enum cancel_reason reason)
+{
     t->cancel = reason;
-    group_cancel(&t->own, reason);
+    if (t->own.cancel == CANCEL_NONE) {
+        t->own.cancel = reason;
+    }
+}
+
+static void end_wait(struct task *t)
+{
     struct op *op = t->op;
     if (op == NULL) {
         return;
@@ -158,6 +164,34 @@ void task_cancel(struct task *t, enum cancel_reason reason)
     if (!op->lingers && t->op == op) {
         task_drop_op(t);
         make_ready(t);
+    }
+}
+
+/* First what it spawned, and so on down: a loop, for scripts may nest without end. */
+void task_cancel(struct task *t, enum cancel_reason reason)
+{
+    if (!may_cancel(t)) {
+        return;
+    }
+    struct task *at = t;
+    struct list *next = t->own.children.next;
+    mark_cancelled(t, reason);
+    for (;;) {
+        while (next != &at->own.children) {
+            struct task *child = container_of(next, struct task, sibling);
+            next = next->next;
+            if (may_cancel(child)) {
+                mark_cancelled(child, reason);
+                at = child;
+                next = at->own.children.next;
+            }
+        }
+        end_wait(at);
+        if (at == t) {
+            return;
+        }
+        next = at->sibling.next;
+        at = at->group->owner;
     }
 }
 
@@ -170,14 +204,15 @@ static void on_deadline(void *arg)
 
 void task_set_deadline(struct task *t, double seconds)
 {
-    if (t->state == TASK_DONE) {
+    double ms = ceil(seconds * 1000);
+    uint64_t after = !(ms > 0) ? 0 : ms < MAX_DEADLINE_MS ? (uint64_t)ms : MAX_DEADLINE_MS;
+    uint64_t due = uv_hrtime() / 1000000 + after;
+    if (t->state == TASK_DONE || (t->deadline != NULL && t->due <= due)) {
         return;
     }
-    if (t->deadline != NULL) {
-        timer_stop(t->deadline);
-    }
-    double ms = ceil(seconds * 1000);
-    t->deadline = timer_start(runtime_loop(t->rt), ms > 0 ? (uint64_t)ms : 0, on_deadline, t);
+    timer_stop(t->deadline);
+    t->due = due;
+    t->deadline = timer_start(runtime_loop(t->rt), after, on_deadline, t);
 }
 
 /* ---- waiting ---- */
@@ -230,7 +265,11 @@ void task_pump(struct task *t)
     struct runtime *rt = t->rt;
     struct task *current = rt->current;
     t->state = TASK_RUNNING;
-    if (runtime_run(rt, wait_is_over, t) != 0 && t->op != NULL) {
+    while (runtime_run(rt, wait_is_over, t) != 0) {
+        if (t->cancel != CANCEL_NONE) { /* what lingers will never end */
+            task_drop_op(t);
+            break;
+        }
         task_cancel(t, CANCEL_STALL);
     }
     rt->current = current;
@@ -363,8 +402,8 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     return t;
 }
 
-/* The task is over and so is everything that it spawned. */
-static void task_done(struct task *t)
+/* The task is over and so is everything that it spawned. Returns its parent if that is over with it. */
+static struct task *task_finish(struct task *t)
 {
     struct runtime *rt = t->rt;
     t->state = TASK_DONE;
@@ -375,9 +414,6 @@ static void task_done(struct task *t)
         t->deadline = NULL;
     }
     finish_joins(&t->waiters);
-    if (t->on_done != NULL) {
-        t->on_done(t, t->on_done_arg);
-    }
     struct group *group = t->group;
     t->group = NULL;
     lua_State *L = rt->L;
@@ -385,12 +421,20 @@ static void task_done(struct task *t)
     lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
     lua_pushnil(L);
     lua_rawsetp(L, -2, t);
-    if (group != NULL) {
-        group_child_done(group, t);
-    }
+    struct task *parent = group != NULL ? group_child_done(group, t) : NULL;
     lua_pushnil(L);
     lua_setiuservalue(L, -3, UV_THREAD_CO);
+    lua_pushnil(L);
+    lua_setiuservalue(L, -3, UV_GROUP);
     lua_pop(L, 2);
+    return parent;
+}
+
+static void task_done(struct task *t)
+{
+    while (t != NULL) {
+        t = task_finish(t);
+    }
 }
 
 /* Stores the one value on top of the coroutine as result or error. Allocates nothing. */

@@ -84,14 +84,13 @@ struct task {
     bool in_call;   /* runs a tool's function; inherited by what it spawns */
     const char *refusal;  /* why the present wait is impossible: raised instead of waiting */
     struct timer *deadline; /* owned */
+    uint64_t due;           /* ms of uv_hrtime() at which it fires */
     struct list ready_node;
     struct list all_node;
     struct list sibling;
     struct group *group;  /* that it belongs to; NULL for the root */
     struct group own;     /* what it spawned itself */
     struct list waiters;  /* struct join_op */
-    void (*on_done)(struct task *t, void *arg); /* in C, after its results are stored; runs no Lua */
-    void *on_done_arg;
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the task's

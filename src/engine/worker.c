@@ -150,12 +150,11 @@ static int job_collect(lua_State *L)
     return 1;
 }
 
-/* task reason -> message with the reason alone, when the results could not travel */
+/* error -> message with its text alone, when the results could not travel */
 static int job_collect_error(lua_State *L)
 {
     lua_pushboolean(L, false);
-    lua_pushstring(L, luaL_tolstring(L, 2, NULL));
-    lua_remove(L, -2);
+    (void)luaL_tolstring(L, 1, NULL);
     ship_encode(L, 2, "an error", true);
     return 1;
 }
@@ -192,13 +191,8 @@ static void worker_run(struct worker *w, struct job *job)
         }
     } // -- [task] error
     lua_pushcfunction(L, job_collect_error);
-    lua_insert(L, 1);
-    lua_settop(L, 3);
-    if (lua_type(L, 3) == LUA_TNIL) {
-        lua_insert(L, 2); // -- fn nil error
-    }
     lua_insert(L, -2);
-    if (lua_pcall(L, 2, 1, 0) == LUA_OK) {
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
         job_take_result(job, L);
     } /* else: no memory even for that; an empty result says so */
     lua_settop(L, 0);
@@ -271,8 +265,8 @@ static void worker_finish_job(struct worker *w, struct job *job)
         w->pool->lost--;
         w->pool->count++;
     }
+    runtime_post(job->from, &job->mail); /* under the lock: offload_forget() may change who gets it */
     uv_mutex_unlock(&w->pool->lock);
-    runtime_post(job->from, &job->mail);
 }
 
 static void worker_main(void *arg)
@@ -327,9 +321,12 @@ void pool_set_limit(struct pool *pool, size_t limit)
     uv_mutex_unlock(&pool->lock);
 }
 
-size_t pool_limit(const struct pool *pool)
+size_t pool_limit(struct pool *pool)
 {
-    return pool->limit;
+    uv_mutex_lock(&pool->lock);
+    size_t limit = pool->limit;
+    uv_mutex_unlock(&pool->lock);
+    return limit;
 }
 
 void pool_set_search_path(struct pool *pool, const char *path, const char *cpath)
@@ -394,6 +391,7 @@ static int pool_grow(struct pool *pool)
         return status;
     }
     w->rt.worker = w;
+    w->rt.interrupt = interrupt_hook;
     w->rt.pool = pool;
     install_signal();
     list_append(&pool->workers, &w->node);
@@ -408,14 +406,6 @@ static int pool_grow(struct pool *pool)
     return status;
 }
 
-bool pool_has_room(struct pool *pool)
-{
-    uv_mutex_lock(&pool->lock);
-    bool room = pool->idle > pool->queued || pool->count < pool->limit;
-    uv_mutex_unlock(&pool->lock);
-    return room;
-}
-
 int pool_submit(struct pool *pool, struct job *job)
 {
     int status = 0;
@@ -424,9 +414,11 @@ int pool_submit(struct pool *pool, struct job *job)
         status = UV_EBUSY;
     } else if (pool->lost >= pool->limit) {
         status = UV_EAGAIN;
-    } else if (pool->idle <= pool->queued && pool->count < pool->limit) {
-        status = pool_grow(pool);
-        if (status != 0 && pool->count > 0) {
+    } else if (pool->idle <= pool->queued) { /* nobody is free for it */
+        status = pool->count < pool->limit ? pool_grow(pool) : POOL_NO_ROOM;
+        if (status != 0 && job->from->worker != NULL) {
+            status = POOL_NO_ROOM;
+        } else if (status != 0 && pool->count > 0) {
             status = 0; /* those that there are will do */
         }
     }

@@ -25,7 +25,7 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms);
 
 /* How many workers there may be. Workers that run already stay. */
 void pool_set_limit(struct pool *pool, size_t limit);
-size_t pool_limit(const struct pool *pool);
+size_t pool_limit(struct pool *pool);
 
 /* Where workers look for Lua and C modules from their next job on: package.path and package.cpath of
  * the main state. The texts are copied. */
@@ -38,12 +38,10 @@ size_t pool_size(struct pool *pool);
  * first arguments) with the further arguments of the message `args`, on a worker. It finishes with
  * true, results... or false, error, message of a traceback or nil. The task's cancel interrupts the
  * worker and waits for its end; one that is stuck in C is set aside after a moment, and task.lost says
- * so. Raises when the queue is full, or as many workers are lost as there may be. */
+ * so. Raises when the queue is full, or as many workers are lost as there may be. Returns NULL, with
+ * nothing pushed, when a worker asks and no other one is free: it must not wait for itself. */
 struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
                              const char *args, size_t args_len);
-
-/* True when a worker could take a job right now: a worker that asks must not wait for itself. */
-bool pool_has_room(struct pool *pool);
 
 /* Registers metatables. Every state. */
 void worker_open(lua_State *L);

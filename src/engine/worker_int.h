@@ -14,7 +14,7 @@
 struct job {
     struct mail mail;        /* the way back */
     struct list node;        /* in pool.jobs while it waits */
-    struct runtime *from;    /* whose task waits for it; borrowed, outlives the job */
+    struct runtime *from;    /* who gets it back; guarded by pool.lock while a worker has it */
     struct offload_op *op;   /* main side only; NULL when nobody waits any more */
     struct worker *worker;   /* who runs it; guarded by pool.lock */
     bool expected;           /* runtime_expect() was called and not yet answered; main side only */
@@ -70,8 +70,10 @@ struct offload_op {
     struct buf result;
 };
 
+enum { POOL_NO_ROOM = 1 };
+
 /* Queues the job. Returns 0, or UV_EBUSY (queue full), UV_EAGAIN (too many lost), or why no thread
- * could be had. */
+ * could be had; POOL_NO_ROOM for a job of a worker when no other one is free for it. */
 int pool_submit(struct pool *pool, struct job *job);
 
 /* Makes the running job of the worker end. With pool.lock held: it cannot begin another one. */

@@ -135,9 +135,9 @@ local function number_beside(field, found)
     return nil
 end
 
-local function enum_mentioned(field, found)
-    for _, choice in ipairs(field.schema.enum or {}) do
-        if type(choice) == "string" and words.mentions_word(found.tokens, choice) then
+local function enum_mentioned(schema, tokens)
+    for _, choice in ipairs(schema.enum or {}) do
+        if type(choice) == "string" and words.take_words(tokens, choice) then
             return choice
         end
     end
@@ -148,17 +148,14 @@ end
 local function list_value(field, found)
     local items = type(field.schema.items) == "table" and field.schema.items or {}
     local kind, list = kind_of(items), json.array {}
+    if kind == "enum" then
+        return nil
+    end
     if kind == "number" then
         for i, number in ipairs(found.numbers) do
             list[i] = to_number(number.value, items)
         end
         found.numbers = {}
-    elseif kind == "enum" then
-        for _, choice in ipairs(items.enum or {}) do
-            if type(choice) == "string" and words.mentions_word(found.tokens, choice) then
-                list[#list + 1] = choice
-            end
-        end
     else
         for _, source in ipairs { found.quoted, found.paths, found.capitals, found.words } do
             if #source > 0 then
@@ -170,16 +167,30 @@ local function list_value(field, found)
     return (#list > 0 or field.required) and list or nil
 end
 
+-- Choices and switches are taken first: their words are no values of other fields.
+local function chosen(field, tokens)
+    if field.kind == "enum" then
+        return enum_mentioned(field.schema, tokens)
+    elseif field.kind == "boolean" then
+        return words.take_words(tokens, field.name) or nil
+    elseif field.kind == "array" and kind_of(field.schema.items) == "enum" then
+        local list = json.array {}
+        for _, choice in ipairs(field.schema.items.enum or {}) do
+            if type(choice) == "string" and words.take_words(tokens, choice) then
+                list[#list + 1] = choice
+            end
+        end
+        return (#list > 0 or field.required) and list or nil
+    end
+    return nil
+end
+
 local function fixed_value(field, found)
     local given = found.pairs[field.name:lower()]
     if given then
         return to_value(given, field.schema)
     elseif field.kind == "number" then
         return number_beside(field, found)
-    elseif field.kind == "enum" then
-        return enum_mentioned(field, found)
-    elseif field.kind == "boolean" then
-        return words.mentions_word(found.tokens, field.name) or nil
     elseif field.kind == "array" then
         return list_value(field, found)
     end
@@ -302,14 +313,20 @@ end
 --- calls(tool, tokens, all, text) -> list of JSON texts, at least one: the arguments of the tool's calls.
 -- tokens: those that belong to the tool; all: those of the whole text.
 function M.calls(tool, tokens, all, text)
+    local fields = fields_of(type(tool.schema) == "table" and tool.schema or {})
+    local args = {}
+    for _, field in ipairs(fields) do
+        args[field.name] = chosen(field, tokens)
+    end
     local found = words.values(tokens)
     if #found.json > 0 then
         return table.move(found.json, 1, math.min(#found.json, MOST), 1, {})
     end
-    local fields = fields_of(type(tool.schema) == "table" and tool.schema or {})
-    local args = {}
     for _, field in ipairs(fields) do
-        args[field.name] = fixed_value(field, found)
+        local given = fixed_value(field, found)
+        if given ~= nil then
+            args[field.name] = given
+        end
     end
     local texts, numbers = open_fields(fields, args)
     found = with_fallback(found, words.values(all), texts, numbers)

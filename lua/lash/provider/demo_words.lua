@@ -330,18 +330,24 @@ function M.values(tokens)
     }
 end
 
---- mentions_word(tokens, text) -> whether a word of the tokens is `text`, or all words of it stand there
-function M.mentions_word(tokens, text)
-    local wanted, found = name_parts(text), 0
+--- take_words(tokens, text) -> whether all words of `text` stand among the tokens; then they are no values.
+function M.take_words(tokens, text)
+    local wanted, found = name_parts(text), {}
     for _, part in ipairs(wanted) do
         for _, token in ipairs(tokens) do
             if token.stem == part then
-                found = found + 1
+                found[#found + 1] = token
                 break
             end
         end
     end
-    return #wanted > 0 and found == #wanted
+    if #wanted == 0 or #found < #wanted then
+        return false
+    end
+    for _, token in ipairs(found) do
+        token.used = true
+    end
+    return true
 end
 
 return M

@@ -215,8 +215,12 @@ function M.resolve(name)
         return refuse("model", 69, "the provider '%s' is not in this version of lash; there are: %s", provider,
             table.concat(provider_names(), ", "))
     end
-    return refuse("model", 64, "there is no provider '%s'%s; there are: %s", provider,
-        near.hint(provider, provider_names()), table.concat(provider_names(), ", "))
+    local known = provider_names()
+    for later in pairs(LATER) do
+        known[#known + 1] = later
+    end
+    return refuse("model", 64, "there is no provider '%s'%s; there are: %s", provider, near.hint(provider, known),
+        table.concat(provider_names(), ", "))
 end
 
 -- ---- settings ----

@@ -165,6 +165,52 @@ case("J4 the bytes of a conversation over both are the same in another process",
     end
 end)
 
+-- A copy of a value in which one or a few places are something else.
+local function damaged(value)
+    local others = { json.null, true, 0, -1.5, "", "x", {}, json.array {}, { a = 1 }, json.array { json.null } }
+    if math.random(12) == 1 then
+        return others[math.random(#others)]
+    elseif type(value) ~= "table" then
+        return value
+    end
+    local copy = getmetatable(value) and json.array {} or {}
+    for key, field in pairs(value) do
+        if math.random(25) > 1 or getmetatable(value) then
+            copy[key] = damaged(field)
+        end
+    end
+    return copy
+end
+
+case("D15 P4 whatever a server answers, it is an answer that can go on, or an error in words", function()
+    math.randomseed(3)
+    local good = 0
+    for name, body in pairs { openai = OPENAI, gemini = GEMINI } do
+        local value = json.decode(body)
+        for _ = 1, 3000 do
+            local text = json.encode(damaged(value))
+            local conv = wire.conversation { { type = "user", text = "x" } }
+            local target = wire.target(name)
+            local status = math.random(10) == 1 and 400 + math.random(200) or 200
+            local answer, err = target.provider.read(wire.answer(text, status), conv, { tools = {} }, target)
+            if not answer then
+                t.ok(math.type(err.exit) == "integer" and #err.message > 0 and err.code, text)
+            else
+                good = good + 1
+                conv:append(answer)
+                if #conversation.calls(answer) > 0 then
+                    conv:append(wire.outcomes(answer, { "1", "2", "3" }))
+                end
+                conv:append { type = "user", text = "y" }
+                for _, other in ipairs { "openai", "gemini" } do
+                    wire.request(other, conv)
+                end
+            end
+        end
+    end
+    t.ok(good > 500, "few answers could be read")
+end)
+
 case("J4 a turn costs its new entries and a copy", function()
     local conv = wire.conversation { { type = "user", text = "x" } }
     for _ = 1, 200 do

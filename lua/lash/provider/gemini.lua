@@ -344,7 +344,7 @@ local function error_in(value)
 end
 
 local function failed(target, res)
-    local e = error_in(json.decode(res.body or "") or nil)
+    local e = error_in(history.decode(res.body) or nil)
     if e then
         return described(target, res, e)
     end
@@ -400,7 +400,7 @@ local function read_call(reader, part, raw)
 end
 
 local function read_part(reader, part, raw)
-    if type(part.functionCall) == "table" then
+    if history.is_object(part.functionCall) then
         return read_call(reader, part, raw)
     elseif type(part.text) == "string" then
         add_text(reader.items, part.thought == true and "reasoning" or "text", part.text)
@@ -465,13 +465,13 @@ end
 
 local function read_parts(reader, body_text, content)
     local wire = {}
-    local parts = type(content) == "table" and content.parts
+    local parts = history.is_object(content) and content.parts
     if type(parts) ~= "table" or getmetatable(parts) ~= json.array_mt then
         return wire
     end
     local raws = json.elements(json.raw(body_text, "candidates", 1, "content", "parts"))
     for i, part in ipairs(parts) do
-        if type(part) == "table" then
+        if history.is_object(part) then
             wire[#wire + 1] = read_part(reader, part, raws[i])
         end
     end
@@ -503,21 +503,21 @@ function M.read(res, conv, view, target) -- luacheck: ignore view
     if res.status < 200 or res.status > 299 then
         return nil, failed(target, res)
     end
-    local value, err = json.decode(res.body or "")
+    local value, err = history.decode(res.body)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     end
     local e = error_in(value)
     if e then
         return nil, described(target, res, e)
-    elseif type(value) ~= "table" or (value.candidates == nil and value.promptFeedback == nil
+    elseif not history.is_object(value) or (value.candidates == nil and value.promptFeedback == nil
         and value.usageMetadata == nil) then
         return nil, fault.nonsense(target, res, "is no answer of Gemini's protocol")
     end
     conv.scratch = conv.scratch or {}
     local reader = { items = {}, calls = 0, wire_ids = {}, id_for = history.namer(conv) }
     local candidate = type(value.candidates) == "table" and value.candidates[1]
-    if type(candidate) ~= "table" then
+    if not history.is_object(candidate) then
         local reason = blocked(value)
         if not reason then
             return nil, fault.answer(target, res, { code = "nonsense", retry = true, what = "the answer is empty",

@@ -156,6 +156,16 @@ function M.merge(base, extra)
     end
 end
 
+--- is_object(value) -> whether a decoded value is a JSON object
+function M.is_object(value)
+    return type(value) == "table" and getmetatable(value) == nil
+end
+
+--- decode(text) -> value | nil, err: an answer's body, up to the size that lash.http gives.
+function M.decode(text)
+    return json.decode(text or "", { size = 64 << 20 })
+end
+
 --- object(fields, raw) -> JSON object text with sorted keys | nil, err. `fields` are values, `raw` are
 -- JSON texts that go in as they are.
 function M.object(fields, raw)

@@ -313,7 +313,7 @@ end
 
 -- An answer with an error status.
 local function failed(target, res)
-    local value = json.decode(res.body or "")
+    local value = history.decode(res.body)
     local e = type(value) == "table" and (value.error or value.detail or value.message) or nil
     if type(e) == "table" or type(e) == "string" then
         return described(target, res, e)
@@ -484,11 +484,11 @@ end
 local DONE = { completed = true, incomplete = true }
 
 local function is_answer(value)
-    if type(value) ~= "table" or type(value.output) ~= "table" or getmetatable(value.output) ~= json.array_mt then
+    if not history.is_object(value) or type(value.output) ~= "table" or getmetatable(value.output) ~= json.array_mt then
         return false
     end
     for _, item in ipairs(value.output) do
-        if type(item) ~= "table" then
+        if not history.is_object(item) then
             return false
         end
     end
@@ -500,7 +500,7 @@ function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, failed(target, res)
     end
-    local value, err = json.decode(res.body or "")
+    local value, err = history.decode(res.body)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     end

@@ -237,14 +237,29 @@ local function add_usage(sum, usage)
     end
 end
 
+local FREE = "auto" -- a forced choice holds for the first request only
+
+-- The view with another tool_choice, made once: providers keep what they made of a view.
+local function view_of(at, choice)
+    local own = at.view.tool_choice
+    if choice == nil or choice == own or (choice == FREE and (own == nil or own == "none")) then
+        return at.view
+    end
+    at.views = at.views or {}
+    if not at.views[choice] then
+        local view = {}
+        for name, value in pairs(at.view) do
+            view[name] = value
+        end
+        view.tool_choice = choice
+        at.views[choice] = view
+    end
+    return at.views[choice]
+end
+
 local function request(run, last)
     local at = run.current
-    local view = at.view
-    if last then
-        view = setmetatable({ tool_choice = "none" }, { __index = at.view })
-    elseif run.turn > 1 and at.view.tool_choice ~= nil and at.view.tool_choice ~= "none" then
-        view = setmetatable({ tool_choice = "auto" }, { __index = at.view }) -- forced for the first request only
-    end
+    local view = view_of(at, last and "none" or run.turn > 1 and FREE or nil)
     local agent = at.agent.name
     if M.overrides.dry_run then
         local shown, err = model.dry_run(at.target, run.conv, view)
@@ -433,7 +448,7 @@ local function cut_off(run, answer, calls)
     if ENDS[answer.stop] then
         return ENDS[answer.stop]
     end
-    if (#calls == 0 and not answer.incomplete_calls) or run.cut then
+    if #calls == 0 or run.cut then
         return "length"
     end
     run.cut = true

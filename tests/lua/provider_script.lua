@@ -60,6 +60,8 @@ case("turns that nobody used are told", function()
     assert(model.ask(found, conv, {}))
     assert(model.ask(unread, user(), {}))
     equal(script.unused(), { { file = found.model, used = 2, total = 3 } })
+    assert(model.ask(found, conv, {}))
+    equal(script.unused(), {})
 end)
 
 case("expectations that fail say which turn and what was expected", function()

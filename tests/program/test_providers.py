@@ -217,3 +217,15 @@ def test_script_and_demo():
         'get_weather(city = "Lima") failed: no such city: Lima',
         'get_weather(city = "Rome"): {"big":9007199254740993,"city":"Rome","temp":-3}',
         'twice(n = 21): 42']
+
+
+def test_unused_turns():
+    """turns of script:FILE that nobody used end with 65"""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "turns.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump([{"text": "one"}, {"text": "two"}], file)
+        done = subprocess.run([os.environ["LASH"], "ask", "-m", "script:" + path, "hi"], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=20)
+        assert done.returncode == 65 and done.stdout == "one\n", done
+        assert "2 turns" in done.stderr and path in done.stderr, done

@@ -41,12 +41,23 @@ local function with_place(err)
     return { bug = tostring(err), traceback = debug.traceback("", 2) }
 end
 
+-- Turns that a script:FILE has left at a good end are an error: it is not what its writer expected.
+local function with_script(status)
+    local model = package.loaded["lash.provider.script"]
+    for _, left in ipairs(status == 0 and model and model.unused() or {}) do
+        require("lash.script").say(("the script %s has %d turns, and only %d were used"):format(left.file, left.total,
+            left.used))
+        status = 65
+    end
+    return status
+end
+
 --- Runs the command line `argv` (argv[0] = the program).
 -- @return exit status
 return function(argv)
     local ok, status = xpcall(start, with_place, argv)
     if ok then
-        return status or 0
+        return with_script(status or 0)
     elseif failure.is(status) then
         require("lash.script").say(status.message)
         return status.exit

@@ -116,16 +116,53 @@ local function system_text(agent, texts, count)
     return #parts > 0 and table.concat(parts, "\n\n") or nil
 end
 
+local targets = {} -- model name -> target: environment and configuration do not change while we run
+
 local function target_of(run, agent)
     local name = run.opts.model or M.overrides.model or agent.model
-    local target = run.targets[name or false]
-    if target then
-        return target
+    local target, err = targets[name or false], nil
+    if not target then
+        target, err = model.resolve(name)
+        targets[name or false] = target
     end
-    local err
-    target, err = model.resolve(name)
-    run.targets[name or false] = target
     return target, err
+end
+
+local function make_view(agent, texts, declared)
+    return {
+        agent = agent.name,
+        system = system_text(agent, texts, #declared),
+        tools = declared,
+        tool_choice = agent.tool_choice,
+        parallel = #declared > 0 or nil,
+        settings = agent.settings,
+    }
+end
+
+-- agent -> its view, while it is made of constants only: providers keep the text that they made of it
+local constant_views = setmetatable({}, { __mode = "k" })
+
+local function constant_view(agent)
+    local kept = constant_views[agent]
+    if kept and kept.tools == agent.tools and kept.count == #agent.tools and kept.instructions == agent.instructions
+        and kept.settings == agent.settings and kept.view.tool_choice == agent.tool_choice then
+        return kept
+    end
+    if agent.handoffs ~= nil then
+        return nil
+    end
+    for _, part in ipairs(agent.instructions) do
+        if type(part) ~= "string" then
+            return nil
+        end
+    end
+    kept = {
+        tools = agent.tools, count = #agent.tools, instructions = agent.instructions, settings = agent.settings,
+        view = make_view(agent, agent.instructions, table.move(agent.tools, 1, #agent.tools, 1, {})),
+        views = {},
+    }
+    constant_views[agent] = kept
+    return kept
 end
 
 -- Everything that a request of this agent needs. Fails before anything is committed.
@@ -133,6 +170,10 @@ local function prepare(run, agent)
     local target, err = target_of(run, agent)
     if not target then
         return nil, err
+    end
+    local constant = constant_view(agent)
+    if constant then
+        return { agent = agent, target = target, targets = {}, view = constant.view, views = constant.views }
     end
     local targets, texts
     targets, err = handoff.targets(agent)
@@ -147,19 +188,7 @@ local function prepare(run, agent)
     if #targets > 0 then
         declared[#declared + 1] = handoff.tool(targets)
     end
-    return {
-        agent = agent,
-        target = target,
-        targets = targets,
-        view = {
-            agent = agent.name,
-            system = system_text(agent, texts, #declared),
-            tools = declared,
-            tool_choice = agent.tool_choice,
-            parallel = #declared > 0 or nil,
-            settings = agent.settings,
-        },
-    }
+    return { agent = agent, target = target, targets = targets, view = make_view(agent, texts, declared), views = {} }
 end
 
 -- ---- results ----
@@ -245,7 +274,6 @@ local function view_of(at, choice)
     if choice == nil or choice == own or (choice == FREE and (own == nil or own == "none")) then
         return at.view
     end
-    at.views = at.views or {}
     if not at.views[choice] then
         local view = {}
         for name, value in pairs(at.view) do
@@ -507,7 +535,7 @@ local function new_run(conv, opts)
     listeners[#listeners + 1] = opts.on_event
     run_count = run_count + 1
     local run = {
-        conv = conv, opts = opts, limits = limits_of(conv.agent, opts), targets = {}, calls = {},
+        conv = conv, opts = opts, limits = limits_of(conv.agent, opts), calls = {},
         turn = 0, requests = 0, handoffs = 0, last_text = "",
         key = ("%d-%x-%d/"):format(system.getpid(), engine.hrtime(), run_count),
         usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },

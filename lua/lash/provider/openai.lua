@@ -201,7 +201,8 @@ end
 
 local OURS = { input = true, stream = true, background = true, conversation = true, previous_response_id = true }
 
-local function body(conv, view, target)
+-- All of the body but the history, in two halves around it.
+local function frame(view, target)
     local settings = view.settings or {}
     local fields = settings_fields(settings)
     fields.model = target.model
@@ -227,14 +228,34 @@ local function body(conv, view, target)
         tools = tools ~= "" and tools .. "," .. text or text
     end
     extra.tools = nil
-    local raw = { input = input(conv) }
+    local raw = { input = "\0" } -- no JSON text has a NUL
     if tools ~= "" then
         raw.tools = "[" .. tools .. "]"
         fields.tool_choice = tool_choice(view.tool_choice)
         fields.parallel_tool_calls = view.parallel ~= false
     end
     history.merge(fields, extra)
-    return history.object(fields, raw)
+    local text, err = history.object(fields, raw)
+    if not text then
+        return nil, err
+    end
+    local before, after = text:match("^(.-)%z(.*)$")
+    return { target = target, before = before, after = after }
+end
+
+-- view -> its frame: the same for all requests that are made of it
+local frames = setmetatable({}, { __mode = "k" })
+
+local function body(conv, view, target)
+    local kept, err = frames[view], nil
+    if not kept or kept.target ~= target then
+        kept, err = frame(view, target)
+        if not kept then
+            return nil, err
+        end
+        frames[view] = kept
+    end
+    return kept.before .. input(conv) .. kept.after
 end
 
 local function url(target)

@@ -2,6 +2,7 @@
  * The program: arguments -> one command (lua/lash/cmd/init.lua) -> exit status.
  */
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "bind/bind.h"
 #include "bind/stream.h"
@@ -118,6 +119,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     stream_open();
+    trace_init();
     struct runtime rt;
     if (runtime_init(&rt) != 0) {
         fputs("lash: out of memory\n", stderr);

@@ -4,6 +4,7 @@
  * end of the run and leave no handle, thread or descriptor behind.
  */
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "bind/bind.h"
 
@@ -32,6 +33,7 @@ static int runtime_gc(lua_State *L)
 int luaopen_lash(lua_State *L)
 {
     signal(SIGPIPE, SIG_IGN); /* a connection that the peer closed is an error, not the end */
+    trace_init();
     struct runtime *rt = lua_newuserdatauv(L, sizeof(*rt), 0);
     runtime_init_around(rt, L);
     luaL_newmetatable(L, RUNTIME_TYPE);

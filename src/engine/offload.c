@@ -2,6 +2,7 @@
  * The waiting side of a job: what a task does that has offloaded a function to a worker.
  */
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "engine/ship.h"
 #include "engine/worker.h"
@@ -65,6 +66,7 @@ static void offload_lost(void *arg)
     struct worker *w = job->worker;
     if (w != NULL) {
         w->lost = true;
+        TRACE(WORKER, "%p is lost with job %p", (void *)w, (void *)job);
         off->pool->lost++;
         off->pool->count--;
     }

@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "engine/task.h"
 #include "engine/task_int.h"
@@ -21,6 +22,7 @@ static void make_ready(struct task *t)
 {
     if (t->state == TASK_WAITING) { /* a task whose wait runs the loop in place goes on by itself */
         t->state = TASK_READY;
+        TRACE(TASK, "%llu is ready", (unsigned long long)t->id);
         list_append(&t->rt->ready, &t->ready_node);
     }
 }
@@ -149,6 +151,7 @@ static bool may_cancel(const struct task *t)
 static void mark_cancelled(struct task *t, enum cancel_reason reason)
 {
     t->cancel = reason;
+    TRACE(TASK, "%llu is cancelled: %s", (unsigned long long)t->id, cancel_reason_name(reason));
     if (t->own.cancel == CANCEL_NONE) {
         t->own.cancel = reason;
     }
@@ -301,6 +304,7 @@ int task_wait(lua_State *L, struct op *op)
         return wait_k(L, LUA_OK, (lua_KContext)op);
     }
     t->state = TASK_WAITING;
+    TRACE(TASK, "%llu waits", (unsigned long long)t->id);
     lua_pushlightuserdata(L, (void *)&task_wait_token);
     return lua_yieldk(L, 1, (lua_KContext)op, wait_k);
 }
@@ -391,6 +395,7 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     t->state = TASK_READY;
     list_append(&rt->tasks, &t->all_node);
     list_append(&rt->ready, &t->ready_node);
+    TRACE(TASK, "%llu starts in %s", (unsigned long long)t->id, rt->worker ? "a worker" : "main");
     t->group = group;
     if (group != NULL) {
         list_append(&group->children, &t->sibling);
@@ -406,6 +411,7 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
 static struct task *task_finish(struct task *t)
 {
     struct runtime *rt = t->rt;
+    TRACE(TASK, "%llu has %s", (unsigned long long)t->id, t->failed ? "failed" : "ended");
     t->state = TASK_DONE;
     t->co = NULL;
     list_remove(&t->all_node);

@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "engine/pristine.h"
 #include "engine/ship.h"
@@ -246,9 +247,11 @@ static struct job *worker_next_job(struct worker *w)
         pool->queued--;
         job->worker = w;
         w->job = job;
+        TRACE(WORKER, "%p takes job %p", (void *)w, (void *)job);
         take_search_path(w);
         atomic_store(&w->interrupt, CANCEL_NONE);
     } else {
+        TRACE(WORKER, "%p retires", (void *)w);
         pool->count--; /* retires: from here on nobody counts on it */
     }
     uv_mutex_unlock(&pool->lock);
@@ -260,6 +263,7 @@ static void worker_finish_job(struct worker *w, struct job *job)
     uv_mutex_lock(&w->pool->lock);
     job->worker = NULL;
     w->job = NULL;
+    TRACE(WORKER, "%p has done job %p", (void *)w, (void *)job);
     if (w->lost) { /* it came back after all */
         w->lost = false;
         w->pool->lost--;
@@ -396,6 +400,7 @@ static int pool_grow(struct pool *pool)
     install_signal();
     list_append(&pool->workers, &w->node);
     pool->count++;
+    TRACE(WORKER, "%p starts, %zu of %zu", (void *)w, pool->count, pool->limit);
     status = start_thread(w);
     if (status != 0) {
         pool->count--;

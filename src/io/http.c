@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "io/http.h"
 
@@ -89,6 +90,8 @@ static void finish(struct http_request *req)
 {
     struct http *h = req->http;
     req->state = REQ_FINISHED;
+    TRACE(HTTP, "%p is over: status %ld, %llu us", (void *)req, (long)req->result.status,
+          (unsigned long long)(uv_hrtime() - req->started_ns) / 1000);
     list_remove(&req->node);
     buf_release(&req->lines);
     req->nlines = 0;
@@ -402,6 +405,7 @@ int http_start(struct http *h, struct http_request *req, http_done_fn done, void
     }
     list_append(&h->running, &req->node);
     h->nrunning++;
+    TRACE(HTTP, "%p starts, %zu are running", (void *)req, h->nrunning);
     watch(h);
     return 0;
 }

@@ -19,6 +19,8 @@ local M = {}
 --- Bytes of an output that a model gets, unless the tool says otherwise (`max_output`).
 M.CAP = 64 * 1024
 
+local DEEP = 1000 -- levels of calls of which no traceback is made
+
 local function clean(text)
     if utf8.len(text) then
         return text
@@ -106,7 +108,7 @@ local function value_text(value)
         return clean(value)
     elseif kind == "number" then
         return number_text(value)
-    elseif kind == "table" or kind == "userdata" then
+    elseif kind == "table" then
         local text = by_tostring(value)
         if text then
             return clean(text)
@@ -156,7 +158,8 @@ end
 
 -- A message handler: keeps the error, and where it happened if somebody wants to know.
 local function with_traceback(err)
-    return { err = err, traceback = debug.traceback("", 2) }
+    local deep = debug.getinfo(DEEP, "l") -- after a stack overflow a traceback alone takes a second
+    return { err = err, traceback = deep and ("\nmore than %d levels of calls"):format(DEEP) or debug.traceback("", 2) }
 end
 
 local function finish(ok, ...)

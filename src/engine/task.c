@@ -12,6 +12,7 @@
 
 enum { UV_THREAD_CO = 1, UV_RESULT, UV_GROUP, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
 
+#define DEEP 1000 /* levels of calls of which no traceback is made */
 #define MAX_DEADLINE_MS 1000000000000u /* 31 years */
 #define TASK_TYPE "lash.task"
 #define JOIN_TYPE "lash.join"
@@ -323,8 +324,13 @@ static int body_traceback(lua_State *L)
 {
     struct task *t = runtime_of(L)->current;
     if (t != NULL && cancel_reason_of(L, 1) == CANCEL_NONE) {
+        lua_Debug ar;
         task_push_self(L, t);
-        luaL_traceback(L, L, NULL, 1);
+        if (lua_getstack(L, DEEP, &ar)) { /* after a stack overflow a traceback alone takes a second */
+            lua_pushfstring(L, "stack traceback:\n\t(more than %d levels of calls)", DEEP);
+        } else {
+            luaL_traceback(L, L, NULL, 1);
+        }
         lua_setiuservalue(L, -2, UV_TRACEBACK);
         lua_settop(L, 1);
     }

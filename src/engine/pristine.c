@@ -4,8 +4,11 @@
 
 #include <lauxlib.h>
 #include <string.h>
+#include <uv.h>
 
 static const char kept_key;    /* registry: {library table -> copy of its fields} */
+static const char loaded_key;  /* registry: copy of package.loaded */
+static const char string_key;  /* registry: metatable of strings */
 static const char globals_key; /* registry: copy of the globals */
 static const char strict_key;  /* registry: metatable of fresh global tables */
 
@@ -33,6 +36,14 @@ static int strict_index(lua_State *L)
                       "global '%s' does not exist in a worker: make it local or require it", name);
 }
 
+/* With kept, package.loaded and package on top: keeps the table in a field of package. */
+static void keep_field(lua_State *L, const char *name)
+{
+    lua_getfield(L, -1, name); // -- kept loaded package table
+    push_copy(L, -1);
+    lua_rawset(L, -5);
+}
+
 void pristine_keep(lua_State *L)
 {
     lua_newtable(L); // -- kept
@@ -46,7 +57,19 @@ void pristine_keep(lua_State *L)
         }
         lua_rawset(L, -4);
     }
-    lua_pop(L, 1);
+    push_copy(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &loaded_key);
+    lua_getfield(L, -1, "package"); // -- kept loaded package
+    keep_field(L, "searchers");
+    keep_field(L, "preload");
+    lua_pop(L, 2);
+    lua_pushliteral(L, "");
+    (void)lua_getmetatable(L, -1); // -- kept "" mt
+    lua_replace(L, -2);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &string_key);
+    push_copy(L, -1);
+    lua_rawset(L, -3); // -- kept
     for (size_t i = 0; i < ARRAY_LEN(io_defaults); i++) {
         lua_getfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
         lua_setfield(L, -2, io_defaults[i]);
@@ -57,12 +80,8 @@ void pristine_keep(lua_State *L)
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "the globals of a worker");
     lua_setfield(L, -2, "__metatable");
-    lua_pushvalue(L, -1);
+    /* Not for the globals of modules: many ask for what another Lua has (`unpack or table.unpack`). */
     lua_rawsetp(L, LUA_REGISTRYINDEX, &strict_key);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS); /* modules see the same strictness */
-    lua_insert(L, -2);
-    lua_setmetatable(L, -2);
-    lua_pop(L, 1);
 }
 
 void pristine_set_search_path(lua_State *L, const char *path, const char *cpath)
@@ -119,18 +138,20 @@ static void restore(lua_State *L, int table, int copy)
     }
 }
 
-static void restore_string_methods(lua_State *L)
+/* What was loaded before the first job is what `require` finds; what jobs have loaded stays loaded. */
+static void restore_loaded(lua_State *L)
 {
-    lua_pushliteral(L, "");
-    if (!lua_getmetatable(L, -1)) {
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setmetatable(L, -3);
-    } // -- "" mt
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_getfield(L, -1, "string");
-    lua_setfield(L, -3, "__index");
-    lua_pop(L, 3);
+    lua_pushnil(L);
+    lua_setmetatable(L, -2);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key);
+    lua_pushnil(L);
+    while (lua_next(L, -2)) { // -- loaded copy name module
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -5);
+    }
+    lua_pop(L, 2);
 }
 
 /* Values of these types share one metatable each, which a job may have set. */
@@ -147,15 +168,24 @@ static void restore_basic_types(lua_State *L)
         lua_setmetatable(L, -2);
         lua_pop(L, 1);
     }
+    lua_pushliteral(L, "");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &string_key);
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
 }
 
-/* A seed that a job has set would make the numbers of the next one predictable. */
+/* A seed that a job has set would make the numbers of the next one predictable; Lua's own choice of a
+ * seed is the same for all jobs of one second. */
 static void restore_random(lua_State *L)
 {
+    lua_Integer seed[2] = {0, 0};
+    (void)uv_random(NULL, NULL, seed, sizeof(seed), 0, NULL);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_getfield(L, -1, "math");
     lua_getfield(L, -1, "randomseed");
-    lua_call(L, 0, 0);
+    lua_pushinteger(L, seed[0]);
+    lua_pushinteger(L, seed[1]);
+    lua_call(L, 2, 0);
     lua_pop(L, 2);
 }
 
@@ -179,7 +209,7 @@ int pristine_restore(lua_State *L)
         lua_getfield(L, 1, io_defaults[i]);
         lua_setfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
     }
-    restore_string_methods(L);
+    restore_loaded(L);
     restore_basic_types(L);
     restore_random(L);
     return 0;

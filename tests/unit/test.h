@@ -18,6 +18,10 @@ struct test_case {
 };
 
 void test_register(struct test_case *test);
+
+/* How many times slower than usual this run may find things: 1, or more under valgrind and the like. */
+unsigned test_slower(void);
+
 NORETURN void test_fail(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #define TEST(id)                                                                                   \

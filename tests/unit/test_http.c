@@ -738,7 +738,7 @@ TEST(http_fast_server_leaves_the_loop_to_others)
     t.timer.data = &t;
     uv_timer_start(&t.timer, on_ticker, 5, 5);
     uv_run(&w.loop, UV_RUN_DEFAULT);
-    ASSERT_TRUE(t.gap_ns < 100 * 1000000);
+    ASSERT_TRUE(t.gap_ns / 1000000 < 100 * test_slower());
     stop(&w);
 }
 
@@ -769,7 +769,8 @@ TEST(http_one_lookup_for_many_requests)
     http_request_free(reqs[N - 1]);
     uv_run(&w.loop, UV_RUN_DEFAULT);
     ASSERT_INT(w.done, N - 2);
-    ASSERT_INT(lookups, 2);
+    // where all is slow, the first may have found the address before it gave up
+    ASSERT_TRUE(lookups == 2 || (lookups == 1 && test_slower() > 1));
     for (int i = 1; i < N - 1; i++) {
         ASSERT_STR(http_result(reqs[i])->code ? http_result(reqs[i])->message : "", "");
         http_request_free(reqs[i]);
@@ -805,10 +806,10 @@ TEST(http_slow_lookup_blocks_nobody)
         uv_run(&w.loop, UV_RUN_NOWAIT);
     }
     http_request_free(reqs[0]);
-    ASSERT_TRUE((uv_hrtime() - began) / 1000000 < 200);
+    ASSERT_TRUE((uv_hrtime() - began) / 1000000 < 200 * test_slower());
     uv_run(&w.loop, UV_RUN_DEFAULT);
     uint64_t took = (uv_hrtime() - began) / 1000000;
-    ASSERT_TRUE(took >= 290 && took < 1400);
+    ASSERT_TRUE(took >= 290 && took < 1400 * test_slower());
     ASSERT_INT(w.done, 2);
     for (int i = 1; i < 3; i++) {
         ASSERT_STR(http_result(reqs[i])->code, "timeout");

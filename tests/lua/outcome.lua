@@ -205,7 +205,7 @@ end)
 t.case("D15 a failure names no file of lash, and has no traceback", function()
     for _, got in ipairs { both(function() error("plain") end) } do
         t.ok(not got.output:find("traceback"), got.output)
-        t.ok(not got.output:find("lash/"), got.output)
+        t.ok(not (" " .. got.output):find("%slash/"), got.output) -- a checkout may lie in a folder named lash
     end
 end)
 

@@ -339,8 +339,11 @@ function M.calls(tool, tokens, all, text)
     end
     local text_values = #texts > 0 and strings_for(texts, found, text) or {}
     local count = rounds(text_values, texts)
-    if #texts == 0 or (#numbers > 0 and rounds(number_values, numbers) < count and rounds(number_values, numbers) > 1) then
+    local number_rounds = #numbers > 0 and rounds(number_values, numbers) or 0
+    if #texts == 0 then
         count = rounds(number_values, numbers)
+    elseif number_rounds > 1 and number_rounds < count then
+        count = number_rounds
     end
     local list = {}
     for n = 1, math.max(1, math.min(count, MOST)) do

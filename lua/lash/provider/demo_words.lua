@@ -90,7 +90,8 @@ local function number(text, at)
 end
 
 local function word(text, at)
-    local span = text:match("^[%w_/~.][%w_./:@'&=+?#%%~\x80-\xff-]*", at) or text:match("^[\x80-\xff%w][%w\x80-\xff'-]*", at)
+    local span = text:match("^[%w_/~.][%w_./:@'&=+?#%%~\x80-\xff-]*", at)
+        or text:match("^[\x80-\xff%w][%w\x80-\xff'-]*", at)
     span = span and span:gsub("[.:'?&=+-]+$", "")
     if not span or span == "" then
         return nil

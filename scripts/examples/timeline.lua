@@ -119,6 +119,7 @@ if lash.main then
     for i = -1, -100, -1 do -- as it was called: before the script stand options, before them the program
         lash_program = arg[i] or lash_program
     end
+    local folder = arg[0]:match("^(.*/)") or ""
     local calls, on_event = collector()
     print("> " .. QUESTION)
     print()
@@ -131,9 +132,9 @@ if lash.main then
     print()
     print("What to try next:")
     for _, words in ipairs {
-        "scripts/examples/lookups.lua sync",
-        "ask -m demo -t scripts/examples/textpack.lua 'Write 1994 in Roman numerals'",
-        "-m openai/gpt-5-mini scripts/examples/timeline.lua      # with OPENAI_API_KEY set",
+        folder .. "lookups.lua sync",
+        "ask -m demo -t " .. folder .. "textpack.lua 'Write 1994 in Roman numerals'",
+        "-m openai/gpt-5-mini " .. folder .. "timeline.lua      # with OPENAI_API_KEY set",
     } do
         print(("  %s %s"):format(lash_program, words))
     end

@@ -134,6 +134,15 @@ def test_setup_installs():
         assert re.search(r"install .*-y --no-install-recommends .* lua5.4 python3$", lines[0]), log
 
 
+def test_setup_along():
+    """scripts/setup: what is only nice to have comes along, and is no reason to ask apt by itself"""
+    with tempfile.TemporaryDirectory() as folder:
+        _, log = setup(folder, packages="locales")
+        assert log == "", log
+        _, log = setup(folder, packages="gcc|locales")
+        assert re.search(r" gcc locales$", log.splitlines()[0]), log
+
+
 def test_setup_updates():
     """scripts/setup: fetches the package lists when the first attempt fails"""
     with tempfile.TemporaryDirectory() as folder:

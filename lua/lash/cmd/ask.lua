@@ -209,6 +209,12 @@ local function listeners(format, opts)
     local print_event = event_printer(format)
     local show = require("lash.cmd.live").listener(opts.color)
     return function(event)
+        if event.type == "run.end" and event.ok then
+            local fault = settings.script_fault()
+            if fault then
+                event.ok, event.exit, event.reason, event.error = false, DATA, "error", fault
+            end
+        end
         if print_event then
             print_event(event)
         end
@@ -237,7 +243,12 @@ local function run(parsed, format, ends)
         no_raise = true,
     })
     script.last_resort(nil)
-    return ending_of(result)
+    local fault = result.ok and settings.script_fault()
+    local ending = ending_of(result)
+    if fault then
+        ending.ok, ending.exit, ending.reason, ending.error = false, DATA, "error", fault
+    end
+    return ending
 end
 
 --- @return exit status

@@ -74,8 +74,12 @@ function M.run(parsed)
         :format(timeout))
     local problem = script.bounded(timeout, nil, run_all, list)
     script.last_resort(nil)
+    local fault = not problem and settings.script_fault()
     if problem then
         return script.report(problem)
+    elseif fault then
+        script.say(fault)
+        return script.EXIT.data
     elseif opts.interactive then
         return require("lash.cmd.prompt").run(parsed)
     end

@@ -70,6 +70,16 @@ function M.apply(opts, format)
     override(opts, format)
 end
 
+--- What is wrong at the end of the program with the turns of -m script:FILE, or nil: one that nobody
+-- asked for means that the program did not do what the script expects.
+function M.script_fault()
+    local player = package.loaded["lash.provider.script"]
+    for _, left in ipairs(player and player.unused() or {}) do
+        return ("script:%s has %d turns, but only %d were asked for"):format(left.file, left.total, left.used)
+    end
+    return nil
+end
+
 --- The format of the output: "text", "json" or "jsonl"; two different ones are an error.
 function M.format(opts)
     local found = opts.output

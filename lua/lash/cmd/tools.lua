@@ -1,5 +1,6 @@
 --- lash tools FILE...: what files declare, as a table, as the schemas a model sees, or as JSON.
 local declared = require "lash.declared"
+local dialect = require "lash.provider.dialect"
 local failure = require "lash.failure"
 local json = require "lash.json"
 local output = require "lash.cmd.output"
@@ -104,7 +105,8 @@ local function print_schemas(files)
     for _, file in ipairs(files) do
         for _, entry in ipairs(file.found.tools) do
             list[#list + 1] = {
-                name = entry.name, description = entry.value.description, parameters = entry.value.schema,
+                name = entry.name, description = entry.value.description,
+                parameters = dialect.plain(entry.value.schema),
             }
         end
     end

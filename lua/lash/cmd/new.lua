@@ -22,7 +22,7 @@ local weather = lash.tool {
     description = "The weather in a city",
     params = { city = "string: name of the city" },
     async = function(args)
-        lash.sleep(0.5) -- as lash.http.get(...) would wait for an answer
+        lash.sleep(0.1) -- as lash.http.get(...) would wait for an answer
         return { city = args.city, sky = "clear", degrees = 21 }
     end,
 }

@@ -1,0 +1,66 @@
+--- lash help [TOPIC], and --help after any command. The pages are lua/lash/help/*.txt.
+local failure = require "lash.failure"
+local near = require "lash.near"
+local output = require "lash.cmd.output"
+local system = require "lash.core.system"
+
+local M = {}
+
+-- Other names of pages.
+local ALIASES = { [""] = "overview", models = "providers", model = "providers", keys = "providers", key = "providers",
+    provider = "providers", config = "providers", numbers = "json", sync = "sync-vs-async", async = "sync-vs-async",
+    marks = "sync-vs-async", exit = "exit-codes", env = "environment", script = "scripts", tool = "tools",
+    agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",
+    conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits" }
+
+local function page(name)
+    local path = "lash/help/" .. name .. ".txt"
+    local dir = os.getenv("LASH_LUA")
+    if dir and dir ~= "" then
+        local file = io.open(dir .. "/" .. path, "rb")
+        local text = file and file:read("a")
+        if file then
+            file:close()
+        end
+        return text
+    end
+    return system.embedded(path)
+end
+
+--- The names of all pages, sorted.
+function M.pages()
+    local names = {}
+    for _, path in ipairs(system.embedded_names("lash/help/")) do
+        names[#names + 1] = path:match("([^/]+)%.txt$")
+    end
+    table.sort(names)
+    return names
+end
+
+local function topics()
+    local names = M.pages()
+    for alias in pairs(ALIASES) do
+        if alias ~= "" then
+            names[#names + 1] = alias
+        end
+    end
+    return names
+end
+
+--- @param topic of `lash COMMAND --help`, else nil
+-- @return exit status
+function M.run(parsed, topic)
+    topic = topic or parsed.words[1] or ""
+    if #parsed.words > 1 and not parsed.options.help then
+        failure.raise(64, "lash help takes one topic; what is '%s'?", parsed.words[2])
+    end
+    local name = ALIASES[topic] or topic
+    local text = name:find("^[%w-]+$") and page(name)
+    if not text then
+        failure.raise(64, "there is no help on '%s'%s; `lash help` lists the topics", topic, near.hint(topic, topics()))
+    end
+    output.write(text)
+    return 0
+end
+
+return M

@@ -30,7 +30,7 @@ local function json_type(value)
     if value == json.null then
         return "null"
     elseif type(value) == "table" then
-        return json.is_array(value) and "array" or "object"
+        return getmetatable(value) == json.array_mt and "array" or "object"
     elseif type(value) == "number" then
         return math.type(value) == "integer" and "integer" or "number"
     end

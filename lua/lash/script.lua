@@ -241,14 +241,16 @@ function M.load(path)
 end
 
 -- Code that never waits is stopped by a hook: while loading only, where speed does not matter.
-local function load_body(chunk, path, limit)
+local function load_body(chunk, path, limit, on_line)
     local ends = engine.hrtime() + limit * 1e9
-    debug.sethook(function()
-        if engine.hrtime() > ends then
+    debug.sethook(function(event, line)
+        if event == "line" then
+            on_line(debug.getinfo(2, "S").source, line)
+        elseif engine.hrtime() > ends then
             engine.current():cancel("deadline") -- so that pcall cannot hide it
             error(("loading took longer than %g s"):format(limit), 2)
         end
-    end, "", HOOK_COUNT)
+    end, on_line and "l" or "", HOOK_COUNT)
     local results = table.pack(M.protected(chunk, path))
     debug.sethook()
     return results
@@ -257,9 +259,10 @@ end
 --- Runs a file for what it returns: lash.main is false, no agent runs, the program cannot be ended.
 -- @param path the file
 -- @param limit seconds that it may take (LOAD_LIMIT)
+-- @param on_line function(source, line) that is told of every line, or nil
 -- @return true, values... | false, problem. Raises a failure when the file cannot be read or compiled,
 --   or takes too long.
-function M.declarations(path, limit)
+function M.declarations(path, limit, on_line)
     limit = limit or M.LOAD_LIMIT
     M.prepare()
     local chunk = M.load(path)
@@ -271,7 +274,7 @@ function M.declarations(path, limit)
     lash.main, lash.loading = false, path
     local ok, results = pcall(M.bounded, limit, function()
         failure.raise(M.EXIT.time, "%s", late)
-    end, load_body, chunk, path, limit)
+    end, load_body, chunk, path, limit, on_line)
     lash.loading = nil
     M.last_resort(nil)
     if not ok then

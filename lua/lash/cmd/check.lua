@@ -40,13 +40,14 @@ local function add_note(state, text, ...)
     state.notes[#state.notes + 1] = text:format(...)
 end
 
--- The line of the checked file from which the declaration was called.
+-- The line of the checked file from which the declaration was called; `return lash.tool {...}` leaves no
+-- frame behind, so then it is the line that ran last.
 local function user_line(state)
     local level = 3
     while true do
         local info = debug.getinfo(level, "Sl")
         if not info then
-            return nil
+            return state.last_line
         elseif info.source == "@" .. state.path then
             return info.currentline
         end
@@ -238,7 +239,11 @@ local function load_and_check(state)
         restore[#restore + 1] = watch(state, kind, module)
     end
     local ok, values = pcall(function()
-        return table.pack(script.declarations(state.path))
+        return table.pack(script.declarations(state.path, nil, function(source, line)
+            if source == "@" .. state.path then
+                state.last_line = line
+            end
+        end))
     end)
     for _, undo in ipairs(restore) do
         undo()

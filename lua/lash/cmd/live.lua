@@ -7,6 +7,7 @@ local text = require "lash.text"
 
 local M = {}
 
+local NAME = 40      -- cells for the name of a tool, which is the model's word
 local ARGUMENTS = 60 -- cells for the summary of a call's arguments
 
 local function short_value(value)
@@ -19,7 +20,7 @@ end
 --- A summary of a call's arguments, city=Oslo days=3; at most `width` cells.
 function M.summary(args, width)
     local value = json.decode(args or "")
-    if type(value) ~= "table" or json.is_array(value) then
+    if type(value) ~= "table" or getmetatable(value) == json.array_mt then
         return text.line(args or "", width)
     end
     local names = {}
@@ -37,12 +38,12 @@ local function call_line(view, event)
     local ok = event.status == "ok"
     local mark = view.paint(ok and "green" or "red", ok and view.marks.ok or view.marks.other)
     local width = system.columns(2) or 120
-    local parts = { mark, event.name, M.summary(view.args[event.call], math.min(ARGUMENTS, width // 2)) }
+    local name = text.line(event.name, NAME)
+    local head = name .. " " .. M.summary(view.args[event.call], math.min(ARGUMENTS, width // 2))
     local tail = ("%s %d ms"):format(event.status, event.ms)
-    local line = table.concat(parts, " "):gsub("%s+$", "") .. "  " .. view.paint("dim", tail)
+    local line = ("%s %s  %s"):format(mark, head:gsub(" $", ""), view.paint("dim", tail))
     if not ok then
-        local room = width - #event.name - #tail - math.min(ARGUMENTS, width // 2) - 8
-        line = line .. "  " .. text.line(event.output or "", math.max(room, 20))
+        line = line .. "  " .. text.line(event.output or "", math.max(width - #head - #tail - 6, 20))
     end
     return line
 end

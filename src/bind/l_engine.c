@@ -367,7 +367,7 @@ static int offload_here(lua_State *L)
     return offload_here_done(L, status, 0);
 }
 
-/* Workers find the modules that the main state finds: a script may change package.path at any time. */
+/* Workers find the modules that the main state finds: a script may change package.path any time. */
 static void pass_search_path(lua_State *L, struct pool *pool)
 {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);

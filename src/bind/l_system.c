@@ -71,8 +71,8 @@ static int wait_readable(int fd, int ms)
     return n;
 }
 
-/* read(fd, ms) -> a piece, "" at the end | nil, message, "timeout" when nothing came within the time
- * or "EIO". ms below 0: for ever. Blocks this thread; stands beside the buffer of io.stdin. */
+/* read(fd, ms) -> a piece, "" at the end | nil, message, "timeout" when nothing came within the
+ * time or "EIO". ms below 0: for ever. Blocks this thread; stands beside the buffer of io.stdin. */
 static int l_read(lua_State *L)
 {
     char piece[16384];
@@ -162,7 +162,8 @@ static int l_verbosity(lua_State *L)
 static int l_columns(lua_State *L)
 {
     struct winsize size;
-    if (ioctl(stream_fd((int)luaL_checkinteger(L, 1)), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) {
+    if (ioctl(stream_fd((int)luaL_checkinteger(L, 1)), TIOCGWINSZ, &size) != 0 ||
+        size.ws_col == 0) {
         return 0;
     }
     lua_pushinteger(L, size.ws_col);
@@ -260,7 +261,8 @@ static int write_resolved(lua_State *L, const char *path, const char *text, size
         return access(path, W_OK) != 0 ? errno
                                        : replace_file(L, path, st.st_mode & 0777, text, len);
     }
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY); /* a device or a pipe has no temporary twin */
+    int fd =
+        open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY); /* a device or a pipe has no temporary twin */
     return fd < 0 ? errno : write_and_close(fd, text, len);
 }
 
@@ -350,8 +352,9 @@ static int l_alarm(lua_State *L)
     return 0;
 }
 
-/* exit(status): ends the program from where it stands, without waiting for what still runs. All open
- * files are flushed, but one that a worker holds in a blocking read delays the end no further. */
+/* exit(status): ends the program from where it stands, without waiting for what still runs. All
+ * open files are flushed, but one that a worker holds in a blocking read delays the end no further.
+ */
 static int l_exit(lua_State *L)
 {
     int status = (int)luaL_checkinteger(L, 1);

@@ -1,6 +1,7 @@
 /*
- * The program's three standard streams: they are open from the start, stdout can be set aside for the
- * answer, and a reader of stdout that goes away ends the program. Main thread, unless said otherwise.
+ * The program's three standard streams: they are open from the start, stdout can be set aside for
+ * the answer, and a reader of stdout that goes away ends the program. Main thread, unless said
+ * otherwise.
  */
 #ifndef LASH_STREAM_H
 #define LASH_STREAM_H
@@ -10,8 +11,8 @@
 enum { STREAM_EXIT_IO = 74, STREAM_EXIT_CLOSED = 141 };
 
 /* Once at the start, before any thread. A standard stream that is closed becomes one on which every
- * read and write fails, so that no other file takes its number. SIGPIPE ends the program with 141 when
- * it is stdout that nobody reads any more; a closed socket stays an error of its write. */
+ * read and write fails, so that no other file takes its number. SIGPIPE ends the program with 141
+ * when it is stdout that nobody reads any more; a closed socket stays an error of its write. */
 void stream_open(void);
 
 /* Keeps the program's stdout apart: descriptor 1 is stderr from now on, for all that writes there,

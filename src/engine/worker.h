@@ -27,8 +27,8 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms);
 void pool_set_limit(struct pool *pool, size_t limit);
 size_t pool_limit(struct pool *pool);
 
-/* Where workers look for Lua and C modules from their next job on: package.path and package.cpath of
- * the main state. The texts are copied. */
+/* Where workers look for modules from their next job on: package.path and package.cpath of the main
+ * state. The texts are copied. */
 void pool_set_search_path(struct pool *pool, const char *path, const char *cpath);
 
 /* Workers that exist at the moment: for tests and benchmarks. */

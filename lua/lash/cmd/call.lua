@@ -32,8 +32,10 @@ local function only_entry(all, path)
     for i, entry in ipairs(entries) do
         names[i] = entry.name
     end
-    failure.raise(USAGE, #names > 0 and "%s has %d tools and prompts, say which: %s" or "%s has no tools and no prompts",
-        path, #names, table.concat(names, ", "))
+    if #names == 0 then
+        failure.raise(USAGE, "%s has no tools and no prompts", path)
+    end
+    failure.raise(USAGE, "%s has %d tools and prompts, say which: %s", path, #names, table.concat(names, ", "))
 end
 
 local function is_name(word)

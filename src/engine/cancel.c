@@ -56,8 +56,51 @@ static int cancel_tostring(lua_State *L)
     return 1;
 }
 
+/* ---- xpcall ---- */
+
+/* A handler is not called for an interrupt: Lua calls it inside the hook that raised, where no hook can
+ * stop it any more if it spins. */
+static int call_handler(lua_State *L)
+{
+    if (runtime_of(L)->interrupted && cancel_reason_of(L, 1) != CANCEL_NONE) {
+        lua_settop(L, 1);
+        return 1;
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
+static int xpcall_return(lua_State *L, int status, lua_KContext ctx)
+{
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_pushboolean(L, false);
+        lua_pushvalue(L, -2);
+        return 2;
+    }
+    return lua_gettop(L) - (int)ctx;
+}
+
+static int l_xpcall(lua_State *L)
+{
+    int n = lua_gettop(L);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushvalue(L, 2);
+    lua_pushcclosure(L, call_handler, 1);
+    lua_replace(L, 2);
+    lua_pushboolean(L, true);
+    lua_pushvalue(L, 1);
+    lua_rotate(L, 3, 2); // -- fn handler true fn args...
+    return xpcall_return(L, lua_pcallk(L, n - 2, LUA_MULTRET, 2, 2, xpcall_return), 2);
+}
+
 void cancel_open(lua_State *L)
 {
+    if (runtime_of(L)->owns_state) {
+        lua_pushcfunction(L, l_xpcall);
+        lua_setglobal(L, "xpcall");
+    }
     lua_newtable(L);
     lua_newtable(L); // -- errors mt
     lua_pushcfunction(L, cancel_tostring);

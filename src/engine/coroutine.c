@@ -49,6 +49,10 @@ static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_
             nargs = 0;
             continue;
         }
+        if (status == LUA_YIELD && rt->giving_up) {
+            cancel_push(L, rt->current->cancel);
+            return -1;
+        }
         if (status == LUA_OK || status == LUA_YIELD) {
             return move_results(L, co, nres);
         }

@@ -185,7 +185,11 @@ void runtime_set_service(struct runtime *rt, const void *key, void *data, void (
 
 void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
 {
-    if (rt->interrupt != NULL && lua_gethook(from) == rt->interrupt && lua_gethook(to) != rt->interrupt) {
+    if (rt->interrupt == NULL || lua_gethook(from) != rt->interrupt) {
+        return;
+    }
+    bool sooner = lua_gethook(to) == rt->interrupt && lua_gethookcount(to) <= lua_gethookcount(from);
+    if (!sooner) {
         lua_sethook(to, rt->interrupt, lua_gethookmask(from), lua_gethookcount(from));
     }
 }
@@ -195,6 +199,9 @@ int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs
     lua_State *outer = rt->innermost;
     rt->innermost = co; /* first: a signal before hits `from` and is carried over, one after hits `co` */
     runtime_carry_interrupt(rt, from, co);
+    if (rt->interrupted && lua_gethook(co) != rt->interrupt) {
+        lua_sethook(co, rt->interrupt, LUA_MASKCOUNT, RUNTIME_GENTLE_COUNT);
+    }
     int status = lua_resume(co, from, nargs, nres);
     rt->innermost = outer;
     runtime_carry_interrupt(rt, co, from);

@@ -14,6 +14,7 @@
 #include "engine/dispatch.h"
 
 #include <lua.h>
+#include <signal.h>
 #include <uv.h>
 
 struct runtime;
@@ -44,6 +45,8 @@ struct runtime {
     struct task *current;           /* the task that is being resumed; NULL between tasks */
     lua_State *volatile innermost;  /* the Lua state that executes right now, for the interrupting signal */
     lua_Hook interrupt;             /* the hook that the signal sets; NULL on main */
+    volatile sig_atomic_t interrupted; /* whatever runs from now on gets that hook */
+    bool giving_up;                 /* that hook yields instead of raising: what yields is not resumed */
     uint64_t last_task_id;
     struct worker *worker;      /* the worker whose runtime this is; NULL on main */
     struct pool *pool;          /* borrowed; NULL until it is made */
@@ -77,7 +80,10 @@ uv_loop_t *runtime_loop(struct runtime *rt);
 /* Closes services and the loop, if it is open, until the next use: leaves no handle or descriptor. */
 void runtime_close_loop(struct runtime *rt);
 
-enum { RUNTIME_STALLED = 1 };
+enum {
+    RUNTIME_STALLED = 1,
+    RUNTIME_GENTLE_COUNT = 100000, /* instructions that handlers and closers get between interrupts */
+};
 
 /* Runs tasks and loop until finished(arg) is true: 0, or until nothing can happen any more because
  * every task waits for another one: RUNTIME_STALLED. */

@@ -476,7 +476,8 @@ static void end_with_cancel(struct task *t)
     task_done(t);
 }
 
-/* A foreign C function yielded past everybody: nothing can be raised there, so the task is closed. */
+/* A foreign C function yielded past everybody, or an interrupted call is given up: nothing can be raised
+ * there, so the task is closed. */
 static void end_stray(struct task *t)
 {
     t->failed = true;
@@ -486,7 +487,11 @@ static void end_stray(struct task *t)
     }
     (void)lua_resetthread(t->co);
     lua_settop(t->co, 0);
-    lua_pushliteral(t->co, "a C function yielded outside of a coroutine");
+    if (t->cancel != CANCEL_NONE) {
+        cancel_push(t->co, t->cancel);
+    } else {
+        lua_pushliteral(t->co, "a C function yielded outside of a coroutine");
+    }
     task_end(t);
 }
 

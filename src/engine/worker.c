@@ -23,7 +23,7 @@ enum {
     QUEUE_LIMIT = 4096,
     WORKER_NICE = 5, /* spinners do not delay the main thread */
     GENTLE_RAISES = 3,
-    GENTLE_COUNT = 100000, /* instructions that handlers and closers get between raises */
+    MAX_RAISES = 10, /* then the call is not unwound any more: Lua takes square time for deep pcalls */
     GC_PAUSE = 200, /* Lua's own defaults */
     GC_STEP_MULTIPLIER = 100,
     GC_STEP_SIZE = 13,
@@ -46,14 +46,20 @@ static void interrupt_hook(lua_State *L, lua_Debug *ar)
     struct worker *w = self;
     enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
     if (reason == CANCEL_NONE || w->task == NULL) { /* a late signal: that job is over */
+        w->rt.interrupted = false;
         lua_sethook(L, NULL, 0, 0);
         return;
     }
     task_cancel(w->task, reason);
     /* Few raises leave room for handlers and closers; then every instruction raises, so that no pcall
      * loop outlives it. */
-    int count = ++w->raises <= GENTLE_RAISES ? GENTLE_COUNT : 1;
+    int count = ++w->raises <= GENTLE_RAISES ? RUNTIME_GENTLE_COUNT : 1;
     lua_sethook(L, interrupt_hook, LUA_MASKCOUNT, count);
+    if (w->raises > MAX_RAISES && lua_isyieldable(L)) {
+        w->rt.giving_up = true;
+        lua_yield(L, 0); /* from a count hook: returns here, then to whoever resumed */
+        return;
+    }
     cancel_push(L, reason);
     lua_error(L);
 }
@@ -63,7 +69,11 @@ static void on_signal(int sig)
 {
     (void)sig;
     struct worker *w = self;
-    if (w != NULL && w->rt.innermost != NULL) {
+    if (w == NULL) {
+        return;
+    }
+    w->rt.interrupted = true; /* what waits or was not started yet meets it when it is resumed */
+    if (w->rt.innermost != NULL) {
         lua_sethook(w->rt.innermost, interrupt_hook,
                     LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
     }
@@ -81,12 +91,12 @@ static void install_signal(void)
 static void deliver_cancel(struct runtime *rt, struct mail *mail)
 {
     struct worker *w = container_of(mail, struct worker, cancel_mail);
-    (void)rt;
     uv_mutex_lock(&w->pool->lock);
     w->cancel_posted = false;
     uv_mutex_unlock(&w->pool->lock);
     enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
     if (reason != CANCEL_NONE && w->task != NULL) {
+        rt->interrupted = true;
         task_cancel(w->task, reason);
     }
 }
@@ -139,15 +149,31 @@ static int job_spawn(lua_State *L)
     return 1;
 }
 
-/* task -> message */
+static int job_encode(lua_State *L)
+{
+    ship_encode(L, lua_gettop(L), "a result", true);
+    return 1;
+}
+
+/* task -> message. An error that cannot travel is told by its text. */
 static int job_collect(lua_State *L)
 {
     int n = task_push_results(L, 1); // -- task ok ...
-    if (!lua_toboolean(L, 2)) {
-        task_push_traceback(L, 1);
-        n++;
+    if (lua_toboolean(L, 2)) {
+        ship_encode(L, n, "a result", true);
+        return 1;
     }
-    ship_encode(L, n, "a result", true);
+    task_push_traceback(L, 1); // -- task false error traceback
+    lua_pushcfunction(L, job_encode);
+    lua_insert(L, 2);
+    lua_pushvalue(L, 4);
+    lua_insert(L, 2); // -- task error fn false error traceback
+    if (lua_pcall(L, 3, 1, 0) != LUA_OK) {
+        lua_pushboolean(L, false);
+        (void)luaL_tolstring(L, 2, NULL);
+        task_push_traceback(L, 1);
+        ship_encode(L, 3, "an error", true);
+    }
     return 1;
 }
 
@@ -205,6 +231,8 @@ static void worker_clean(struct worker *w)
     lua_State *L = w->rt.L;
     w->task = NULL;
     w->raises = 0;
+    w->rt.giving_up = false;
+    w->rt.interrupted = false;
     lua_sethook(L, NULL, 0, 0);
     lua_pushcfunction(L, pristine_restore);
     (void)lua_pcall(L, 0, 0, 0);

@@ -76,6 +76,7 @@ static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction 
         task_pump(t);
         return 0;
     }
+    t->state = TASK_RUNNING; /* first: an op that is done by its cancel must not make it ready */
     if (t->op != NULL) {
         struct op *op = t->op;
         op->cancel(op);
@@ -83,7 +84,6 @@ static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction 
             task_drop_op(t);
         }
     }
-    t->state = TASK_RUNNING;
     t->refusal = TASK_CANNOT_WAIT;
     return 0;
 }

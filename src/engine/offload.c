@@ -89,7 +89,10 @@ static void offload_cancel(struct op *op)
     if (job == NULL) {
         return;
     }
-    enum cancel_reason reason = op->task ? op->task->cancel : CANCEL_PARENT;
+    enum cancel_reason reason = op->task ? op->task->cancel : CANCEL_NONE;
+    if (reason == CANCEL_NONE) { /* the wait is impossible where it was asked for */
+        reason = CANCEL_PARENT;
+    }
     uv_mutex_lock(&off->pool->lock);
     bool queued = !list_empty(&job->node);
     if (queued) {

@@ -85,17 +85,21 @@ local function note_end(batch, i, status, text, ms)
     local call = batch.calls[i]
     batch.outcomes[i] = M.outcome(call, status, text)
     batch.outcomes[i].ms = ms
-    batch.emit("call.end", { call = batch.label(i), name = call.name, status = status, ms = ms, output = text })
+    if batch.emit then
+        batch.emit("call.end", { call = batch.label(i), name = call.name, status = status, ms = ms, output = text })
+    end
 end
 
 local function note_start(batch, i, found)
-    local call = batch.calls[i]
-    batch.emit("call.start", {
-        call = batch.label(i),
-        name = call.name,
-        mark = found and found.mark,
-        args = call.args == "" and "{}" or call.args,
-    })
+    if batch.emit then
+        local call = batch.calls[i]
+        batch.emit("call.start", {
+            call = batch.label(i),
+            name = call.name,
+            mark = found and found.mark,
+            args = call.args == "" and "{}" or call.args,
+        })
+    end
 end
 
 local CANCEL_TEXTS = {
@@ -125,7 +129,8 @@ local function run_found(batch, i)
     if found.timeout then
         task:deadline(found.timeout)
     end
-    local ctx = { call = batch.label(i), agent = batch.agent, key = batch.key .. batch.label(i), attempt = 1 }
+    local label = batch.label(i)
+    local ctx = { call = label, agent = batch.agent, key = batch.key .. label, attempt = 1 }
     local done, status, text, traceback = pcall(tool.run, found, args, ctx)
     if not done then
         local reason = engine.cancel_reason(status)
@@ -216,7 +221,7 @@ end
 
 --- Runs a batch.
 -- @param calls items of type "call", in the model's order
--- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields),
+-- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields) or nil,
 --   label = fn(i) -> "turn.index", key = prefix of ctx.key, skip = { [i] = true } for calls that somebody
 --   else answers, on_traceback = fn(name, text, traceback) or nil }
 -- @return list of outcome items, holes where skipped; true | nil, the cancel error when the run was cancelled

@@ -33,7 +33,7 @@ end
 
 --- Makes the emitter of one run.
 -- @param fns functions that get its events, beside those of M.listen
--- @return emit(type, agent_name, fields), clock() -> ms since now
+-- @return emit(type, agent_name, fields); whether anybody listens at the moment
 function M.emitter(fns)
     local started = engine.hrtime()
     local function clock()
@@ -52,7 +52,7 @@ function M.emitter(fns)
             tell(fn, fields)
         end
     end
-    return emit, clock
+    return emit, #fns > 0 or #listeners > 0
 end
 
 return M

@@ -353,9 +353,9 @@ local function dispatch_calls(run, calls, skip)
         label = function(i)
             return ("%d.%d"):format(turn, i)
         end,
-        emit = function(kind, fields)
+        emit = run.listened and function(kind, fields)
             run.emit(kind, at.agent.name, fields)
-        end,
+        end or nil,
         on_traceback = system.verbosity() >= 2 and function(name, text, traceback)
             log.debug(("tool '%s' failed: %s%s"):format(name, text, traceback))
         end or nil,
@@ -541,7 +541,7 @@ local function new_run(conv, opts)
         usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },
         current = { agent = conv.agent },
     }
-    run.emit = events.emitter(listeners)
+    run.emit, run.listened = events.emitter(listeners)
     return run
 end
 

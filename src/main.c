@@ -125,6 +125,11 @@ int main(int argc, char **argv)
         fputs("lash: out of memory\n", stderr);
         return EXIT_BUG;
     }
+    int err = runtime_open_loop(&rt); /* later, when a script has used up the files, it could not */
+    if (err != 0) {
+        fprintf(stderr, "lash: no event loop can be had: %s\n", uv_strerror(err));
+        return STREAM_EXIT_IO;
+    }
     bind_open(&rt);
     int status = flush_stdout(run(&rt, argv));
     task_cancel_all(&rt, CANCEL_PARENT, 500);

@@ -442,6 +442,10 @@ static int l_drive(lua_State *L)
     if (rt->current != NULL) {
         return luaL_error(L, "a task cannot drive the loop that it runs on");
     }
+    int err = rt->closing ? UV_ECANCELED : runtime_open_loop(rt);
+    if (err != 0) {
+        return luaL_error(L, "no event loop can be had: %s", uv_strerror(err));
+    }
     lua_pushnil(L);
     lua_insert(L, 1); // -- nil fn args...
     struct task *t = task_spawn(L, lua_gettop(L) - 2, NULL, 0);

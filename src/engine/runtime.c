@@ -96,7 +96,7 @@ struct runtime *runtime_of(lua_State *L)
     return rt;
 }
 
-static void deliver_mail(struct runtime *rt)
+void runtime_deliver_mail(struct runtime *rt)
 {
     struct list mail;
     list_init(&mail);
@@ -112,16 +112,23 @@ static void deliver_mail(struct runtime *rt)
 
 static void on_mail(uv_async_t *async)
 {
-    deliver_mail(async->data);
+    runtime_deliver_mail(async->data);
 }
 
-uv_loop_t *runtime_loop(struct runtime *rt)
+int runtime_open_loop(struct runtime *rt)
 {
     if (rt->loop_open) {
-        return &rt->loop;
+        return 0;
     }
-    ASSERT(uv_loop_init(&rt->loop) == 0);
-    ASSERT(uv_async_init(&rt->loop, &rt->mail_async, on_mail) == 0);
+    int status = uv_loop_init(&rt->loop);
+    if (status != 0) {
+        return status;
+    }
+    status = uv_async_init(&rt->loop, &rt->mail_async, on_mail);
+    if (status != 0) {
+        (void)uv_loop_close(&rt->loop);
+        return status;
+    }
     rt->mail_async.data = rt;
     if (rt->expected == 0) {
         uv_unref((uv_handle_t *)&rt->mail_async);
@@ -132,6 +139,12 @@ uv_loop_t *runtime_loop(struct runtime *rt)
         uv_async_send(&rt->mail_async);
     }
     uv_mutex_unlock(&rt->mail_lock);
+    return 0;
+}
+
+uv_loop_t *runtime_loop(struct runtime *rt)
+{
+    ASSERT(runtime_open_loop(rt) == 0);
     return &rt->loop;
 }
 
@@ -303,7 +316,7 @@ void runtime_release(struct runtime *rt)
         rt->L = NULL;
     }
     runtime_close_loop(rt);
-    deliver_mail(rt); /* late results: nobody waits, their memory is freed */
+    runtime_deliver_mail(rt); /* late results: nobody waits, their memory is freed */
     dispatcher_release(&rt->dispatcher);
     uv_mutex_destroy(&rt->mail_lock);
 }

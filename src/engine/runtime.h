@@ -74,6 +74,9 @@ void runtime_release(struct runtime *rt);
 /* The runtime that a Lua state (or any coroutine of it) belongs to. Raises a Lua error if none. */
 struct runtime *runtime_of(lua_State *L);
 
+/* Opens the loop before its first use, where that may fail: 0, or a libuv code (UV_EMFILE ...). */
+int runtime_open_loop(struct runtime *rt);
+
 /* The loop, opened on first use. */
 uv_loop_t *runtime_loop(struct runtime *rt);
 
@@ -97,6 +100,9 @@ void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
 
 /* Sends a letter to rt's thread; legal from any thread while rt is not released. */
 void runtime_post(struct runtime *rt, struct mail *mail);
+
+/* Delivers what has arrived, without the loop: when its senders have ended. */
+void runtime_deliver_mail(struct runtime *rt);
 
 /* While letters are expected the loop stays alive for them; each expect needs one received. */
 void runtime_expect(struct runtime *rt);

@@ -310,7 +310,6 @@ static void worker_main(void *arg)
     sigaddset(&set, SIGUSR2);
     self = w;
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
-    (void)runtime_loop(&w->rt);
     pool->setup(&w->rt);
     w->base_memory = w->rt.memory_used;
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
@@ -422,6 +421,12 @@ static int pool_grow(struct pool *pool)
         free(w);
         return status;
     }
+    status = runtime_open_loop(&w->rt); /* here, where no more descriptors are an error to report */
+    if (status != 0) {
+        runtime_release(&w->rt);
+        free(w);
+        return status;
+    }
     w->rt.worker = w;
     w->rt.interrupt = interrupt_hook;
     w->rt.pool = pool;
@@ -501,6 +506,7 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
     }
     uv_mutex_unlock(&pool->lock);
     if (lost == 0) {
+        runtime_deliver_mail(pool->rt); /* or a late result would find a pool that is gone */
         uv_cond_destroy(&pool->end);
         uv_cond_destroy(&pool->work);
         uv_mutex_destroy(&pool->lock);

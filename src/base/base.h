@@ -18,11 +18,11 @@
 NORETURN void panic(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Stays on in release builds: an impossible state must not go on. */
-#define ASSERT(cond)                                                                               \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            panic(__FILE__, __LINE__, "assertion failed: %s", #cond);                              \
-        }                                                                                          \
+#define ASSERT(cond)                                                  \
+    do {                                                              \
+        if (!(cond)) {                                                \
+            panic(__FILE__, __LINE__, "assertion failed: %s", #cond); \
+        }                                                             \
     } while (0)
 
 /* For checks too slow for release builds. */

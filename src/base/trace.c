@@ -53,7 +53,8 @@ void trace_init(void)
 void trace_line(const char *area, const char *fmt, ...)
 {
     char line[512]; /* one write, so that lines of threads stay whole */
-    int len = snprintf(line, sizeof(line), "[%6llu ms] ", (unsigned long long)(now_ms() - start_ms));
+    int len =
+        snprintf(line, sizeof(line), "[%6llu ms] ", (unsigned long long)(now_ms() - start_ms));
     for (const char *c = area; *c != '\0'; c++) {
         line[len++] = (char)tolower((unsigned char)*c);
     }

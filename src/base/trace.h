@@ -16,11 +16,11 @@ void trace_init(void);
 
 void trace_line(const char *area, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-#define TRACE(area, ...)                                                                           \
-    do {                                                                                           \
-        if (trace_mask & TRACE_##area) {                                                           \
-            trace_line(#area, __VA_ARGS__);                                                        \
-        }                                                                                          \
+#define TRACE(area, ...)                    \
+    do {                                    \
+        if (trace_mask & TRACE_##area) {    \
+            trace_line(#area, __VA_ARGS__); \
+        }                                   \
     } while (0)
 
 #endif

@@ -68,8 +68,7 @@ static int l_print(lua_State *L)
 static bool name_matches(const char *file, const char *name)
 {
     size_t len = strlen(name);
-    return strncmp(file, name, len) == 0 &&
-           (file[len] == '\0' || strcmp(file + len, ".init") == 0);
+    return strncmp(file, name, len) == 0 && (file[len] == '\0' || strcmp(file + len, ".init") == 0);
 }
 
 static int load_from_directory(lua_State *L, const char *dir, const char *name)

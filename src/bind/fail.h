@@ -1,6 +1,6 @@
 /*
- * Expected failures as Lua sees them: nil and an error value { code =, message = } whose tostring() is
- * the message. Any state, on its own thread.
+ * Expected failures as Lua sees them: nil and an error value { code =, message = } whose tostring()
+ * is the message. Any state, on its own thread.
  */
 #ifndef LASH_FAIL_H
 #define LASH_FAIL_H

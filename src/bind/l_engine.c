@@ -1,6 +1,6 @@
 /*
- * lash.core.engine: tasks, groups, batches and offloading for the Lua library. Users see them through
- * lash.spawn, lash.gather, lash.map and the agents; nothing here is documented for scripts.
+ * lash.core.engine: tasks, groups, batches and offloading for the Lua library. Users see them
+ * through lash.spawn, lash.gather, lash.map and the agents; nothing here is documented for scripts.
  */
 #include "base/base.h"
 
@@ -382,8 +382,8 @@ static void pass_search_path(lua_State *L, struct pool *pool)
     lua_pop(L, 2);
 }
 
-/* offload(code, args...) -> true, results... | false, error, traceback: runs a shipped function on a
- * worker and waits for it */
+/* offload(code, args...) -> true, results... | false, error, traceback: runs a shipped function on
+ * a worker and waits for it */
 static int l_offload(lua_State *L)
 {
     struct runtime *rt = runtime_of(L);
@@ -505,18 +505,18 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
 int luaopen_lash_core_engine(lua_State *L)
 {
     static const luaL_Reg task_methods[] = {
-        {"wait", l_task_wait},         {"result", l_task_result},
-        {"cancel", l_task_cancel},     {"deadline", l_task_deadline},
-        {"status", l_task_status},     {"traceback", l_task_traceback},
-        {"mark_call", l_task_mark_call}, {"lost", l_task_lost},
-        {NULL, NULL}};
-    static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},   {"wait", l_group_wait},
-                                             {"cancel", l_group_cancel}, {"__close", l_group_close},
+        {"wait", l_task_wait},           {"result", l_task_result}, {"cancel", l_task_cancel},
+        {"deadline", l_task_deadline},   {"status", l_task_status}, {"traceback", l_task_traceback},
+        {"mark_call", l_task_mark_call}, {"lost", l_task_lost},     {NULL, NULL}};
+    static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
+                                             {"wait", l_group_wait},
+                                             {"cancel", l_group_cancel},
+                                             {"__close", l_group_close},
                                              {NULL, NULL}};
     static const luaL_Reg batch_methods[] = {
-        {"add", l_batch_add},       {"limit", l_batch_limit},     {"start", l_batch_start},
-        {"next", l_batch_next},     {"settle", l_batch_settle},   {"abandon", l_batch_abandon},
-        {"__gc", l_batch_close},    {"__close", l_batch_close},   {NULL, NULL}};
+        {"add", l_batch_add},    {"limit", l_batch_limit},   {"start", l_batch_start},
+        {"next", l_batch_next},  {"settle", l_batch_settle}, {"abandon", l_batch_abandon},
+        {"__gc", l_batch_close}, {"__close", l_batch_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"spawn", l_spawn},
                                          {"current", l_current},
                                          {"in_call", l_in_call},

@@ -1,5 +1,6 @@
 /*
- * lash.core.fs: reading and writing a whole file as one wait. lua/lash/fs.lua is the face that users see.
+ * lash.core.fs: reading and writing a whole file as one wait. lua/lash/fs.lua is the face that
+ * users see.
  */
 #include "base/base.h"
 
@@ -63,7 +64,8 @@ static struct file_op *push_op(lua_State *L, bool writes)
 {
     task_check(L);
     struct file_op *file = lua_newuserdatauv(L, sizeof(*file), 0);
-    *file = (struct file_op){.op = {.cancel = file_cancel, .finish = file_finish}, .writes = writes};
+    *file =
+        (struct file_op){.op = {.cancel = file_cancel, .finish = file_finish}, .writes = writes};
     luaL_setmetatable(L, FILE_TYPE);
     return file;
 }

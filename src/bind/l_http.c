@@ -151,8 +151,8 @@ static void read_headers(lua_State *L, int arg, struct http_request *req)
 }
 
 /* send(method, url, headers, body | nil, options)
- * headers: { name, value, ... }; options: connect_timeout, timeout, idle_timeout (seconds, 0 = none),
- * max_body (bytes), redirects.
+ * headers: { name, value, ... }; options: connect_timeout, timeout, idle_timeout (seconds, 0 =
+ * none), max_body (bytes), redirects.
  * -> status, body, headers, url, version, seconds to the first byte, seconds in all | nil, err */
 static int l_send(lua_State *L)
 {

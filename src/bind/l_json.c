@@ -175,6 +175,7 @@ static int l_json_decode(lua_State *L)
         case JSON_ARRAY_BEGIN:
         case JSON_OBJECT_BEGIN:
             luaL_checkstack(L, 8, "JSON");
+            ASSERT(r.depth > 0);
             if (r.depth > known_levels) {
                 levels[known_levels++] = (struct level){0};
             }
@@ -241,10 +242,11 @@ static bool narrow(const char *text, const char *key, size_t key_len, lua_Intege
                 size_t n;
                 push_string(L, r.u.str); // -- key
                 const char *s = lua_tolstring(L, -1, &n);
-                match = n == key_len && memcmp(s, key, n) == 0;
+                match = key != NULL && n == key_len && memcmp(s, key, n) == 0;
                 lua_pop(L, 1);
             } else {
-                match = r.u.str.len == key_len && memcmp(r.u.str.raw, key, key_len) == 0;
+                match =
+                    key != NULL && r.u.str.len == key_len && memcmp(r.u.str.raw, key, key_len) == 0;
             }
             t = json_next(&r);
         }

@@ -55,8 +55,8 @@ static int l_sleep(lua_State *L)
     struct sleep_op *sleep = lua_newuserdatauv(L, sizeof(*sleep), 0);
     *sleep = (struct sleep_op){.op = {.cancel = sleep_cancel, .finish = sleep_finish}};
     luaL_setmetatable(L, SLEEP_TYPE);
-    sleep->timer = timer_start_ns(runtime_loop(runtime_of(L)), (uint64_t)(seconds * 1e9),
-                                  sleep_over, sleep);
+    sleep->timer =
+        timer_start_ns(runtime_loop(runtime_of(L)), (uint64_t)(seconds * 1e9), sleep_over, sleep);
     return task_wait(L, &sleep->op);
 }
 

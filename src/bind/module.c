@@ -1,7 +1,7 @@
 /*
  * lash.so: the library inside somebody else's Lua state, by `require "lash"` in a stock lua5.4.
- * Nothing runs there but inside agent:run_sync and conversation:send_sync, which drive the loop to the
- * end of the run and leave no handle, thread or descriptor behind.
+ * Nothing runs there but inside agent:run_sync and conversation:send_sync, which drive the loop to
+ * the end of the run and leave no handle, thread or descriptor behind.
  */
 #include "base/base.h"
 #include "base/trace.h"
@@ -17,7 +17,8 @@ static const char module_key; /* registry: keeps the runtime as long as the stat
 
 __attribute__((visibility("default"))) int luaopen_lash(lua_State *L);
 
-/* The state closes; the loop is closed already, but for a run that an error of the host cut short. */
+/* The state closes; the loop is closed already, but for a run that an error of the host cut short.
+ */
 static int runtime_gc(lua_State *L)
 {
     struct runtime *rt = luaL_checkudata(L, 1, RUNTIME_TYPE);

@@ -58,8 +58,8 @@ static int cancel_tostring(lua_State *L)
 
 /* ---- xpcall ---- */
 
-/* A handler is not called for an interrupt: Lua calls it inside the hook that raised, where no hook can
- * stop it any more if it spins. */
+/* A handler is not called for an interrupt: Lua calls it inside the hook that raised, where no hook
+ * can stop it any more if it spins. */
 static int call_handler(lua_State *L)
 {
     if (runtime_of(L)->interrupted && cancel_reason_of(L, 1) != CANCEL_NONE) {

@@ -35,8 +35,8 @@ static int move_results(lua_State *L, lua_State *co, int nres)
 
 static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k);
 
-/* Resumes until `co` yields to its user or ends. Returns the number of results moved to L, -1 with an
- * error message on top. May yield outward; `k` then goes on with co_go_on(). */
+/* Resumes until `co` yields to its user or ends. Returns the number of results moved to L, -1 with
+ * an error message on top. May yield outward; `k` then goes on with co_go_on(). */
 static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
 {
     struct runtime *rt = runtime_of(L);
@@ -147,7 +147,8 @@ static int wrap_return(lua_State *L, lua_State *co, int n)
     int status = lua_status(co); // -- error
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(L, co, 1);
-        (void)close_thread(L, co); /* its pending variables; leaves the error, or the one of a closer */
+        (void)close_thread(
+            L, co); /* its pending variables; leaves the error, or the one of a closer */
         lua_xmove(co, L, 1);
     }
     if (lua_type(L, -1) == LUA_TSTRING) {
@@ -213,9 +214,11 @@ static int l_co_close(lua_State *L)
 
 void coroutine_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"resume", l_co_resume}, {"wrap", l_co_wrap}, {"yield", l_co_yield},
-        {"close", l_co_close},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"resume", l_co_resume},
+                                         {"wrap", l_co_wrap},
+                                         {"yield", l_co_yield},
+                                         {"close", l_co_close},
+                                         {NULL, NULL}};
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, functions, 0);
     lua_pop(L, 1);

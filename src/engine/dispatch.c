@@ -13,7 +13,7 @@ struct slot {
     enum slot_state state;
     bool barrier;
     struct lane *lanes[MAX_LANES]; /* borrowed from the dispatcher; NULL = none */
-    long next_started; /* chain of slots that got their permit and were not taken yet */
+    long next_started;             /* chain of slots that got their permit and were not taken yet */
 };
 
 /* A batch in the queue of a lane. */
@@ -26,10 +26,10 @@ struct lane_wait {
 
 struct batch {
     struct dispatcher *dispatcher;
-    struct list node; /* in dispatcher.turn or .waiters, or in none */
+    struct list node;        /* in dispatcher.turn or .waiters, or in none */
     struct lane_wait *waits; /* owned: one per lane of its slots */
     size_t cap;
-    bool counted; /* for the process's cap */
+    bool counted;       /* for the process's cap */
     struct slot *slots; /* owned */
     size_t count;
     size_t capacity;
@@ -112,7 +112,8 @@ static void slot_count(struct slot *s, int by)
     }
 }
 
-struct batch *batch_new(struct dispatcher *d, size_t cap, bool counted, void (*wake)(void *arg), void *arg)
+struct batch *batch_new(struct dispatcher *d, size_t cap, bool counted, void (*wake)(void *arg),
+                        void *arg)
 {
     ASSERT(cap > 0);
     struct batch *b = xcalloc(1, sizeof(*b));
@@ -170,8 +171,8 @@ static void batch_await_lane(struct batch *b, struct lane *lane)
     }
 }
 
-/* The slot that may start now as far as its batch and lanes go, or -1. Queues the batch at the lanes
- * that stand in the way of the slots it looked at. */
+/* The slot that may start now as far as its batch and lanes go, or -1. Queues the batch at the
+ * lanes that stand in the way of the slots it looked at. */
 static long batch_startable(struct batch *b)
 {
     if (b->pending == 0 || b->barrier_runs || b->running >= b->cap) {

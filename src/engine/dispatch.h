@@ -2,10 +2,10 @@
  * Who may run now: permits for the calls of batches. Mechanism only: it knows neither tools nor
  * models nor Lua. One dispatcher a runtime, on the runtime's own thread.
  *
- * A batch is a row of slots in call order. A slot starts when its batch is below its cap, the process
- * below its own, its tool below its limit, its name (parallel = "name") is free, and no barrier
- * (parallel = false) stands in its way. Within a batch slots start in call order, except that slots
- * which wait for a name or a tool let later ones pass. Batches take turns: none starves.
+ * A batch is a row of slots in call order. A slot starts when its batch is below its cap, the
+ * process below its own, its tool below its limit, its name (parallel = "name") is free, and no
+ * barrier (parallel = false) stands in its way. Within a batch slots start in call order, except
+ * that slots which wait for a name or a tool let later ones pass. Batches take turns: none starves.
  */
 #ifndef LASH_DISPATCH_H
 #define LASH_DISPATCH_H
@@ -26,7 +26,7 @@ struct lane {
 };
 
 struct dispatcher {
-    size_t cap;     /* running calls in this process, 256 by default */
+    size_t cap; /* running calls in this process, 256 by default */
     size_t running;
     struct list turn;    /* struct batch.node: those that may be able to start a slot */
     struct list waiters; /* struct batch.node: those that could but for the process's cap */
@@ -37,10 +37,12 @@ void dispatcher_init(struct dispatcher *d, size_t cap);
 /* All batches must have been freed. */
 void dispatcher_release(struct dispatcher *d);
 
-/* Makes a batch that runs at most `cap` slots at once. `counted`: they count for the process's cap; not
- * so for batches inside a running call, which would wait for a permit while they hold one. wake(arg) is called, perhaps at once, when a
- * slot got its permit and waits to be taken by batch_take(). */
-struct batch *batch_new(struct dispatcher *d, size_t cap, bool counted, void (*wake)(void *arg), void *arg);
+/* Makes a batch that runs at most `cap` slots at once. `counted`: they count for the process's cap;
+ * not so for batches inside a running call, which would wait for a permit while they hold one.
+ * wake(arg) is called, perhaps at once, when a slot got its permit and waits to be taken by
+ * batch_take(). */
+struct batch *batch_new(struct dispatcher *d, size_t cap, bool counted, void (*wake)(void *arg),
+                        void *arg);
 /* Gives back what it holds; legal at any time. */
 void batch_free(struct batch *b);
 

@@ -12,8 +12,8 @@ static const char string_key;  /* registry: metatable of strings */
 static const char globals_key; /* registry: copy of the globals */
 static const char strict_key;  /* registry: metatable of fresh global tables */
 
-static const char *const libraries[] = {LUA_GNAME,      "coroutine", "debug", "io",   "math",
-                                        "os",           "package",   "string", "table", "utf8"};
+static const char *const libraries[] = {LUA_GNAME, "coroutine", "debug",  "io",    "math",
+                                        "os",      "package",   "string", "table", "utf8"};
 static const char *const io_defaults[] = {"_IO_input", "_IO_output"}; /* names of liolib.c */
 
 /* Pushes a shallow copy of the table at `index`. */
@@ -32,8 +32,8 @@ static void push_copy(lua_State *L, int index)
 static int strict_index(lua_State *L)
 {
     const char *name = luaL_tolstring(L, 2, NULL);
-    return luaL_error(L,
-                      "global '%s' does not exist in a worker: make it local or require it", name);
+    return luaL_error(L, "global '%s' does not exist in a worker: make it local or require it",
+                      name);
 }
 
 /* With kept, package.loaded and package on top: keeps the table in a field of package. */
@@ -80,7 +80,8 @@ void pristine_keep(lua_State *L)
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "the globals of a worker");
     lua_setfield(L, -2, "__metatable");
-    /* Not for the globals of modules: many ask for what another Lua has (`unpack or table.unpack`). */
+    /* Not for the globals of modules: many ask for what another Lua has (`unpack or table.unpack`).
+     */
     lua_rawsetp(L, LUA_REGISTRYINDEX, &strict_key);
 }
 
@@ -109,7 +110,7 @@ static void restore(lua_State *L, int table, int copy)
         lua_rawget(L, copy); // -- key value kept
         if (!lua_rawequal(L, -1, -2)) {
             lua_pushvalue(L, -3);
-            lua_insert(L, -2); // -- key value key kept
+            lua_insert(L, -2);    // -- key value key kept
             lua_rawset(L, table); /* changes or clears an existing field: legal during lua_next */
             lua_pop(L, 1);
         } else {
@@ -138,7 +139,8 @@ static void restore(lua_State *L, int table, int copy)
     }
 }
 
-/* What was loaded before the first job is what `require` finds; what jobs have loaded stays loaded. */
+/* What was loaded before the first job is what `require` finds; what jobs have loaded stays loaded.
+ */
 static void restore_loaded(lua_State *L)
 {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
@@ -174,8 +176,8 @@ static void restore_basic_types(lua_State *L)
     lua_pop(L, 1);
 }
 
-/* A seed that a job has set would make the numbers of the next one predictable; Lua's own choice of a
- * seed is the same for all jobs of one second. */
+/* A seed that a job has set would make the numbers of the next one predictable; Lua's own choice of
+ * a seed is the same for all jobs of one second. */
 static void restore_random(lua_State *L)
 {
     lua_Integer seed[2] = {0, 0};

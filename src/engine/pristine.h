@@ -12,7 +12,8 @@
 /* Remembers the globals and standard libraries as they are now: after all libraries are open. */
 void pristine_keep(lua_State *L);
 
-/* Sets package.path and package.cpath, and what pristine_restore() puts back. After pristine_keep(). */
+/* Sets package.path and package.cpath, and what pristine_restore() puts back. After
+ * pristine_keep(). */
 void pristine_set_search_path(lua_State *L, const char *path, const char *cpath);
 
 /* A lua_CFunction: puts the standard libraries back as they were kept. */

@@ -150,7 +150,8 @@ uv_loop_t *runtime_loop(struct runtime *rt)
 
 void runtime_post(struct runtime *rt, struct mail *mail)
 {
-    /* The send stays under the lock: otherwise it could race the close of the async (libuv#2226). */
+    /* The send stays under the lock: otherwise it could race the close of the async (libuv#2226).
+     */
     uv_mutex_lock(&rt->mail_lock);
     list_append(&rt->mail, &mail->node);
     if (rt->loop_open) {
@@ -201,7 +202,8 @@ void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
     if (rt->interrupt == NULL || lua_gethook(from) != rt->interrupt) {
         return;
     }
-    bool sooner = lua_gethook(to) == rt->interrupt && lua_gethookcount(to) <= lua_gethookcount(from);
+    bool sooner =
+        lua_gethook(to) == rt->interrupt && lua_gethookcount(to) <= lua_gethookcount(from);
     if (!sooner) {
         lua_sethook(to, rt->interrupt, lua_gethookmask(from), lua_gethookcount(from));
     }
@@ -210,7 +212,8 @@ void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
 int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs, int *nres)
 {
     lua_State *outer = rt->innermost;
-    rt->innermost = co; /* first: a signal before hits `from` and is carried over, one after hits `co` */
+    rt->innermost =
+        co; /* first: a signal before hits `from` and is carried over, one after hits `co` */
     runtime_carry_interrupt(rt, from, co);
     if (rt->interrupted && lua_gethook(co) != rt->interrupt) {
         lua_sethook(co, rt->interrupt, LUA_MASKCOUNT, RUNTIME_GENTLE_COUNT);
@@ -267,8 +270,9 @@ static void on_patience(uv_timer_t *timer)
     *(bool *)timer->data = true;
 }
 
-/* Owners of handles have closed them by now; their close callbacks and what the thread pool still does
- * have to end. Something that never does (a read of a dead network file) must not keep us for ever. */
+/* Owners of handles have closed them by now; their close callbacks and what the thread pool still
+ * does have to end. Something that never does (a read of a dead network file) must not keep us for
+ * ever. */
 static void run_until_quiet(struct runtime *rt)
 {
     bool over = false;

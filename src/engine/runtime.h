@@ -1,10 +1,10 @@
 /*
- * A runtime: one libuv loop, one Lua state and the tasks that run on it, all on one thread. The main
- * thread has one, every worker has one; all functions here belong to the runtime's own thread, but
- * for runtime_post().
+ * A runtime: one libuv loop, one Lua state and the tasks that run on it, all on one thread. The
+ * main thread has one, every worker has one; all functions here belong to the runtime's own thread,
+ * but for runtime_post().
  *
- * The loop is: drain the ready queue, then uv_run(ONCE). Lua is resumed outside uv_run() only; uv and
- * curl callbacks do bookkeeping and put tasks on the ready queue (op_done).
+ * The loop is: drain the ready queue, then uv_run(ONCE). Lua is resumed outside uv_run() only; uv
+ * and curl callbacks do bookkeeping and put tasks on the ready queue (op_done).
  */
 #ifndef LASH_RUNTIME_H
 #define LASH_RUNTIME_H
@@ -21,7 +21,8 @@ struct runtime;
 struct task;
 struct worker;
 
-/* A letter from another thread: embedded in what it carries, which is the receiver's from then on. */
+/* A letter from another thread: embedded in what it carries, which is the receiver's from then on.
+ */
 struct mail {
     struct list node;
     void (*deliver)(struct runtime *rt, struct mail *mail); /* on rt's thread, in a loop callback */
@@ -29,37 +30,39 @@ struct mail {
 
 /* Something of an upper layer that lives as long as the loop is open (the curl multi). */
 struct service {
-    const void *key;            /* any address that is the layer's own */
-    void *data;                 /* owned by the layer; NULL = free slot */
-    void (*close)(void *data);  /* starts closing its handles; the loop then runs until they are gone */
+    const void *key; /* any address that is the layer's own */
+    void *data;      /* owned by the layer; NULL = free slot */
+    void (*close)(
+        void *data); /* starts closing its handles; the loop then runs until they are gone */
 };
 
 struct runtime {
-    lua_State *L;        /* the main Lua state: owned when owns_state */
+    lua_State *L; /* the main Lua state: owned when owns_state */
     bool owns_state;
-    bool closing;        /* refuses new work; no Lua callbacks from here on */
+    bool closing; /* refuses new work; no Lua callbacks from here on */
     uv_loop_t loop;
     bool loop_open;
-    struct list ready;   /* struct task.ready_node */
-    struct list tasks;   /* struct task.all_node: every task that has not ended */
-    struct task *current;           /* the task that is being resumed; NULL between tasks */
-    lua_State *volatile innermost;  /* the Lua state that executes right now, for the interrupting signal */
-    lua_Hook interrupt;             /* the hook that the signal sets; NULL on main */
+    struct list ready;             /* struct task.ready_node */
+    struct list tasks;             /* struct task.all_node: every task that has not ended */
+    struct task *current;          /* the task that is being resumed; NULL between tasks */
+    lua_State *volatile innermost; /* the Lua state that executes right now, for the interrupting
+                                      signal */
+    lua_Hook interrupt;            /* the hook that the signal sets; NULL on main */
     volatile sig_atomic_t interrupted; /* whatever runs from now on gets that hook */
-    bool giving_up;                 /* that hook yields instead of raising: what yields is not resumed */
+    bool giving_up; /* that hook yields instead of raising: what yields is not resumed */
     uint64_t last_task_id;
-    struct worker *worker;      /* the worker whose runtime this is; NULL on main */
-    struct pool *pool;          /* borrowed; NULL until it is made */
+    struct worker *worker; /* the worker whose runtime this is; NULL on main */
+    struct pool *pool;     /* borrowed; NULL until it is made */
     struct service services[4];
     struct dispatcher dispatcher; /* permits of this runtime's calls */
 
-    uv_mutex_t mail_lock;       /* guards mail, loop_open as seen by senders */
-    struct list mail;           /* struct mail.node */
-    uv_async_t mail_async;      /* wakes the loop; unref'd while nothing is expected */
-    unsigned expected;          /* letters that are on their way to us for sure */
+    uv_mutex_t mail_lock;  /* guards mail, loop_open as seen by senders */
+    struct list mail;      /* struct mail.node */
+    uv_async_t mail_async; /* wakes the loop; unref'd while nothing is expected */
+    unsigned expected;     /* letters that are on their way to us for sure */
 
-    size_t memory_used;         /* bytes in the Lua state, when owns_state */
-    size_t memory_limit;        /* 0 = none */
+    size_t memory_used;  /* bytes in the Lua state, when owns_state */
+    size_t memory_limit; /* 0 = none */
 };
 
 /* Makes a runtime with a Lua state of its own, standard libraries open. Returns 0 or UV_ENOMEM. */
@@ -80,12 +83,14 @@ int runtime_open_loop(struct runtime *rt);
 /* The loop, opened on first use. */
 uv_loop_t *runtime_loop(struct runtime *rt);
 
-/* Closes services and the loop, if it is open, until the next use: leaves no handle or descriptor. */
+/* Closes services and the loop, if it is open, until the next use: leaves no handle or descriptor.
+ */
 void runtime_close_loop(struct runtime *rt);
 
 enum {
     RUNTIME_STALLED = 1,
-    RUNTIME_GENTLE_COUNT = 100000, /* instructions that handlers and closers get between interrupts */
+    RUNTIME_GENTLE_COUNT =
+        100000, /* instructions that handlers and closers get between interrupts */
 };
 
 /* Runs tasks and loop until finished(arg) is true: 0, or until nothing can happen any more because
@@ -95,7 +100,8 @@ int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg);
 /* lua_resume() that keeps track of the innermost running state: everybody resumes through this. */
 int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs, int *nres);
 
-/* An interrupt that has hit `from` goes on in `to`: into coroutines that are entered, and out again. */
+/* An interrupt that has hit `from` goes on in `to`: into coroutines that are entered, and out
+ * again. */
 void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to);
 
 /* Sends a letter to rt's thread; legal from any thread while rt is not released. */
@@ -110,6 +116,7 @@ void runtime_received(struct runtime *rt);
 
 /* The service under `key`, or NULL. */
 void *runtime_service(struct runtime *rt, const void *key);
-void runtime_set_service(struct runtime *rt, const void *key, void *data, void (*close)(void *data));
+void runtime_set_service(struct runtime *rt, const void *key, void *data,
+                         void (*close)(void *data));
 
 #endif

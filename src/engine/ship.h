@@ -1,8 +1,9 @@
 /*
- * Shipping: Lua values as bytes, from one Lua state to another. What travels: nil, booleans, numbers,
- * strings, tables with cycles, shared parts and metatables, Lua functions with a snapshot of their
- * upvalues, modules and what stands in them by name, the null of JSON. What cannot (userdata,
- * coroutines, C functions that no module has) is refused with the path to the value and the remedy.
+ * Shipping: Lua values as bytes, from one Lua state to another. What travels: nil, booleans,
+ * numbers, strings, tables with cycles, shared parts and metatables, Lua functions with a snapshot
+ * of their upvalues, modules and what stands in them by name, the null of JSON. What cannot
+ * (userdata, coroutines, C functions that no module has) is refused with the path to the value and
+ * the remedy.
  *
  * The bytes are private to this process and build: they are never read from outside.
  */
@@ -14,8 +15,8 @@
 
 #include <lua.h>
 
-/* Registers what this file needs in a state and remembers its globals. After all that puts functions
- * among the standard ones, before user code. */
+/* Registers what this file needs in a state and remembers its globals. After all that puts
+ * functions among the standard ones, before user code. */
 void ship_open(lua_State *L);
 
 /* Pushes a string that holds the `count` values on top of the stack; the values stay. Raises a Lua

@@ -143,8 +143,10 @@ static void get_field(struct decoder *d)
     if (lua_isnil(L, -1)) {
         lua_pushlstring(L, module, module_len);
         lua_pushlstring(L, field, len);
-        luaL_error(L, "module '%s' has no '%s' in a worker: it is loaded there anew, so what the "
-                      "script added to it is missing", lua_tostring(L, -2), lua_tostring(L, -1));
+        luaL_error(L,
+                   "module '%s' has no '%s' in a worker: it is loaded there anew, so what the "
+                   "script added to it is missing",
+                   lua_tostring(L, -2), lua_tostring(L, -1));
     }
     remember(d, number);
 }
@@ -274,4 +276,3 @@ int ship_decode(lua_State *L, const char *data, size_t len, int env)
     lua_remove(L, base + 1);
     return (int)count;
 }
-

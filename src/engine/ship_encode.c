@@ -36,8 +36,8 @@ struct encoder {
     struct buf *out;
     const char *what;
     bool data_only;
-    int memo;     /* stack index: object -> number */
-    int modules;  /* stack index: object -> "module" or "module\0field"; nil until it is needed */
+    int memo;    /* stack index: object -> number */
+    int modules; /* stack index: object -> "module" or "module\0field"; nil until it is needed */
     uint64_t next;
 };
 
@@ -189,7 +189,8 @@ static const char *key_kind(lua_State *L, int index)
     return lua_type(L, index) == LUA_TSTRING ? "field" : "an element of the table";
 }
 
-/* A table of plain data is not searched for in the modules; one with a metatable or functions is. */
+/* A table of plain data is not searched for in the modules; one with a metatable or functions is.
+ */
 static void put_table(struct encoder *e, int index, const struct place *p, int depth)
 {
     lua_State *L = e->L;
@@ -250,8 +251,8 @@ static void put_dump(struct encoder *e, int index)
     lua_pop(L, 2);
 }
 
-static void put_upvalue(struct encoder *e, int index, uint64_t number, int n,
-                        const struct place *p, int depth)
+static void put_upvalue(struct encoder *e, int index, uint64_t number, int n, const struct place *p,
+                        int depth)
 {
     lua_State *L = e->L;
     lua_pushlightuserdata(L, lua_upvalueid(L, index, n));
@@ -392,4 +393,3 @@ void ship_encode(lua_State *L, int count, const char *what, bool data_only)
     lua_replace(L, first + count);
     lua_settop(L, first + count);
 }
-

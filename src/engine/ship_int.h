@@ -1,8 +1,9 @@
 /*
  * What the two halves of shipping share: the form of the bytes. Included by ship*.c only.
  *
- * A message is a count and that many values. A value is a tag and what the tag says. Objects (tables,
- * functions, what travels by name) are numbered from 1 in the order in which the encoder meets them.
+ * A message is a count and that many values. A value is a tag and what the tag says. Objects
+ * (tables, functions, what travels by name) are numbered from 1 in the order in which the encoder
+ * meets them.
  */
 #ifndef LASH_SHIP_INT_H
 #define LASH_SHIP_INT_H
@@ -23,12 +24,12 @@ enum tag {
     TAG_INTEGER = 'I',
     TAG_FLOAT = 'D',
     TAG_STRING = 'S',
-    TAG_NULL = '0',     /* light userdata NULL */
-    TAG_TABLE = 't',    /* pairs, TAG_END, metatable or TAG_NIL */
+    TAG_NULL = '0',  /* light userdata NULL */
+    TAG_TABLE = 't', /* pairs, TAG_END, metatable or TAG_NIL */
     TAG_END = 'e',
-    TAG_REF = 'r',      /* an object that this message had before */
-    TAG_MODULE = 'm',   /* name */
-    TAG_FIELD = 'f',    /* module name, field name */
+    TAG_REF = 'r',    /* an object that this message had before */
+    TAG_MODULE = 'm', /* name */
+    TAG_FIELD = 'f',  /* module name, field name */
     TAG_GLOBALS = 'G',
     TAG_FUNCTION = 'L', /* dump, count, upvalues */
     TAG_UP_VALUE = 'u', /* a value */

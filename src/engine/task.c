@@ -12,12 +12,12 @@
 
 enum { UV_THREAD_CO = 1, UV_RESULT, UV_GROUP, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
 
-#define DEEP 1000 /* levels of calls of which no traceback is made */
+#define DEEP 1000                      /* levels of calls of which no traceback is made */
 #define MAX_DEADLINE_MS 1000000000000u /* 31 years */
 #define TASK_TYPE "lash.task"
 #define JOIN_TYPE "lash.join"
 
-static const char anchor_key;  /* registry: light userdata of a task -> its userdata */
+static const char anchor_key; /* registry: light userdata of a task -> its userdata */
 
 static void make_ready(struct task *t)
 {
@@ -50,7 +50,7 @@ void group_cancel(struct group *g, enum cancel_reason reason)
 
 struct join_op {
     struct op op;
-    struct list node; /* in task.waiters or group.waiters */
+    struct list node;    /* in task.waiters or group.waiters */
     struct group *group; /* borrowed: its userdata is on the waiter's stack; NULL for a task */
 };
 
@@ -326,7 +326,8 @@ static int body_traceback(lua_State *L)
     if (t != NULL && cancel_reason_of(L, 1) == CANCEL_NONE) {
         lua_Debug ar;
         task_push_self(L, t);
-        if (lua_getstack(L, DEEP, &ar)) { /* after a stack overflow a traceback alone takes a second */
+        if (lua_getstack(L, DEEP,
+                         &ar)) { /* after a stack overflow a traceback alone takes a second */
             lua_pushfstring(L, "stack traceback:\n\t(more than %d levels of calls)", DEEP);
         } else {
             luaL_traceback(L, L, NULL, 1);
@@ -361,8 +362,7 @@ static int task_body(lua_State *L)
     struct task *t = runtime_of(L)->current;
     lua_pushcfunction(L, body_traceback);
     lua_insert(L, 1); // -- handler fn args...
-    int status =
-        lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, (lua_KContext)t, body_finish);
+    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, (lua_KContext)t, body_finish);
     return body_finish(L, status, (lua_KContext)t);
 }
 
@@ -413,7 +413,8 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     return t;
 }
 
-/* The task is over and so is everything that it spawned. Returns its parent if that is over with it. */
+/* The task is over and so is everything that it spawned. Returns its parent if that is over with
+ * it. */
 static struct task *task_finish(struct task *t)
 {
     struct runtime *rt = t->rt;
@@ -476,8 +477,8 @@ static void end_with_cancel(struct task *t)
     task_done(t);
 }
 
-/* A foreign C function yielded past everybody, or an interrupted call is given up: nothing can be raised
- * there, so the task is closed. */
+/* A foreign C function yielded past everybody, or an interrupted call is given up: nothing can be
+ * raised there, so the task is closed. */
 static void end_stray(struct task *t)
 {
     t->failed = true;

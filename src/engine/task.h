@@ -2,11 +2,12 @@
  * Tasks: coroutines that the runtime schedules, their waits, cancel, and groups of tasks that begin
  * and end together. Everything here runs on the runtime's own thread.
  *
- * A wait has one op. The op is embedded first in a full userdata that lies on the waiting coroutine's
- * stack, so it lives as long as the wait; its __gc releases the io if that still goes on.
+ * A wait has one op. The op is embedded first in a full userdata that lies on the waiting
+ * coroutine's stack, so it lives as long as the wait; its __gc releases the io if that still goes
+ * on.
  *
- * Cancel is level-triggered: it ends the present wait, and every later wait of the task raises again,
- * so pcall cannot swallow it.
+ * Cancel is level-triggered: it ends the present wait, and every later wait of the task raises
+ * again, so pcall cannot swallow it.
  */
 #ifndef LASH_TASK_H
 #define LASH_TASK_H
@@ -28,8 +29,8 @@ enum cancel_reason {
 
 struct op {
     struct task *task; /* borrowed while waiting; set by task_wait(), NULL otherwise */
-    /* Stops the io now; it must not call op_done() afterwards, unless `lingers` is set: then the task
-     * goes on waiting until op_done(), which has to come. */
+    /* Stops the io now; it must not call op_done() afterwards, unless `lingers` is set: then the
+     * task goes on waiting until op_done(), which has to come. */
     void (*cancel)(struct op *op);
     /* Runs in the task when the op is done: pushes results, returns their count; may raise. The
      * userdata of the op is at stack index op->index. */
@@ -39,24 +40,25 @@ struct op {
     int index; /* stack index of the op's userdata in the waiting function */
 };
 
-/* Waits for `op`, whose userdata is on top of the stack: `return task_wait(L, op);`. Raises where no
- * wait is possible (a comparator, a gsub callback, the top level of a required module, on main), and
- * when the task is cancelled. In a worker such places run the worker's own loop instead. */
+/* Waits for `op`, whose userdata is on top of the stack: `return task_wait(L, op);`. Raises where
+ * no wait is possible (a comparator, a gsub callback, the top level of a required module, on main),
+ * and when the task is cancelled. In a worker such places run the worker's own loop instead. */
 int task_wait(lua_State *L, struct op *op);
 
 /* The op is done: its task becomes ready. From uv and curl callbacks, or before task_wait(). */
 void op_done(struct op *op);
 
-/* Raises the cancel error if the running task is cancelled. Every waiting primitive does it first. */
+/* Raises the cancel error if the running task is cancelled. Every waiting primitive does it first.
+ */
 void task_check(lua_State *L);
 
 struct group {
     struct runtime *rt;
     struct list children; /* struct task.sibling: those that have not ended */
     size_t live;
-    struct list waiters;  /* struct join_op: done when live == 0 */
-    struct task *owner;   /* the task whose implicit group this is, or NULL */
-    bool fail_fast;       /* the first error cancels the siblings */
+    struct list waiters; /* struct join_op: done when live == 0 */
+    struct task *owner;  /* the task whose implicit group this is, or NULL */
+    bool fail_fast;      /* the first error cancels the siblings */
     enum cancel_reason cancel;
 };
 
@@ -68,8 +70,8 @@ enum task_state {
     TASK_DONE,
 };
 
-/* Lives in a full userdata "lash.task"; user values: 1 coroutine, 2 results or error, 3 the userdata
- * of its group, 4 traceback. Anchored in the registry until it is done. */
+/* Lives in a full userdata "lash.task"; user values: 1 coroutine, 2 results or error, 3 the
+ * userdata of its group, 4 traceback. Anchored in the registry until it is done. */
 struct task {
     struct runtime *rt;
     uint64_t id;
@@ -78,35 +80,39 @@ struct task {
     int nargs;
     struct op *op; /* what it waits for */
     enum cancel_reason cancel;
-    bool failed;    /* ended with an error, which is user value 2 */
-    bool observed;  /* somebody took its result or error */
-    bool lost;      /* cancelled, but a worker still runs what it had offloaded */
-    bool in_call;   /* runs a tool's function; inherited by what it spawns */
-    const char *refusal;  /* why the present wait is impossible: raised instead of waiting */
+    bool failed;            /* ended with an error, which is user value 2 */
+    bool observed;          /* somebody took its result or error */
+    bool lost;              /* cancelled, but a worker still runs what it had offloaded */
+    bool in_call;           /* runs a tool's function; inherited by what it spawns */
+    const char *refusal;    /* why the present wait is impossible: raised instead of waiting */
     struct timer *deadline; /* owned */
     uint64_t due;           /* ms of uv_hrtime() at which it fires */
     struct list ready_node;
     struct list all_node;
     struct list sibling;
-    struct group *group;  /* that it belongs to; NULL for the root */
-    struct group own;     /* what it spawned itself */
-    struct list waiters;  /* struct join_op */
+    struct group *group; /* that it belongs to; NULL for the root */
+    struct group own;    /* what it spawned itself */
+    struct list waiters; /* struct join_op */
 };
 
-/* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the task's
- * userdata and returns it. `group_index`: stack index of the userdata that holds `group`, or 0. */
+/* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the
+ * task's userdata and returns it. `group_index`: stack index of the userdata that holds `group`, or
+ * 0. */
 struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index);
 
 /* Pushes the userdata of a task that is not done. */
 void task_push_self(lua_State *L, struct task *t);
 
-/* Asynchronous, idempotent; keeps the first reason. Legal on any task, on oneself and on ended ones. */
+/* Asynchronous, idempotent; keeps the first reason. Legal on any task, on oneself and on ended
+ * ones. */
 void task_cancel(struct task *t, enum cancel_reason reason);
 
-/* Cancels the task with CANCEL_DEADLINE after `seconds`; one deadline a task, the earlier one wins. */
+/* Cancels the task with CANCEL_DEADLINE after `seconds`; one deadline a task, the earlier one wins.
+ */
 void task_set_deadline(struct task *t, double seconds);
 
-/* Pushes what became of a task that is done: true, results... or false, error. Returns the count. */
+/* Pushes what became of a task that is done: true, results... or false, error. Returns the count.
+ */
 int task_push_results(lua_State *L, int task_index);
 
 /* Pushes the text of the traceback that was taken where the task failed, or nil. */
@@ -130,7 +136,8 @@ const char *cancel_reason_name(enum cancel_reason reason);
 /* Resumes ready tasks: those that were ready when it was called. */
 void task_run_ready(struct runtime *rt);
 
-/* Registers metatables and the coroutine functions that let waits through. Before user code loads. */
+/* Registers metatables and the coroutine functions that let waits through. Before user code loads.
+ */
 void task_open(lua_State *L);
 
 /* Cancels all tasks and runs them to their end, for at most `grace_ms`. */

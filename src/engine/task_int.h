@@ -6,9 +6,10 @@
 
 #include "engine/task.h"
 
-extern const char task_wait_token; /* its address is what a wait yields; nothing else may yield it */
+extern const char
+    task_wait_token; /* its address is what a wait yields; nothing else may yield it */
 
-#define TASK_CANNOT_WAIT                                                                                \
+#define TASK_CANNOT_WAIT                                                                           \
     "cannot wait here: this code runs inside a comparator, a gsub callback, a metamethod such as " \
     "__gc or __tostring, or the top level of a required module; wait before or after it instead"
 
@@ -23,8 +24,9 @@ static inline bool task_is_waiting(lua_State *co)
     return lua_status(co) == LUA_YIELD && lua_gettop(co) >= 1 && task_is_token(co, 1);
 }
 
-/* Runs the loop in place until the current wait of the task is over: for a worker's task in code that
- * cannot yield. Nobody is inside uv_run() then, and what else lives there belongs to the same call. */
+/* Runs the loop in place until the current wait of the task is over: for a worker's task in code
+ * that cannot yield. Nobody is inside uv_run() then, and what else lives there belongs to the same
+ * call. */
 void task_pump(struct task *t);
 
 /* Takes the op away from the task that waits for it. */

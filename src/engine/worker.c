@@ -23,7 +23,8 @@ enum {
     QUEUE_LIMIT = 4096,
     WORKER_NICE = 5, /* spinners do not delay the main thread */
     GENTLE_RAISES = 3,
-    MAX_RAISES = 10, /* then the call is not unwound any more: Lua takes square time for deep pcalls */
+    MAX_RAISES =
+        10, /* then the call is not unwound any more: Lua takes square time for deep pcalls */
     GC_PAUSE = 200, /* Lua's own defaults */
     GC_STEP_MULTIPLIER = 100,
     GC_STEP_SIZE = 13,
@@ -51,8 +52,8 @@ static void interrupt_hook(lua_State *L, lua_Debug *ar)
         return;
     }
     task_cancel(w->task, reason);
-    /* Few raises leave room for handlers and closers; then every instruction raises, so that no pcall
-     * loop outlives it. */
+    /* Few raises leave room for handlers and closers; then every instruction raises, so that no
+     * pcall loop outlives it. */
     int count = ++w->raises <= GENTLE_RAISES ? RUNTIME_GENTLE_COUNT : 1;
     lua_sethook(L, interrupt_hook, LUA_MASKCOUNT, count);
     if (w->raises > MAX_RAISES && lua_isyieldable(L)) {
@@ -297,7 +298,8 @@ static void worker_finish_job(struct worker *w, struct job *job)
         w->pool->lost--;
         w->pool->count++;
     }
-    runtime_post(job->from, &job->mail); /* under the lock: offload_forget() may change who gets it */
+    runtime_post(job->from,
+                 &job->mail); /* under the lock: offload_forget() may change who gets it */
     uv_mutex_unlock(&w->pool->lock);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The pool of workers: threads of our own, each with a runtime, that run shipped functions. A worker
- * may block or burn a core without delaying anybody. Only bytes cross between threads.
+ * The pool of workers: threads of our own, each with a runtime, that run shipped functions. A
+ * worker may block or burn a core without delaying anybody. Only bytes cross between threads.
  *
  * The pool belongs to the main runtime. It grows on demand up to its limit; idle workers retire.
  * Jobs are queued first in, first out; the dispatcher holds calls back until a worker is free, so
@@ -34,12 +34,13 @@ void pool_set_search_path(struct pool *pool, const char *path, const char *cpath
 /* Workers that exist at the moment: for tests and benchmarks. */
 size_t pool_size(struct pool *pool);
 
-/* Pushes an op userdata for task_wait(): runs the shipped message `code` (a function and perhaps its
- * first arguments) with the further arguments of the message `args`, on a worker. It finishes with
- * true, results... or false, error, message of a traceback or nil. The task's cancel interrupts the
- * worker and waits for its end; one that is stuck in C is set aside after a moment, and task.lost says
- * so. Raises when the queue is full, or as many workers are lost as there may be. Returns NULL, with
- * nothing pushed, when a worker asks and no other one is free: it must not wait for itself. */
+/* Pushes an op userdata for task_wait(): runs the shipped message `code` (a function and perhaps
+ * its first arguments) with the further arguments of the message `args`, on a worker. It finishes
+ * with true, results... or false, error, message of a traceback or nil. The task's cancel
+ * interrupts the worker and waits for its end; one that is stuck in C is set aside after a moment,
+ * and task.lost says so. Raises when the queue is full, or as many workers are lost as there may
+ * be. Returns NULL, with nothing pushed, when a worker asks and no other one is free: it must not
+ * wait for itself. */
 struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
                              const char *args, size_t args_len);
 

@@ -1,6 +1,6 @@
 /*
- * Jobs, workers and the pool as worker.c (the threads) and offload.c (who waits for them) share them.
- * Included by these two only.
+ * Jobs, workers and the pool as worker.c (the threads) and offload.c (who waits for them) share
+ * them. Included by these two only.
  */
 #ifndef LASH_WORKER_INT_H
 #define LASH_WORKER_INT_H
@@ -12,15 +12,15 @@
 #include <stdatomic.h>
 
 struct job {
-    struct mail mail;        /* the way back */
-    struct list node;        /* in pool.jobs while it waits */
-    struct runtime *from;    /* who gets it back; guarded by pool.lock while a worker has it */
-    struct offload_op *op;   /* main side only; NULL when nobody waits any more */
-    struct worker *worker;   /* who runs it; guarded by pool.lock */
-    bool expected;           /* runtime_expect() was called and not yet answered; main side only */
+    struct mail mail;      /* the way back */
+    struct list node;      /* in pool.jobs while it waits */
+    struct runtime *from;  /* who gets it back; guarded by pool.lock while a worker has it */
+    struct offload_op *op; /* main side only; NULL when nobody waits any more */
+    struct worker *worker; /* who runs it; guarded by pool.lock */
+    bool expected;         /* runtime_expect() was called and not yet answered; main side only */
     struct buf code;
     struct buf args;
-    struct buf result;       /* a shipped message */
+    struct buf result; /* a shipped message */
 };
 
 struct worker {
@@ -28,8 +28,8 @@ struct worker {
     struct list node; /* in pool.workers */
     uv_thread_t thread;
     struct runtime rt;
-    struct job *job;      /* guarded by pool.lock */
-    struct task *task;    /* of the job; worker's thread only */
+    struct job *job;   /* guarded by pool.lock */
+    struct task *task; /* of the job; worker's thread only */
     struct mail cancel_mail;
     bool cancel_posted;   /* guarded by pool.lock */
     atomic_int interrupt; /* enum cancel_reason: the running job is to end */
@@ -40,7 +40,7 @@ struct worker {
     struct buf path;      /* a copy of pool.path, for its own thread */
     struct buf cpath;
     unsigned path_version; /* of the copy */
-    bool path_new;        /* its state does not have it yet */
+    bool path_new;         /* its state does not have it yet */
 };
 
 struct pool {
@@ -65,7 +65,7 @@ struct pool {
 struct offload_op {
     struct op op;
     struct pool *pool;
-    struct job *job; /* NULL when it came back */
+    struct job *job;     /* NULL when it came back */
     struct timer *grace; /* owned: runs from the cancel on */
     struct buf result;
 };

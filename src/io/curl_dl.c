@@ -7,7 +7,8 @@
 #include <uv.h>
 
 #define SONAME "libcurl.so.4"
-#define OLDEST 0x075700u /* 7.87.0: CURLOPT_QUICK_EXIT, without which a cancel waits for getaddrinfo */
+#define OLDEST \
+    0x075700u /* 7.87.0: CURLOPT_QUICK_EXIT, without which a cancel waits for getaddrinfo */
 
 // written once under uv_once, read-only afterwards
 static uv_once_t once = UV_ONCE_INIT;
@@ -21,7 +22,8 @@ static bool find(void *lib, const char *name, void *slot)
     void **function = slot;
     *function = dlsym(lib, name);
     if (*function == NULL) {
-        (void)snprintf(problem, sizeof problem, SONAME " lacks %s: install Debian's libcurl4", name);
+        (void)snprintf(problem, sizeof problem, SONAME " lacks %s: install Debian's libcurl4",
+                       name);
     }
     return *function != NULL;
 }
@@ -52,7 +54,8 @@ static void load(void)
     }
     CURLcode rc = api.global_init(CURL_GLOBAL_ALL);
     if (rc != CURLE_OK) {
-        (void)snprintf(problem, sizeof problem, SONAME " does not start: %s", api.easy_strerror(rc));
+        (void)snprintf(problem, sizeof problem, SONAME " does not start: %s",
+                       api.easy_strerror(rc));
         return;
     }
     const curl_version_info_data *info = api.version_info(CURLVERSION_NOW);

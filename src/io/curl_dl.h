@@ -1,6 +1,6 @@
 /*
- * libcurl, loaded when the first request is made: linking it would cost 3 ms and 6 MB before main().
- * Included by the http*.c files only. Any thread.
+ * libcurl, loaded when the first request is made: linking it would cost 3 ms and 6 MB before
+ * main(). Included by the http*.c files only. Any thread.
  */
 #ifndef LASH_CURL_DL_H
 #define LASH_CURL_DL_H
@@ -10,7 +10,8 @@
 // its macros of the same names are function-like: the bare names below mean the prototypes
 #include <curl/curl.h>
 
-/* Variadic calls go through the table unchecked: numbers must be long or curl_off_t, as the option says. */
+/* Variadic calls go through the table unchecked: numbers must be long or curl_off_t, as the option
+ * says. */
 struct curl_api {
     __typeof__(curl_global_init) *global_init;
     __typeof__(curl_version_info) *version_info;
@@ -32,7 +33,8 @@ struct curl_api {
     __typeof__(curl_multi_strerror) *multi_strerror;
 };
 
-/* Loads and initialises libcurl once in the process. NULL when that failed: curl_dl_error() says why. */
+/* Loads and initialises libcurl once in the process. NULL when that failed: curl_dl_error() says
+ * why. */
 const struct curl_api *curl_dl(void);
 
 /* After curl_dl() gave NULL: a sentence with the remedy. */

@@ -187,7 +187,8 @@ static struct fs_request *request_new(uv_loop_t *loop, const char *path, fs_done
     return req;
 }
 
-struct fs_request *fs_read(uv_loop_t *loop, const char *path, size_t max, fs_done_fn done, void *arg)
+struct fs_request *fs_read(uv_loop_t *loop, const char *path, size_t max, fs_done_fn done,
+                           void *arg)
 {
     struct fs_request *req = request_new(loop, path, done, arg);
     req->max = max;

@@ -4,8 +4,8 @@
  * Regular files go through libuv's thread pool, one job each. What may wait for somebody (FIFOs,
  * terminals, sockets, /dev/stdin) never blocks a thread of that pool: it is watched by the loop.
  *
- * A request is started by fs_read() or fs_write(), calls `done` once from the loop, and is freed by the
- * caller with fs_free(), at any time.
+ * A request is started by fs_read() or fs_write(), calls `done` once from the loop, and is freed by
+ * the caller with fs_free(), at any time.
  */
 #ifndef LASH_FS_H
 #define LASH_FS_H
@@ -31,18 +31,20 @@ struct fs_write_options {
 };
 
 /* Reads `path` to its end. A file over `max` bytes is the error EFBIG, never a part. */
-struct fs_request *fs_read(uv_loop_t *loop, const char *path, size_t max, fs_done_fn done, void *arg);
+struct fs_request *fs_read(uv_loop_t *loop, const char *path, size_t max, fs_done_fn done,
+                           void *arg);
 
-/* Makes `data` (copied) the contents of `path`. Other programs see the old file or the new one, nothing
- * between: a temporary file beside it is renamed, and the old one stays as it is on errors. Only where
- * that cannot be (the directory is read-only, the file has several names or another owner, is a device or
- * a FIFO, or with append) it is written in place. Symbolic links are followed. */
+/* Makes `data` (copied) the contents of `path`. Other programs see the old file or the new one,
+ * nothing between: a temporary file beside it is renamed, and the old one stays as it is on errors.
+ * Only where that cannot be (the directory is read-only, the file has several names or another
+ * owner, is a device or a FIFO, or with append) it is written in place. Symbolic links are
+ * followed. */
 struct fs_request *fs_write(uv_loop_t *loop, const char *path, const void *data, size_t len,
                             const struct fs_write_options *options, fs_done_fn done, void *arg);
 
-/* Frees a request, NULL is ignored. One that is under way is given up: `done` is not called, a file that
- * was to be replaced is not replaced from then on, and what a thread still does ends unseen (the loop
- * stays alive for it). */
+/* Frees a request, NULL is ignored. One that is under way is given up: `done` is not called, a file
+ * that was to be replaced is not replaced from then on, and what a thread still does ends unseen
+ * (the loop stays alive for it). */
 void fs_free(struct fs_request *req);
 
 /* Valid once `done` was called. */

@@ -16,19 +16,19 @@ struct fs_request {
     void *arg;
     bool writes;
     bool in_job;
-    bool polling;    /* the poll handle is open, or closing */
-    bool freed;      /* by the caller: goes away with its last job or handle */
+    bool polling;          /* the poll handle is open, or closing */
+    bool freed;            /* by the caller: goes away with its last job or handle */
     atomic_bool abandoned; /* for the thread: nobody wants the result */
 
     char *path; /* owned */
     size_t max;
     struct fs_write_options options;
-    int fd;            /* -1 = none */
-    bool watch;        /* the job left an open fd that may wait for somebody */
-    bool unwatchable;  /* epoll does not take it: it never waits */
-    int old_flags;     /* of a descriptor that we share with others; -1 = it is our own */
-    size_t offset;     /* written so far */
-    int err;           /* errno, 0 = none */
+    int fd;           /* -1 = none */
+    bool watch;       /* the job left an open fd that may wait for somebody */
+    bool unwatchable; /* epoll does not take it: it never waits */
+    int old_flags;    /* of a descriptor that we share with others; -1 = it is our own */
+    size_t offset;    /* written so far */
+    int err;          /* errno, 0 = none */
     struct fs_result result;
     struct buf message; /* owned: result.message */
 };

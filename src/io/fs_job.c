@@ -75,7 +75,8 @@ static bool waits_for_somebody(const struct stat *st)
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-/* One read of at most `want` bytes, never past max + 1. Returns bytes, 0 at the end, -1 with errno. */
+/* One read of at most `want` bytes, never past max + 1. Returns bytes, 0 at the end, -1 with errno.
+ */
 static ssize_t read_some(struct fs_request *req, size_t want)
 {
     struct buf *data = &req->result.data;
@@ -148,7 +149,8 @@ static int write_all(struct fs_request *req)
     struct buf *data = &req->result.data;
     while (req->offset < data->len && !abandoned(req)) {
         size_t left = data->len - req->offset;
-        ssize_t n = write(req->fd, data->data + req->offset, left < WRITE_CHUNK ? left : WRITE_CHUNK);
+        ssize_t n =
+            write(req->fd, data->data + req->offset, left < WRITE_CHUNK ? left : WRITE_CHUNK);
         if (n < 0 && errno != EINTR) {
             return errno;
         }
@@ -220,7 +222,8 @@ static int dress(int fd, const struct fs_request *req, const struct stat *old)
 }
 
 /* `old`: what is there now, or NULL. Sets *in_place when that should be tried instead. */
-static void replace(struct fs_request *req, const char *target, const struct stat *old, bool *in_place)
+static void replace(struct fs_request *req, const char *target, const struct stat *old,
+                    bool *in_place)
 {
     struct buf name = {0};
     req->fd = open_beside(target, mode_of(req, 0666), &name);
@@ -266,7 +269,8 @@ static void write_regular(struct fs_request *req, const struct stat *old)
     }
     uid_t me = geteuid();
     char *target = realpath(req->path, NULL);
-    if (req->options.append || old->st_nlink > 1 || (me != 0 && me != old->st_uid) || target == NULL) {
+    if (req->options.append || old->st_nlink > 1 || (me != 0 && me != old->st_uid) ||
+        target == NULL) {
         in_place = true;
     } else {
         replace(req, target, old, &in_place);
@@ -287,7 +291,8 @@ static void job_write(struct fs_request *req)
     int own = own_descriptor(req->path);
     if (!exists && errno != ENOENT) {
         req->err = errno;
-    } else if ((exists && S_ISDIR(st.st_mode)) || (!exists && len > 0 && req->path[len - 1] == '/')) {
+    } else if ((exists && S_ISDIR(st.st_mode)) ||
+               (!exists && len > 0 && req->path[len - 1] == '/')) {
         req->err = EISDIR;
     } else if (len == 0 || (!exists && own >= 0)) {
         req->err = len == 0 ? ENOENT : EBADF;
@@ -341,7 +346,8 @@ bool fs_step(struct fs_request *req)
         req->err = n < 0 ? errno : 0;
         return true;
     }
-    n = data->len > req->offset ? write(req->fd, data->data + req->offset, data->len - req->offset) : 0;
+    n = data->len > req->offset ? write(req->fd, data->data + req->offset, data->len - req->offset)
+                                : 0;
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }

@@ -11,8 +11,8 @@
 
 #define OPEN_FILES_MAX 65536
 #define WATCHDOG_MS 1000
-/* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with big
- * bodies only. 16 KiB is its least for that one. */
+/* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with
+ * big bodies only. 16 KiB is its least for that one. */
 #define RECEIVE_BUFFER 2048L
 #define SEND_BUFFER 16384L
 
@@ -31,8 +31,8 @@ static void raise_open_files(void)
 
 /* -- life of a request ------------------------------------------------------------------------- */
 
-/* A handle that ended before it had a connection keeps its buffer over a reset, of a size that does not
- * fit its options any more (7.88); it refuses this option then. */
+/* A handle that ended before it had a connection keeps its buffer over a reset, of a size that does
+ * not fit its options any more (7.88); it refuses this option then. */
 static bool set_buffers(const struct curl_api *curl, CURL *easy)
 {
     return curl->easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER) == CURLE_OK &&
@@ -160,7 +160,8 @@ static void launch_released(struct http *h)
     }
 }
 
-/* The request is over in libcurl, with the result set; those that shared its lookup fail with it. */
+/* The request is over in libcurl, with the result set; those that shared its lookup fail with it.
+ */
 static void end(struct http_request *req, bool clean)
 {
     struct list failed;
@@ -207,7 +208,8 @@ static void end_broken(struct http *h)
         struct http_request *req = container_of(at, struct http_request, node);
         next = at->next;
         if (req->broken != 0) {
-            http_fail(req, "connect", "its socket cannot be watched: %s: make fewer requests at once",
+            http_fail(req, "connect",
+                      "its socket cannot be watched: %s: make fewer requests at once",
                       uv_strerror(req->broken));
             end(req, false);
         }
@@ -296,9 +298,10 @@ static void end_stalled(struct http *h)
         } else if (req->state == REQ_RUNNING && is_idle(req, now)) {
             struct buf shown = {0};
             url_show(req->url, &shown);
-            http_fail(req, "timeout", "nothing came from %s for %llu ms: the server may be stuck: try "
-                                      "again, or raise idle_timeout", shown.data,
-                      (unsigned long long)req->idle_timeout_ms);
+            http_fail(req, "timeout",
+                      "nothing came from %s for %llu ms: the server may be stuck: try "
+                      "again, or raise idle_timeout",
+                      shown.data, (unsigned long long)req->idle_timeout_ms);
             buf_release(&shown);
             end(req, false);
         }
@@ -331,8 +334,8 @@ static void watch(struct http *h)
 static bool set_multi(struct http *h)
 {
     const struct curl_api *curl = h->curl;
-    // idle connections are bounded by the files that we may open, not by the requests of the moment:
-    // by default a burst of turns would close nearly all it opened
+    // idle connections are bounded by the files that we may open, not by the requests of the
+    // moment: by default a burst of turns would close nearly all it opened
     struct rlimit limit;
     rlim_t files = 512;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {

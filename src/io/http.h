@@ -31,8 +31,8 @@ typedef void (*http_closed_fn)(void *arg);
 /* What became of a request. Pointers live as long as the request, or until it is started again. */
 struct http_result {
     /* NULL, or why there is no complete answer: "timeout" "connect" "resolve" "tls" "too_large"
-     * "closed" (the server hung up before the end) "protocol" "encoding" "url" "request" "cancelled"
-     * "no_libcurl" */
+     * "closed" (the server hung up before the end) "protocol" "encoding" "url" "request"
+     * "cancelled" "no_libcurl" */
     const char *code;
     const char *message; /* with code: a sentence that names the place and the remedy, no secrets */
     int status;          /* HTTP status; 0 while no answer has begun */
@@ -42,20 +42,21 @@ struct http_result {
     uint64_t received;   /* bytes of the body as decoded, delivered ones included */
     uint64_t first_byte_us; /* from http_start() to the first byte of the answer; 0 = none came */
     uint64_t total_us;
-    unsigned redirects;  /* followed */
+    unsigned redirects; /* followed */
     size_t nheaders;
 };
 
-/* Makes the service of one loop, which must outlive it. NULL with *err = UV_ENOSYS when libcurl cannot
- * be used (http_unavailable() says why), or another libuv code. Also raises the soft limit of open
- * files to the hard one, at most 65536, once in the process. */
+/* Makes the service of one loop, which must outlive it. NULL with *err = UV_ENOSYS when libcurl
+ * cannot be used (http_unavailable() says why), or another libuv code. Also raises the soft limit
+ * of open files to the hard one, at most 65536, once in the process. */
 struct http *http_new(uv_loop_t *loop, int *err);
 
 /* Why http_new() failed: a sentence with the remedy. */
 const char *http_unavailable(void);
 
-/* Aborts all requests without calling back and closes every handle; `closed` (may be NULL) is called
- * from the loop when the last one is gone and the memory freed. Requests stay the callers' to free. */
+/* Aborts all requests without calling back and closes every handle; `closed` (may be NULL) is
+ * called from the loop when the last one is gone and the memory freed. Requests stay the callers'
+ * to free. */
 void http_close(struct http *h, http_closed_fn closed, void *arg);
 
 /* Requests that are started and not done. */
@@ -64,8 +65,8 @@ size_t http_running(const struct http *h);
 /* A request with default options. Bad methods and URLs are reported by http_start(). */
 struct http_request *http_request_new(const char *method, const char *url);
 
-/* Adds a header. Returns 0, or UV_EINVAL for one that would change the framing or break the message:
- * http_result(req)->message says why, and http_start() refuses the request too. */
+/* Adds a header. Returns 0, or UV_EINVAL for one that would change the framing or break the
+ * message: http_result(req)->message says why, and http_start() refuses the request too. */
 int http_request_header(struct http_request *req, const char *name, const char *value);
 
 /* The body: borrowed until the request is done or freed; libcurl may send it more than once. */
@@ -79,12 +80,12 @@ void http_request_connect_timeout(struct http_request *req, uint64_t ms); /* 10 
 void http_request_timeout(struct http_request *req, uint64_t ms);         /* in all: none */
 /* No byte in either direction for so long; looked at once a second: 300 s */
 void http_request_idle_timeout(struct http_request *req, uint64_t ms);
-void http_request_max_body(struct http_request *req, size_t bytes); /* decoded: 64 MiB */
+void http_request_max_body(struct http_request *req, size_t bytes);    /* decoded: 64 MiB */
 void http_request_max_redirects(struct http_request *req, unsigned n); /* 10; 0 = do not follow */
 
 /* Streaming: on_data is called when the head of the answer is there, and whenever more of the body
- * came; http_take() takes what there is. A consumer that takes nothing makes libcurl stop reading at
- * `high_mark` bytes (at least 16 KiB), so a slow reader holds the server back, not memory. */
+ * came; http_take() takes what there is. A consumer that takes nothing makes libcurl stop reading
+ * at `high_mark` bytes (at least 16 KiB), so a slow reader holds the server back, not memory. */
 void http_request_stream(struct http_request *req, http_data_fn on_data, size_t high_mark);
 
 /* Appends all waiting bytes of the body to `out`; lets a held back server go on. */
@@ -94,8 +95,8 @@ void http_take(struct http_request *req, struct buf *out);
  * started, http_result(req) has code and message. */
 int http_start(struct http *h, struct http_request *req, http_done_fn done, void *arg);
 
-/* Stops the request at once; `done` is not called. Its result has the code "cancelled". Harmless when
- * it is not running. */
+/* Stops the request at once; `done` is not called. Its result has the code "cancelled". Harmless
+ * when it is not running. */
 void http_abort(struct http_request *req);
 
 /* Frees the request, NULL is ignored; aborts it first if it runs. */
@@ -104,8 +105,8 @@ void http_request_free(struct http_request *req);
 /* The result, complete when `done` was called; partial while it runs. */
 struct http_result *http_result(struct http_request *req);
 
-/* Header `i` < nheaders of the answer (of the last one, without 1xx, redirects and trailers), in the
- * order they came; names in the server's spelling. Both NUL terminated. */
+/* Header `i` < nheaders of the answer (of the last one, without 1xx, redirects and trailers), in
+ * the order they came; names in the server's spelling. Both NUL terminated. */
 void http_result_header(const struct http_request *req, size_t i, const char **name,
                         const char **value);
 

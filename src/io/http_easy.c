@@ -221,10 +221,10 @@ static void set_ptr(struct setup *s, CURLoption option, const void *value)
 }
 
 /* Function pointers are not void pointers in ISO C; variadic arguments take them as they are. */
-#define SET_FN(s, option, fn)                                                                      \
-    do {                                                                                           \
-        CURLcode rc_ = (s)->curl->easy_setopt((s)->easy, (option), (fn));                          \
-        (s)->rc = (s)->rc != CURLE_OK ? (s)->rc : rc_;                                             \
+#define SET_FN(s, option, fn)                                             \
+    do {                                                                  \
+        CURLcode rc_ = (s)->curl->easy_setopt((s)->easy, (option), (fn)); \
+        (s)->rc = (s)->rc != CURLE_OK ? (s)->rc : rc_;                    \
     } while (0)
 
 static bool has_line(const struct http_request *req, const char *name)
@@ -242,7 +242,7 @@ static bool has_line(const struct http_request *req, const char *name)
 /* The nodes of the list live in one block; libcurl only reads them. */
 static struct curl_slist *header_list(struct http_request *req, bool sends_body)
 {
-    static char no_expect[] = "Expect:"; // no second round trip for bodies over 1 MiB
+    static char no_expect[] = "Expect:";     // no second round trip for bodies over 1 MiB
     static char no_type[] = "Content-Type:"; // libcurl would call every body a web form
     size_t n = 0;
     struct curl_slist *nodes = xcalloc(req->nlines + 2, sizeof *nodes);
@@ -271,15 +271,15 @@ static void set_method(struct setup *s, struct http_request *req)
     const char *method = req->method;
     bool is_post = strcmp(method, "POST") == 0;
     // these are expected to have one: without, they send Content-Length: 0
-    bool sends_body = req->has_body || is_post || strcmp(method, "PUT") == 0 ||
-                      strcmp(method, "PATCH") == 0;
+    bool sends_body =
+        req->has_body || is_post || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
     if (strcmp(method, "HEAD") == 0) {
         set_long(s, CURLOPT_NOBODY, 1L);
         sends_body = false;
     } else if (sends_body) {
         set_long(s, CURLOPT_POST, 1L);
-        CURLcode rc = s->curl->easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                                           (curl_off_t)req->body_len);
+        CURLcode rc =
+            s->curl->easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
         s->rc = s->rc != CURLE_OK ? s->rc : rc;
         set_ptr(s, CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
         if (!is_post) {
@@ -383,8 +383,10 @@ static bool redirect(struct http_request *req)
         return false;
     }
     if (req->result.redirects >= req->max_redirects) {
-        http_fail(req, "protocol", "%s: more than %u redirects in a row: is it a loop? else raise the "
-                                   "limit of redirects", shown.data, req->max_redirects);
+        http_fail(req, "protocol",
+                  "%s: more than %u redirects in a row: is it a loop? else raise the "
+                  "limit of redirects",
+                  shown.data, req->max_redirects);
         buf_release(&shown);
         return false;
     }

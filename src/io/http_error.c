@@ -39,10 +39,11 @@ static void timed_out(struct http_request *req, const char *where)
         (void)curl->easy_getinfo(req->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
     }
     if (connected == 0 && (req->timeout_ms == 0 || gone < req->timeout_ms)) {
-        http_fail(req, "timeout",
-                  "no connection to %s within %s: check that the server is up and the address right, "
-                  "or raise connect_timeout",
-                  where, show_ms(req->connect_timeout_ms, span, sizeof span));
+        http_fail(
+            req, "timeout",
+            "no connection to %s within %s: check that the server is up and the address right, "
+            "or raise connect_timeout",
+            where, show_ms(req->connect_timeout_ms, span, sizeof span));
     } else {
         http_fail(req, "timeout", "no complete answer from %s within %s: raise timeout", where,
                   show_ms(req->timeout_ms, span, sizeof span));
@@ -59,11 +60,15 @@ static void not_connected(struct http_request *req, const char *where, const cha
         why = strerrordesc_np((int)number); // "Connection refused"; strerror() is not for threads
     }
     if (req->socket_errno == EMFILE || req->socket_errno == ENFILE) {
-        http_fail(req, "connect", "no connection to %s: too many open files: make fewer requests at "
-                                  "once, or raise ulimit -n", where);
+        http_fail(req, "connect",
+                  "no connection to %s: too many open files: make fewer requests at "
+                  "once, or raise ulimit -n",
+                  where);
     } else {
-        http_fail(req, "connect", "no connection to %s: %s: check that the server is running and the "
-                                  "address right", where, why);
+        http_fail(req, "connect",
+                  "no connection to %s: %s: check that the server is running and the "
+                  "address right",
+                  where, why);
     }
 }
 
@@ -74,7 +79,8 @@ static void refused(struct http_request *req, const char *where)
         http_fail(req, "too_large", "the answer of %s is larger than %s: raise max_body", where,
                   show_bytes(req->max_body, size, sizeof size));
     } else {
-        http_fail(req, "too_large", "the headers of the answer of %s are larger than 256 KiB", where);
+        http_fail(req, "too_large", "the headers of the answer of %s are larger than 256 KiB",
+                  where);
     }
 }
 
@@ -89,12 +95,16 @@ static void other(struct http_request *req, CURLcode rc, const char *where, cons
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_CRL_BADFILE:
     case CURLE_SSL_INVALIDCERTSTATUS:
-        http_fail(req, "tls", "no safe connection to %s: %s: check the address, the clock and the "
-                              "server's certificate, or name its CA in SSL_CERT_FILE", where, why);
+        http_fail(req, "tls",
+                  "no safe connection to %s: %s: check the address, the clock and the "
+                  "server's certificate, or name its CA in SSL_CERT_FILE",
+                  where, why);
         break;
     case CURLE_SSL_CACERT_BADFILE:
-        http_fail(req, "tls", "no safe connection to %s: the CA file cannot be read: install "
-                              "ca-certificates, or mend SSL_CERT_FILE", where);
+        http_fail(req, "tls",
+                  "no safe connection to %s: the CA file cannot be read: install "
+                  "ca-certificates, or mend SSL_CERT_FILE",
+                  where);
         break;
     case CURLE_BAD_CONTENT_ENCODING:
         http_fail(req, "encoding", "the answer of %s cannot be unpacked: %s", where, why);
@@ -104,8 +114,8 @@ static void other(struct http_request *req, CURLcode rc, const char *where, cons
         break;
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
-        http_fail(req, "protocol", "the answer of %s is not HTTP: check the port and http against https",
-                  where);
+        http_fail(req, "protocol",
+                  "the answer of %s is not HTTP: check the port and http against https", where);
         break;
     default:
         http_fail(req, "protocol", "the request to %s failed: %s", where, why);
@@ -127,8 +137,10 @@ void http_error_of_curl(struct http_request *req, CURLcode rc)
                   where);
         break;
     case CURLE_COULDNT_RESOLVE_PROXY:
-        http_fail(req, "resolve", "the proxy on the way to %s has no address: check http_proxy and "
-                                  "https_proxy in the environment", where);
+        http_fail(req, "resolve",
+                  "the proxy on the way to %s has no address: check http_proxy and "
+                  "https_proxy in the environment",
+                  where);
         break;
     case CURLE_COULDNT_CONNECT:
     case CURLE_PROXY:
@@ -146,8 +158,10 @@ void http_error_of_curl(struct http_request *req, CURLcode rc)
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_PARTIAL_FILE:
-        http_fail(req, "closed", "the server of %s closed the connection before its answer was "
-                                 "complete (%s): try again, or look into the server's log", where, why);
+        http_fail(req, "closed",
+                  "the server of %s closed the connection before its answer was "
+                  "complete (%s): try again, or look into the server's log",
+                  where, why);
         break;
     default:
         other(req, rc, where, why);

@@ -1,7 +1,7 @@
 /*
- * libcurl starts a thread for every name lookup, also for the thousandth of the same name at the same
- * time (curl#4852). So only one request looks up a host that libcurl's cache does not know; the others
- * wait until it has an address. Numeric hosts and localhost need no lookup and no gate.
+ * libcurl starts a thread for every name lookup, also for the thousandth of the same name at the
+ * same time (curl#4852). So only one request looks up a host that libcurl's cache does not know;
+ * the others wait until it has an address. Numeric hosts and localhost need no lookup and no gate.
  */
 #include "base/base.h"
 

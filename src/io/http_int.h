@@ -1,10 +1,9 @@
 /*
  * What the http*.c files share; nobody else includes it. Loop thread only.
  *
- *     http.c          the life of requests: start, end, abort, delivery of events, watchdog, teardown
- *     http_sock.c     libcurl's sockets and timers on the loop
- *     http_easy.c     one transfer in libcurl: options, callbacks, redirects
- *     http_error.c    libcurl's results as codes and sentences
+ *     http.c          the life of requests: start, end, abort, delivery of events, watchdog,
+ * teardown http_sock.c     libcurl's sockets and timers on the loop http_easy.c     one transfer in
+ * libcurl: options, callbacks, redirects http_error.c    libcurl's results as codes and sentences
  *     http_gate.c     one name lookup at a time for one host
  *     http_request.c  building requests, reading results: no libcurl in it
  */
@@ -29,13 +28,14 @@ struct http {
     unsigned open_handles;
     bool closing;
     bool any_broken;
-    struct list running;  /* request.node: in libcurl or held at a gate */
-    struct list events;   /* request.event_node: something to tell the caller */
-    struct list released; /* request.gate_node: let through a gate, to be launched outside callbacks */
-    struct list gates;    /* gate.node */
+    struct list running; /* request.node: in libcurl or held at a gate */
+    struct list events;  /* request.event_node: something to tell the caller */
+    struct list
+        released;      /* request.gate_node: let through a gate, to be launched outside callbacks */
+    struct list gates; /* gate.node */
     size_t ngates;
-    struct list socks;    /* sock.node */
-    size_t nrunning;      /* started, not yet delivered */
+    struct list socks;              /* sock.node */
+    size_t nrunning;                /* started, not yet delivered */
     CURL *spare[HTTP_SPARE_EASIES]; /* owned, reset */
     size_t nspare;
     http_closed_fn closed;
@@ -63,8 +63,8 @@ struct http_request {
     struct list gate_node;
     struct gate *gate; /* borrowed: the one it leads or is held at */
 
-    char *method; /* owned */
-    char *url;    /* owned; the present one, redirects change it */
+    char *method;     /* owned */
+    char *url;        /* owned; the present one, redirects change it */
     struct buf lines; /* headers to send, "Name: value" with a NUL each */
     size_t nlines;
     const void *body; /* borrowed from the caller, or own_body.data */
@@ -89,18 +89,18 @@ struct http_request {
     bool head_done;     /* the head of the answer is complete */
     bool redirecting;   /* it will be followed: its body is of no interest */
     bool has_location;
-    bool paused;        /* the consumer is behind */
+    bool paused; /* the consumer is behind */
     bool retried;
-    bool data_event;    /* on_data is due */
-    int broken;         /* libuv code: its socket could not be watched */
-    int socket_errno;   /* why no socket could be had */
-    struct buf head;    /* "name\0value\0" of the answer's headers */
+    bool data_event;         /* on_data is due */
+    int broken;              /* libuv code: its socket could not be watched */
+    int socket_errno;        /* why no socket could be had */
+    struct buf head;         /* "name\0value\0" of the answer's headers */
     struct header_ref *refs; /* owned */
     size_t refs_cap;
-    const char *refusal;     /* code set by a callback that stopped the transfer, else NULL */
+    const char *refusal; /* code set by a callback that stopped the transfer, else NULL */
     struct http_result result;
-    struct buf message;      /* owned: result.message */
-    struct buf shown_url;    /* owned: result.url */
+    struct buf message;   /* owned: result.message */
+    struct buf shown_url; /* owned: result.url */
     char errbuf[CURL_ERROR_SIZE];
 };
 
@@ -137,7 +137,8 @@ void http_request_drop_body(struct http_request *req);
 void http_request_set_method(struct http_request *req, const char *method);
 
 /* http_easy.c */
-/* Gives a fresh easy handle all options of the request; 0 or UV_ENOMEM/UV_EINVAL with the result set. */
+/* Gives a fresh easy handle all options of the request; 0 or UV_ENOMEM/UV_EINVAL with the result
+ * set. */
 int http_easy_setup(struct http_request *req);
 /* What libcurl knows of the transfer goes into the result. Returns true when the request has to be
  * launched again: a redirect (its URL and method are changed) or a stale connection. */

@@ -64,7 +64,8 @@ static bool is_token(const char *text)
 {
     static const char others[] = "!#$%&'*+-.^_`|~";
     for (const char *p = text; *p != '\0'; p++) {
-        bool alnum = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
+        bool alnum =
+            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
         if (!alnum && strchr(others, *p) == NULL) {
             return false;
         }
@@ -81,8 +82,10 @@ static bool is_framing(const char *name)
 int http_request_header(struct http_request *req, const char *name, const char *value)
 {
     if (!is_token(name)) {
-        http_fail(req, "request", "a header name may hold letters, digits and -_ only: mend the name "
-                                  "of this request's header number %zu", req->nlines + 1);
+        http_fail(req, "request",
+                  "a header name may hold letters, digits and -_ only: mend the name "
+                  "of this request's header number %zu",
+                  req->nlines + 1);
         return UV_EINVAL;
     }
     if (is_framing(name)) {
@@ -92,8 +95,10 @@ int http_request_header(struct http_request *req, const char *name, const char *
     for (const char *p = value; *p != '\0'; p++) {
         unsigned char c = (unsigned char)*p;
         if ((c < ' ' && c != '\t') || c == 0x7f) {
-            http_fail(req, "request", "the value of the header %s holds a line break or another "
-                                      "control character: remove it", name);
+            http_fail(req, "request",
+                      "the value of the header %s holds a line break or another "
+                      "control character: remove it",
+                      name);
             return UV_EINVAL;
         }
     }
@@ -158,8 +163,9 @@ int http_request_check(struct http_request *req)
         return UV_EINVAL;
     }
     if (!is_token(req->method) || strcasecmp(req->method, "CONNECT") == 0) {
-        http_fail(req, "request", "the HTTP method is not one that can be sent: use GET, POST, PUT, "
-                                  "PATCH, DELETE, HEAD or OPTIONS");
+        http_fail(req, "request",
+                  "the HTTP method is not one that can be sent: use GET, POST, PUT, "
+                  "PATCH, DELETE, HEAD or OPTIONS");
         return UV_EINVAL;
     }
     if (strcmp(req->method, "HEAD") == 0 && req->body_len > 0) {
@@ -189,7 +195,8 @@ static bool may_be_secret(const char *line)
     static const char *const words[] = {"auth", "cookie", "key", "token", "secret", "session"};
     char name[128];
     size_t len = strcspn(line, ":;");
-    (void)snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1), line);
+    (void)snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1),
+                   line);
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (strcasestr(name, words[i]) != NULL) {
             return true;

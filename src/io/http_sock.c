@@ -1,6 +1,6 @@
 /*
- * libcurl's sockets and timers on the uv loop. Callbacks of libcurl only take notes here; callbacks of
- * the loop call libcurl, and then http_pump().
+ * libcurl's sockets and timers on the uv loop. Callbacks of libcurl only take notes here; callbacks
+ * of the loop call libcurl, and then http_pump().
  */
 #include "base/base.h"
 
@@ -156,7 +156,8 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
         s = sock_new(h, fd, &err);
     }
     if (s != NULL) {
-        int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+        int events =
+            (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
         err = uv_poll_start(&s->poll, events, on_poll);
     }
     if (err != 0) {

@@ -36,8 +36,9 @@ struct timer *timer_start_ns(uv_loop_t *loop, uint64_t ns, timer_fn fn, void *ar
     t->arg = arg;
     ASSERT(uv_timer_init(loop, &t->handle) == 0);
     t->handle.data = t;
-    // libuv counts whole milliseconds of a cached clock that lies up to a turn behind: from the true
-    // time we take the first whole millisecond that is not early, and give its distance to that clock
+    // libuv counts whole milliseconds of a cached clock that lies up to a turn behind: from the
+    // true time we take the first whole millisecond that is not early, and give its distance to
+    // that clock
     uint64_t now = uv_hrtime();
     uint64_t due = ns > UINT64_MAX - now - NS_PER_MS ? UINT64_MAX / NS_PER_MS
                                                      : (now + ns + NS_PER_MS - 1) / NS_PER_MS;

@@ -1,6 +1,6 @@
 /*
- * One-shot timers on a uv loop. Loop thread only. A timer never fires early: it counts from the call
- * of timer_start(), not from the loop's cached clock.
+ * One-shot timers on a uv loop. Loop thread only. A timer never fires early: it counts from the
+ * call of timer_start(), not from the loop's cached clock.
  */
 #ifndef LASH_TIMER_H
 #define LASH_TIMER_H
@@ -13,15 +13,16 @@ struct timer;
 typedef void (*timer_fn)(void *arg);
 
 /* Calls fn(arg) once from the loop, `ms` milliseconds from now (0 = at its next turn, never before
- * this returns). The loop stays alive for it. The timer frees itself after it fired: the caller must
- * forget the pointer then. */
+ * this returns). The loop stays alive for it. The timer frees itself after it fired: the caller
+ * must forget the pointer then. */
 struct timer *timer_start(uv_loop_t *loop, uint64_t ms, timer_fn fn, void *arg);
 
 /* The same in nanoseconds; fires less than 1 ms late on an idle loop. */
 struct timer *timer_start_ns(uv_loop_t *loop, uint64_t ns, timer_fn fn, void *arg);
 
-/* Stops a timer that has not fired (or is firing right now: legal inside fn); NULL is ignored. fn is
- * not called afterwards. The pointer is gone for the caller; memory is freed in the close callback. */
+/* Stops a timer that has not fired (or is firing right now: legal inside fn); NULL is ignored. fn
+ * is not called afterwards. The pointer is gone for the caller; memory is freed in the close
+ * callback. */
 void timer_stop(struct timer *t);
 
 /* The loop no longer stays alive for this timer. */

@@ -10,14 +10,14 @@
 
 /* Pieces point into the text that was parsed. */
 struct url {
-    bool tls;             /* https */
-    const char *host;     /* with the brackets of an IPv6 address */
+    bool tls;         /* https */
+    const char *host; /* with the brackets of an IPv6 address */
     size_t host_len;
-    unsigned port;        /* 80 or 443 when the text has none */
+    unsigned port; /* 80 or 443 when the text has none */
     bool port_given;
     const char *userinfo; /* NULL or the part before the @ */
     size_t userinfo_len;
-    const char *path;     /* up to the end of the text, perhaps empty: path, query, fragment */
+    const char *path; /* up to the end of the text, perhaps empty: path, query, fragment */
 };
 
 /* Parses `text` (NUL terminated). Returns NULL, or what is wrong as the end of a sentence

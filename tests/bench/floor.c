@@ -287,8 +287,8 @@ static void driver_init(struct driver *d, size_t concurrency)
     curl_multi_setopt(d->multi, CURLMOPT_SOCKETDATA, d);
     curl_multi_setopt(d->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(d->multi, CURLMOPT_TIMERDATA, d);
-    static const char *const headers[] = { "Content-Type: application/json",
-                                           "Authorization: Bearer test-key", "Expect:" };
+    static const char *const headers[] = {"Content-Type: application/json",
+                                          "Authorization: Bearer test-key", "Expect:"};
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         d->headers = must(curl_slist_append(d->headers, headers[i]));
     }
@@ -412,8 +412,9 @@ int main(int argc, char **argv)
     struct rusage use;
     getrusage(RUSAGE_SELF, &use);
     printf("{\"cpu_s\":%.6f,\"wall_s\":%.6f,\"requests\":%llu,\"failed\":%llu,"
-           "\"maxrss_kb\":%ld,\"pss_kb\":%ld}\n", cpu, wall, (unsigned long long)d.requests,
-           (unsigned long long)failed, use.ru_maxrss, pss_kb());
+           "\"maxrss_kb\":%ld,\"pss_kb\":%ld}\n",
+           cpu, wall, (unsigned long long)d.requests, (unsigned long long)failed, use.ru_maxrss,
+           pss_kb());
     if (failed) {
         fprintf(stderr, "floor: %llu requests failed, the last with status %ld (%s)\n",
                 (unsigned long long)failed, d.last_status, d.last_error);

@@ -60,7 +60,7 @@ static void fail(const char *what, int code)
 static struct sample run_once(char **command, const posix_spawn_file_actions_t *actions,
                               unsigned seconds)
 {
-    struct sample s = { .start_ns = now_ns() };
+    struct sample s = {.start_ns = now_ns()};
     struct rusage use;
     pid_t pid;
     int status;
@@ -109,7 +109,7 @@ int main(int argc, char **argv)
         fputs("usage: run N SECONDS COMMAND [ARG...]\n", stderr);
         return 64;
     }
-    struct sigaction action = { .sa_handler = on_alarm };
+    struct sigaction action = {.sa_handler = on_alarm};
     sigaction(SIGALRM, &action, NULL);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);

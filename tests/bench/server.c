@@ -44,9 +44,9 @@ struct server {
     size_t calls, rounds;
     uint64_t delay_ms;
     bool hold;
-    const char *tool, *args, *record;  /* borrowed from argv */
+    const char *tool, *args, *record;    /* borrowed from argv */
     struct text answers[MAX_ROUNDS + 1]; /* whole, by turn; the last is the final text */
-    struct conn *held;                 /* linked by conn.next: answers that wait for /release */
+    struct conn *held;                   /* linked by conn.next: answers that wait for /release */
     uint64_t connections, requests, odd, waiting, most_waiting, last_post_ns;
     bool recorded[MAX_ROUNDS + 1];
 };
@@ -99,8 +99,7 @@ static void text_reserve(struct text *t, size_t more)
     t->cap = cap;
 }
 
-__attribute__((format(printf, 2, 3)))
-static void text_addf(struct text *t, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void text_addf(struct text *t, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -134,11 +133,15 @@ static void text_add_http(struct text *out, int status, const struct text *body)
 
 static void add_calls(struct text *body, const struct server *s, size_t turn)
 {
-    text_addf(body, "{\"id\":\"rs_%zu\",\"type\":\"reasoning\",\"summary\":[],\"encrypted_content\""
-              ":\"gAAAAABbench-%zu-0123456789abcdef0123456789abcdef==\"}", turn, turn);
+    text_addf(body,
+              "{\"id\":\"rs_%zu\",\"type\":\"reasoning\",\"summary\":[],\"encrypted_content\""
+              ":\"gAAAAABbench-%zu-0123456789abcdef0123456789abcdef==\"}",
+              turn, turn);
     for (size_t k = 0; k < s->calls; k++) {
-        text_addf(body, ",{\"id\":\"fc_%zu_%zu\",\"type\":\"function_call\",\"status\":"
-                  "\"completed\",\"arguments\":\"", turn, k);
+        text_addf(body,
+                  ",{\"id\":\"fc_%zu_%zu\",\"type\":\"function_call\",\"status\":"
+                  "\"completed\",\"arguments\":\"",
+                  turn, k);
         text_add_escaped(body, s->args);
         text_addf(body, "\",\"call_id\":\"call_%zu_%zu\",\"name\":\"%s\"}", turn, k, s->tool);
     }
@@ -147,21 +150,25 @@ static void add_calls(struct text *body, const struct server *s, size_t turn)
 /* The whole answer of one turn, head included. */
 static void make_answer(struct server *s, size_t turn)
 {
-    struct text body = { 0 };
-    text_addf(&body, "{\"id\":\"resp_%zu\",\"object\":\"response\",\"created_at\":1760000000,"
+    struct text body = {0};
+    text_addf(&body,
+              "{\"id\":\"resp_%zu\",\"object\":\"response\",\"created_at\":1760000000,"
               "\"status\":\"completed\",\"error\":null,\"incomplete_details\":null,"
-              "\"model\":\"bench\",\"output\":[", turn);
+              "\"model\":\"bench\",\"output\":[",
+              turn);
     if (turn < s->rounds) {
         add_calls(&body, s, turn);
     } else {
-        text_addf(&body, "{\"id\":\"msg_%zu\",\"type\":\"message\",\"status\":\"completed\","
+        text_addf(&body,
+                  "{\"id\":\"msg_%zu\",\"type\":\"message\",\"status\":\"completed\","
                   "\"role\":\"assistant\",\"phase\":\"final_answer\",\"content\":[{\"type\":"
                   "\"output_text\",\"annotations\":[],\"logprobs\":[],"
-                  "\"text\":\"All looked up.\"}]}", turn);
+                  "\"text\":\"All looked up.\"}]}",
+                  turn);
     }
     text_addf(&body, "],\"usage\":{\"input_tokens\":120,\"input_tokens_details\":"
-              "{\"cached_tokens\":0},\"output_tokens\":24,\"output_tokens_details\":"
-              "{\"reasoning_tokens\":0},\"total_tokens\":144}}");
+                     "{\"cached_tokens\":0},\"output_tokens\":24,\"output_tokens_details\":"
+                     "{\"reasoning_tokens\":0},\"total_tokens\":144}}");
     text_add_http(&s->answers[turn], 200, &body);
     free(body.data);
 }
@@ -302,7 +309,7 @@ static void record_body(struct server *s, size_t turn, const char *body, size_t 
 
 static void answer_small(struct conn *c, int status, const struct text *body)
 {
-    struct text out = { 0 };
+    struct text out = {0};
     text_add_http(&out, status, body);
     conn_next_request(c);
     conn_write(c, out.data, out.len);
@@ -312,12 +319,13 @@ static void answer_small(struct conn *c, int status, const struct text *body)
 static void answer_control(struct conn *c, bool release)
 {
     struct server *s = c->server;
-    struct text body = { 0 };
-    text_addf(&body, "{\"connections\":%llu,\"requests\":%llu,\"odd\":%llu,\"waiting\":%llu,"
-              "\"most_waiting\":%llu,\"last_post_ns\":%llu}", (unsigned long long)s->connections,
-              (unsigned long long)s->requests, (unsigned long long)s->odd,
-              (unsigned long long)s->waiting, (unsigned long long)s->most_waiting,
-              (unsigned long long)s->last_post_ns);
+    struct text body = {0};
+    text_addf(&body,
+              "{\"connections\":%llu,\"requests\":%llu,\"odd\":%llu,\"waiting\":%llu,"
+              "\"most_waiting\":%llu,\"last_post_ns\":%llu}",
+              (unsigned long long)s->connections, (unsigned long long)s->requests,
+              (unsigned long long)s->odd, (unsigned long long)s->waiting,
+              (unsigned long long)s->most_waiting, (unsigned long long)s->last_post_ns);
     if (release) {
         release_all(s);
     }
@@ -328,11 +336,12 @@ static void answer_control(struct conn *c, bool release)
 /* A number of outputs that is no multiple of the calls means that a client lost or doubled some. */
 static void answer_odd(struct conn *c, size_t outputs)
 {
-    struct text body = { 0 };
+    struct text body = {0};
     c->server->odd++;
-    text_addf(&body, "{\"error\":{\"message\":\"%zu outputs for turns of %zu calls\",\"type\":"
-              "\"invalid_request_error\",\"param\":\"input\",\"code\":null}}", outputs,
-              c->server->calls);
+    text_addf(&body,
+              "{\"error\":{\"message\":\"%zu outputs for turns of %zu calls\",\"type\":"
+              "\"invalid_request_error\",\"param\":\"input\",\"code\":null}}",
+              outputs, c->server->calls);
     answer_small(c, 400, &body);
     free(body.data);
 }
@@ -571,7 +580,7 @@ static uint64_t parse_options(struct server *s, char **argv)
 int main(int argc, char **argv)
 {
     (void)argc;
-    static struct server s = { .calls = 3, .rounds = 2, .tool = "noop", .args = "{\"n\":1}" };
+    static struct server s = {.calls = 3, .rounds = 2, .tool = "noop", .args = "{\"n\":1}"};
     uint64_t seconds = parse_options(&s, argv);
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();

@@ -3,7 +3,8 @@
  *
  *     TEST(name) { ASSERT_INT(1 + 1, 2); }
  *
- * `unit --list` prints the cases, `unit N` runs one: tests/run gives each a process and a time limit.
+ * `unit --list` prints the cases, `unit N` runs one: tests/run gives each a process and a time
+ * limit.
  */
 #ifndef LASH_TEST_H
 #define LASH_TEST_H
@@ -19,42 +20,43 @@ struct test_case {
 
 void test_register(struct test_case *test);
 
-/* How many times slower than usual this run may find things: 1, or more under valgrind and the like. */
+/* How many times slower than usual this run may find things: 1, or more under valgrind and the
+ * like. */
 unsigned test_slower(void);
 
 NORETURN void test_fail(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-#define TEST(id)                                                                                   \
-    static void test_##id(void);                                                                   \
-    __attribute__((constructor)) static void register_##id(void)                                   \
-    {                                                                                              \
-        static struct test_case test = {__FILE__, #id, test_##id, NULL};                           \
-        test_register(&test);                                                                      \
-    }                                                                                              \
+#define TEST(id)                                                         \
+    static void test_##id(void);                                         \
+    __attribute__((constructor)) static void register_##id(void)         \
+    {                                                                    \
+        static struct test_case test = {__FILE__, #id, test_##id, NULL}; \
+        test_register(&test);                                            \
+    }                                                                    \
     static void test_##id(void)
 
-#define ASSERT_TRUE(cond)                                                                          \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            test_fail(__FILE__, __LINE__, "expected %s", #cond);                                   \
-        }                                                                                          \
+#define ASSERT_TRUE(cond)                                        \
+    do {                                                         \
+        if (!(cond)) {                                           \
+            test_fail(__FILE__, __LINE__, "expected %s", #cond); \
+        }                                                        \
     } while (0)
 
-#define ASSERT_INT(got, want)                                                                      \
-    do {                                                                                           \
-        long long got_ = (long long)(got), want_ = (long long)(want);                              \
-        if (got_ != want_) {                                                                       \
-            test_fail(__FILE__, __LINE__, "%s: expected %lld, got %lld", #got, want_, got_);       \
-        }                                                                                          \
+#define ASSERT_INT(got, want)                                                                \
+    do {                                                                                     \
+        long long got_ = (long long)(got), want_ = (long long)(want);                        \
+        if (got_ != want_) {                                                                 \
+            test_fail(__FILE__, __LINE__, "%s: expected %lld, got %lld", #got, want_, got_); \
+        }                                                                                    \
     } while (0)
 
-#define ASSERT_STR(got, want)                                                                      \
-    do {                                                                                           \
-        const char *got_ = (got), *want_ = (want);                                                 \
-        if (got_ == NULL || strcmp(got_, want_) != 0) {                                            \
-            test_fail(__FILE__, __LINE__, "%s: expected \"%s\", got \"%s\"", #got, want_,          \
-                      got_ ? got_ : "(null)");                                                     \
-        }                                                                                          \
+#define ASSERT_STR(got, want)                                                             \
+    do {                                                                                  \
+        const char *got_ = (got), *want_ = (want);                                        \
+        if (got_ == NULL || strcmp(got_, want_) != 0) {                                   \
+            test_fail(__FILE__, __LINE__, "%s: expected \"%s\", got \"%s\"", #got, want_, \
+                      got_ ? got_ : "(null)");                                            \
+        }                                                                                 \
     } while (0)
 
 #endif

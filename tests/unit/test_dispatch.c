@@ -1,6 +1,6 @@
 /*
- * D6, D7, D8: permits. The random test checks each start against the rules as they are written down,
- * and after each step that nobody who may start is left waiting.
+ * D6, D7, D8: permits. The random test checks each start against the rules as they are written
+ * down, and after each step that nobody who may start is left waiting.
  */
 #include "test.h"
 
@@ -316,7 +316,8 @@ TEST(dispatch_a_raised_limit_is_used)
     struct batch *b = started(&wakes[1], 1, 1, "x", 5);
     ASSERT_INT(wakes[1], 1);
     batch_settle(a, (size_t)batch_take(a));
-    ASSERT_INT(wakes[0] + wakes[1] - 1, 5); /* the new limit is used up at the latest with the next change */
+    ASSERT_INT(wakes[0] + wakes[1] - 1,
+               5); /* the new limit is used up at the latest with the next change */
     batch_settle(b, (size_t)batch_take(b));
     batch_free(b);
     for (int i = 1; i < 9; i++) {

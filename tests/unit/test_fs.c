@@ -174,7 +174,8 @@ TEST(fs_names_the_trouble)
     expect_read_error(&w, "none", LIMIT, "ENOENT",
                       "cannot read 'none': there is no such file: check the path");
     expect_read_error(&w, ".", LIMIT, "EISDIR", "cannot read '.': it is a directory: name a file");
-    expect_read_error(&w, "", LIMIT, "ENOENT", "cannot read '': there is no such file: check the path");
+    expect_read_error(&w, "", LIMIT, "ENOENT",
+                      "cannot read '': there is no such file: check the path");
     write_with(&w, "none/x", "x", &plain, "ENOENT");
     write_with(&w, ".", "x", &plain, "EISDIR");
     write_with(&w, "new/", "x", &plain, "EISDIR");
@@ -200,7 +201,8 @@ TEST(fs_files_without_a_size)
 {
     struct world w;
     start(&w);
-    struct fs_request *req = wait_for(&w, fs_read(&w.loop, "/proc/self/status", LIMIT, count_done, &w));
+    struct fs_request *req =
+        wait_for(&w, fs_read(&w.loop, "/proc/self/status", LIMIT, count_done, &w));
     ASSERT_TRUE(strstr(fs_result(req)->data.data, "VmPeak:") != NULL);
     fs_free(req);
     expect_text(&w, "/dev/null", "");
@@ -336,9 +338,9 @@ TEST(fs_given_up)
     write_with(&w, "a", "old", &plain, "none");
     char *data = xcalloc(1, 4 << 20);
     for (int i = 0; i < 50; i++) {
-        struct fs_request *req = i % 2 ? fs_read(&w.loop, "a", LIMIT, must_not_be_called, NULL)
-                                       : fs_write(&w.loop, "b", data, 4 << 20, &plain,
-                                                  must_not_be_called, NULL);
+        struct fs_request *req =
+            i % 2 ? fs_read(&w.loop, "a", LIMIT, must_not_be_called, NULL)
+                  : fs_write(&w.loop, "b", data, 4 << 20, &plain, must_not_be_called, NULL);
         if (i % 3 == 0) {
             usleep(500);
         }

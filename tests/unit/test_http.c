@@ -69,8 +69,7 @@ static void server_start(struct world *w, bool tls)
         // with its path: python looks for its library beside what it was called as
         execl("/usr/bin/python3", "/usr/bin/python3", script, tls ? "--tls" : NULL, cert, key,
               (char *)NULL);
-        execlp("python3", "python3", script, tls ? "--tls" : NULL, cert, key,
-               (char *)NULL);
+        execlp("python3", "python3", script, tls ? "--tls" : NULL, cert, key, (char *)NULL);
         _exit(127);
     }
     close(to[0]);
@@ -251,8 +250,9 @@ TEST(http_headers_of_answers)
     struct http_request *req = make(&w, "GET", "/headers");
     struct http_result *res = run(&w, req);
     static const char *const wanted[][2] = {
-        {"X-Twice", "a"}, {"x-twice", "b"}, {"Set-Cookie", "a=1; Path=/"}, {"Set-Cookie", "b=2, c"},
-        {"X-Empty", ""}, {"X-Folded", "one two"}, {"Content-Length", "2"},
+        {"X-Twice", "a"},         {"x-twice", "b"}, {"Set-Cookie", "a=1; Path=/"},
+        {"Set-Cookie", "b=2, c"}, {"X-Empty", ""},  {"X-Folded", "one two"},
+        {"Content-Length", "2"},
     };
     ASSERT_INT(res->nheaders, ARRAY_LEN(wanted));
     for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
@@ -420,10 +420,25 @@ TEST(http_refusals)
     struct world w;
     start(&w, false);
     static const char *const urls[] = {
-        "", "example.com", "ftp://example.com/", "file:///etc/passwd", "http://", "http:///path",
-        "http://host:99999/", "http://host:0/", "http://host:8a/", "http://ho st/", "http://host/a b",
-        "http://host/a\nb", "http://a@b@c/", "http://good.com\\@evil.com/", "http://[::1/", "gopher://x",
-        "http://user:sesame@host:x/?key=sesame", "https//x?sesame", "http://[::1]x/",
+        "",
+        "example.com",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "http://",
+        "http:///path",
+        "http://host:99999/",
+        "http://host:0/",
+        "http://host:8a/",
+        "http://ho st/",
+        "http://host/a b",
+        "http://host/a\nb",
+        "http://a@b@c/",
+        "http://good.com\\@evil.com/",
+        "http://[::1/",
+        "gopher://x",
+        "http://user:sesame@host:x/?key=sesame",
+        "https//x?sesame",
+        "http://[::1]x/",
     };
     for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
         refuse(&w, "GET", urls[i], "url");
@@ -433,8 +448,16 @@ TEST(http_refusals)
     refuse(&w, "CONNECT", "http://localhost/", "request");
 
     static const char *const headers[][2] = {
-        {"", "x"}, {"A b", "x"}, {"A:", "x"}, {"A\r\nB", "x"}, {"A", "x\r\nB: y"}, {"A", "x\ny"},
-        {"A", "x\ry"}, {"A", "\x01"}, {"Content-Length", "3"}, {"transfer-encoding", "chunked"},
+        {"", "x"},
+        {"A b", "x"},
+        {"A:", "x"},
+        {"A\r\nB", "x"},
+        {"A", "x\r\nB: y"},
+        {"A", "x\ny"},
+        {"A", "x\ry"},
+        {"A", "\x01"},
+        {"Content-Length", "3"},
+        {"transfer-encoding", "chunked"},
         {"\xc3\xa9", "x"},
     };
     for (size_t i = 0; i < ARRAY_LEN(headers); i++) {
@@ -492,8 +515,8 @@ TEST(http_abort_and_close)
 {
     struct world w;
     start(&w, false);
-    static const char *const paths[] = {"/delay/60000", "/stuck", "/endless", "/stuck", "/endless",
-                                        "/delay/60000"};
+    static const char *const paths[] = {"/delay/60000", "/stuck",   "/endless",
+                                        "/stuck",       "/endless", "/delay/60000"};
     struct http_request *reqs[6];
     for (int i = 0; i < 6; i++) {
         reqs[i] = make(&w, "GET", paths[i]);
@@ -674,7 +697,8 @@ TEST(http_sockets_are_not_inherited)
         struct sockaddr_storage addr;
         socklen_t addr_len = sizeof addr;
         if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
-            getsockname(fd, (struct sockaddr *)&addr, &addr_len) == 0 && addr.ss_family == AF_INET) {
+            getsockname(fd, (struct sockaddr *)&addr, &addr_len) == 0 &&
+            addr.ss_family == AF_INET) {
             found++;
             ASSERT_TRUE(fcntl(fd, F_GETFD) & FD_CLOEXEC);
         }

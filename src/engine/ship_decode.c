@@ -14,6 +14,7 @@ struct decoder {
     int memo; /* stack index: number -> object */
     int env;  /* stack index of the globals for functions */
     lua_Integer next;
+    int depth;
 };
 
 NORETURN static void broken(struct decoder *d)
@@ -163,6 +164,9 @@ static void get_upvalue(struct decoder *d, int fn, int n)
     }
     uint64_t other = get_size(d);
     uint64_t m = get_size(d);
+    if (lua_upvalueid(L, fn, n) == NULL) {
+        broken(d);
+    }
     if (lua_rawgeti(L, d->memo, (lua_Integer)other) != LUA_TFUNCTION || m > MAX_UPVALUES ||
         lua_upvalueid(L, -1, (int)m) == NULL) {
         broken(d);
@@ -192,6 +196,9 @@ static void get_function(struct decoder *d)
 static void get_tagged(struct decoder *d, char tag)
 {
     lua_State *L = d->L;
+    if (++d->depth > MAX_DEPTH + 1) {
+        broken(d);
+    }
     luaL_checkstack(L, 12, "a shipped message is nested too deeply");
     switch (tag) {
     case TAG_NIL:
@@ -252,6 +259,7 @@ static void get_tagged(struct decoder *d, char tag)
     default:
         broken(d);
     }
+    d->depth--;
 }
 
 int ship_decode(lua_State *L, const char *data, size_t len, int env)
@@ -262,7 +270,7 @@ int ship_decode(lua_State *L, const char *data, size_t len, int env)
         lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     }
     lua_newtable(L);
-    struct decoder d = {L, data, data + len, lua_gettop(L), lua_gettop(L) - 1, 1};
+    struct decoder d = {L, data, data + len, lua_gettop(L), lua_gettop(L) - 1, 1, 0};
     int base = lua_gettop(L) - 2;
     uint64_t count = get_size(&d);
     if (count > 1000000) {

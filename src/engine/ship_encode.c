@@ -70,11 +70,27 @@ NORETURN static void refuse(struct encoder *e, const struct place *p, const char
 
 static void put_value(struct encoder *e, int index, const struct place *p, int depth);
 
+/* Lua's own libraries have nothing in Lua: such a field was added by the script, and a worker lacks it. */
+static bool added_by_script(lua_State *L, const char *module)
+{
+    static const char *const libraries[] = {"coroutine", "debug",  "io",    "math",
+                                            "os",        "string", "table", "utf8"};
+    if (!lua_istable(L, -1) && (!lua_isfunction(L, -1) || lua_iscfunction(L, -1))) {
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(libraries); i++) {
+        if (strcmp(libraries[i], module) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* With map at `map` and on top: name module field value. First come, first named. */
 static void index_field(lua_State *L, int map)
 {
     bool object = lua_istable(L, -1) || lua_isfunction(L, -1) || lua_isuserdata(L, -1);
-    if (lua_type(L, -2) != LUA_TSTRING || !object) {
+    if (lua_type(L, -2) != LUA_TSTRING || !object || added_by_script(L, lua_tostring(L, -4))) {
         return;
     }
     lua_pushvalue(L, -1);

@@ -179,6 +179,7 @@ def test_readme():
         shop = os.path.join(folder, "shop.lua")
         contains(lash(shop, "Total price of 3 cups, and the delivery to Berlin?"), "total_price", "16.06",
                  "delivery_days", ": 1")
+        lash("check", shop)
         assert lash("call", shop, "total_price", "--article", "teapot", "--pieces", "2").strip() == "47.6"
         contains(lash(os.path.join(folder, "desk.lua")), "handoff", "billing\tdone\t")
 

@@ -101,7 +101,7 @@ static int flush_stdout(int status)
 {
     bool before = ferror(stdout) != 0;
     errno = 0;
-    if (fflush(stdout) == 0 && !before) {
+    if ((fflush(stdout) == 0 && !before) || stream_reserved()) {
         return status;
     }
     int code = errno;

@@ -249,13 +249,13 @@ local function command_of(parsed, word, plain)
     unknown_command(word)
 end
 
-local function check_options(parsed)
+local function check_options(parsed, command)
     for _, given in ipairs(parsed.given) do
         local option = OPTIONS[given.name]
-        if not belongs(option, parsed.command) then
-            local value = given.name == "tools" and "; a script names its tools itself" or ""
-            failure.raise(USAGE, "%s is an option of %s, not of %s%s", given.flag, option.of:gsub(" ", ", "),
-                parsed.command, parsed.command == "run" and value or "")
+        if not belongs(option, command) then
+            local more = command == "run" and given.name == "tools" and "; a script names its tools itself" or ""
+            failure.raise(USAGE, "%s is an option of %s, not of %s%s", given.flag, (option.of:gsub(" ", ", ")),
+                parsed.command or "a script", more)
         end
     end
 end
@@ -295,8 +295,8 @@ function M.parse(argv)
     elseif not parsed.command and (#parsed.before > 0 or parsed.options.interactive) then
         parsed.command = "run"
     end
-    if parsed.command and not parsed.options.help and not parsed.options.version then
-        check_options(parsed)
+    if not parsed.options.help and not parsed.options.version then
+        check_options(parsed, parsed.command or "run")
     end
     return parsed
 end

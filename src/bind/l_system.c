@@ -102,7 +102,7 @@ static int l_write(lua_State *L)
     int fd = (int)luaL_checkinteger(L, 1);
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
-    if (fflush(fd == STDOUT_FILENO ? stdout : stderr) != 0) {
+    if (fflush(fd == STDOUT_FILENO ? stdout : stderr) != 0 && !stream_reserved()) {
         return push_failure(L, errno);
     }
     if (stream_write(stream_fd(fd), text, len) != 0) {
@@ -359,7 +359,7 @@ static int l_exit(lua_State *L)
 {
     int status = (int)luaL_checkinteger(L, 1);
     bool before = ferror(stdout) != 0;
-    if ((fflush(stdout) != 0 || before) && status == 0) {
+    if ((fflush(stdout) != 0 || before) && status == 0 && !stream_reserved()) {
         status = STREAM_EXIT_IO;
     }
     fflush(stderr);

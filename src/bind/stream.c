@@ -55,6 +55,11 @@ void stream_reserve(void)
     atomic_store(&answer_fd, fd);
 }
 
+bool stream_reserved(void)
+{
+    return atomic_load(&answer_fd) != STDOUT_FILENO;
+}
+
 int stream_fd(int fd)
 {
     return fd == STDOUT_FILENO ? atomic_load(&answer_fd) : fd;

@@ -19,6 +19,9 @@ void stream_open(void);
  * children too; stream_fd(1) is the old one. Idempotent. */
 void stream_reserve(void);
 
+/* True when stdout is kept apart: then the C stream of that name is stderr's. Any thread. */
+bool stream_reserved(void);
+
 /* The descriptor behind a standard stream's number. Any thread. */
 int stream_fd(int fd);
 

@@ -92,6 +92,8 @@ def test_material():
     assert message_of(stdin="the prompt\n") == "the prompt\n"
     assert message_of("-f", "notes.md", "-f", "notes.md", "sum", "up") == \
         "<file name=\"notes.md\">\nsome notes\n</file>\n\n" * 2 + "sum up"
+    assert message_of("-f", "-", "-f", "notes.md", "go", stdin="in") == \
+        "<stdin>\nin\n</stdin>\n\n<file name=\"notes.md\">\nsome notes\n</file>\n\ngo"
     with open("notes.md") as f:
         assert message_of("say it", stdin=f) == "<stdin>\nsome notes\n</stdin>\n\nsay it"
     with open("notes.md") as f:
@@ -194,6 +196,9 @@ def test_status():
         assert objects(lash("ask", "-m", model, "--jsonl", "hi"))[-1]["exit"] == status
     model = play(call, {"text": "so far"})
     expect(lash("ask", "-m", model, "-t", "tools.lua", "--max-turns", "1", "hi"), 80, "so far\n", "--max-turns")
+    used = dict(call, usage={"input": 50, "output": 60})
+    r = lash("ask", "-m", play(used, {"text": "x"}), "-t", "tools.lua", "--max-tokens", "100", "hi")
+    expect(r, 80, None, "--max-tokens")
     model = play({"error": {"code": "overloaded", "message": "the server is busy"}})
     expect(lash("ask", "-m", model, "hi"), 75, "", "busy")
     model = play({"text": "one"}, {"text": "two"})

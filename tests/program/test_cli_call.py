@@ -126,6 +126,10 @@ def test_formats():
 def test_tool_help():
     """call TOOL --help: its parameters"""
     tools()
+    write("h.lua", "return require('lash').tool { name = 'h', params = { help = 'string?' }, async = function(args)"
+                   " return args.help or 'none' end }")
+    expect(lash("call", "h.lua", "--help", "me"), 0, "me\n")
+    expect(lash("call", "h.lua", "-h"), 0, "--help STRING")
     expect(call("echo", "--help"), 0, ["echo (async)", "--tags STRING[] (optional)"])
 
 

@@ -54,6 +54,7 @@ def test_unknown_words():
     one_line(expect(lash("-x"), 64, "", "unknown option '-x'"))
     one_line(expect(lash("models"), 64, "", "not in this version"))
     one_line(expect(lash("doctor"), 64, "", "not in this version"))
+    one_line(expect(lash("run"), 64, "", "needs a file"))
 
 
 def test_option_values():
@@ -65,6 +66,7 @@ def test_option_values():
         one_line(expect(lash("run", *args), 64, "", part))
     one_line(expect(lash("-t", "x.lua", "run", "a.lua"), 64, "", "-t is an option of ask"))
     one_line(expect(lash("tools", "-m", "demo", "a.lua"), 64, "", "-m is an option of run, ask, call"))
+    one_line(expect(lash("-t", "x.lua", stdin="print(1)"), 64, "", "-t is an option of ask, not of a script"))
     one_line(expect(lash("ask", "--schema", "s.json", "hi"), 64, "", "not in this version"))
     expect(lash("--timeout=5s", "--max-turns=0", "--jobs=2", "-e", "print(1)"), 0, "1\n", "")
     one_line(expect(lash("-e", "", env={"LASH_JOBS": "many"}), 64, "", "LASH_JOBS"))

@@ -41,13 +41,18 @@ end
 -- @param ends when the time is over, as engine.hrtime(), or nil
 function M.message(parsed, ends)
     local words = input.check_text(prompt_words(parsed), "the prompt")
-    local parts = {}
+    local parts, named = {}, false
     for i, path in ipairs(parsed.options.file or {}) do
-        local text = input.check_text(input.read_file(path), path)
-        parts[i] = wrapped("file", (' name="%s"'):format(path:gsub("[%c\"<>]", "_")), text)
+        if path == "-" and not named then
+            named = true
+            parts[i] = wrapped("stdin", "", input.check_text(input.read_stdin(ends), "stdin"))
+        else
+            local text = input.check_text(input.read_file(path), path)
+            parts[i] = wrapped("file", (' name="%s"'):format(path:gsub("[%c\"<>]", "_")), text)
+        end
     end
     local has_words = words:find("%S") ~= nil
-    if input.has_stdin() then
+    if not named and input.has_stdin() then
         local text = input.check_text(input.read_stdin(ends), "stdin")
         if not has_words and text:find("%S") then
             words, has_words = text, true

@@ -39,7 +39,7 @@ local function only_entry(all, path)
 end
 
 local function is_name(word)
-    return word ~= nil and word ~= "-" and not word:find("^%-%-") and not word:find("^%s*[{%[]")
+    return word ~= nil and not word:find("^%-") and not word:find("^%s*[{%[]")
 end
 
 -- Which entry is meant, and the words that are its arguments.
@@ -174,7 +174,9 @@ local function body(parsed, format, limit, ends)
     script.last_resort(limit, ("the time limit of %g s (--timeout) is over, while the call held the main thread")
         :format(limit))
     local entry, words = choose(all, path, parsed.words)
-    if words[1] == "--help" or words[1] == "-h" then
+    local properties = entry.kind == "tool" and type(entry.value.schema) == "table" and entry.value.schema.properties
+    local has_help = type(properties) == "table" and properties.help ~= nil
+    if words[1] == "-h" or (words[1] == "--help" and not has_help) then
         return help_of(entry)
     elseif entry.kind == "prompt" then
         return render_prompt(entry, words, parsed.options, format)

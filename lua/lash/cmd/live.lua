@@ -65,7 +65,7 @@ local SHOWN = { -- with -v
 local function show(view, event)
     local kind = event.type
     if kind == "call.start" then
-        view.args[event.call] = event.args
+        view.args[event.call] = not view.shared and event.args or nil
     elseif kind == "call.end" then
         if view.calls then
             system.write(2, call_line(view, event) .. "\n")
@@ -83,7 +83,8 @@ end
 --- A function for the events of a run, or nil when nothing is to be shown: calls on a terminal or with
 -- -v, retries and warnings always, nothing with -q.
 -- @param color of --color, or nil
-function M.listener(color)
+-- @param shared true when the events of several runs come at once: their calls cannot be told apart
+function M.listener(color, shared)
     local verbosity = system.verbosity()
     if verbosity == 0 then
         return nil
@@ -91,6 +92,7 @@ function M.listener(color)
     local terminal = system.isatty(2)
     local view = {
         args = {},
+        shared = shared,
         calls = terminal or verbosity >= 2,
         verbose = verbosity >= 2,
         paint = text.painter(terminal, color),
@@ -103,7 +105,7 @@ end
 
 --- Shows all runs of the process.
 function M.listen(color)
-    local listener = M.listener(color)
+    local listener = M.listener(color, true)
     if listener then
         events.listen(listener)
     end

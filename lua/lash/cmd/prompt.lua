@@ -1,8 +1,10 @@
 --- The plain prompt: Lua line by line. Each entry runs as a task; a bare expression prints its values,
 -- an unfinished chunk goes on at `lua>>`, an error is one line, Ctrl-D leaves.
 local engine = require "lash.core.engine"
+local failure = require "lash.failure"
 local lash = require "lash"
 local script = require "lash.script"
+local settings = require "lash.cmd.settings"
 local system = require "lash.core.system"
 
 local M = {}
@@ -71,14 +73,23 @@ local function run_entry(chunk, prints)
     end
 end
 
---- @return exit status
+--- lash on a terminal.
+-- @return exit status
 function M.run(parsed)
+    if parsed.options.timeout then
+        failure.raise(64, "--timeout is for a script: give a FILE or -e CODE")
+    end
+    settings.apply(parsed.options)
     script.prepare()
     lash.main = false
-    if not parsed.file and #parsed.before == 0 then
-        _G.arg = { [0] = parsed.argv[0] }
-        script.add_path("./prompt")
-    end
+    _G.arg = { [0] = parsed.argv[0] }
+    script.add_path("./prompt")
+    return M.loop()
+end
+
+--- The prompt after a script (-i), in its globals.
+-- @return exit status
+function M.loop()
     if system.isatty(0) then
         print(("lash %s, Lua at a prompt: `lash` is loaded, Ctrl-D leaves, `lash help` in a shell tells more")
             :format(lash.version))

@@ -1,7 +1,9 @@
 --- lash FILE [ARG...], -e CODE, -l MOD, -i: scripts, as a stand-alone Lua runs them.
+local failure = require "lash.failure"
 local lash = require "lash"
 local script = require "lash.script"
 local settings = require "lash.cmd.settings"
+local system = require "lash.core.system"
 
 local M = {}
 
@@ -18,7 +20,7 @@ end
 local function compile(code)
     local chunk, err = load(code, "=(command line)", "t")
     if not chunk then
-        require("lash.failure").raise(script.EXIT.data, "%s", err)
+        failure.raise(script.EXIT.data, "%s", err)
     end
     return chunk
 end
@@ -64,7 +66,13 @@ end
 --- @return exit status
 function M.run(parsed)
     local opts = parsed.options
+    if parsed.command and not parsed.file and #parsed.before == 0 and not opts.interactive then
+        failure.raise(64, "lash run needs a file: lash run FILE [ARG...]")
+    end
     settings.apply(opts)
+    if system.verbosity() >= 2 then
+        require("lash.cmd.live").listen(opts.color)
+    end
     script.prepare()
     lash.main = true
     _G.arg = arguments(parsed)
@@ -81,7 +89,7 @@ function M.run(parsed)
         script.say(fault)
         return script.EXIT.data
     elseif opts.interactive then
-        return require("lash.cmd.prompt").run(parsed)
+        return require("lash.cmd.prompt").loop()
     end
     return 0
 end

@@ -88,7 +88,7 @@ end
 function M.load(path, limit)
     local values = table.pack(script.declarations(path, limit))
     if not values[1] then
-        failure.raise(script.exit_of(values[2].err), "%s", script.problem_text(values[2]))
+        failure.raise(script.exit_of(values[2].err), "%s", script.problem_text(values[2], path))
     end
     local found, fault = M.of({ table.unpack(values, 2, values.n) }, values.n - 1)
     if not found then

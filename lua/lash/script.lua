@@ -93,9 +93,13 @@ function M.exit_of(err)
 end
 
 --- What to print of a problem of M.protected: the message and, where they tell more, the user's lines.
-function M.problem_text(problem)
+-- @param path of the file, named where nothing else tells it: `return lash.tool {...}` leaves no line behind
+function M.problem_text(problem, path)
     local err = problem.err
     local text = text_of(err)
+    if path and type(err) == "string" and #(problem.frames or {}) == 0 and not text:find(path, 1, true) then
+        text = path .. ": " .. text
+    end
     if problem.full then
         return text .. problem.full
     end
@@ -123,12 +127,13 @@ function M.protected(fn, ...)
 end
 
 --- Reports a problem on stderr.
+-- @param path of the script, or nil
 -- @return the exit status
-function M.report(problem)
+function M.report(problem, path)
     if failure.is(problem.err) then
         error(problem.err, 0)
     end
-    M.say(M.problem_text(problem))
+    M.say(M.problem_text(problem, path))
     local ok, _, code = system.flush()
     if not ok then -- most likely the reason of the error, and what the caller has to know
         return code == "EPIPE" and M.EXIT.closed or M.EXIT.io

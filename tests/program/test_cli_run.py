@@ -92,6 +92,9 @@ def test_uncaught_errors():
     r = expect(lash("e.lua"), 1, "", ["lash: e.lua:2: oops", "e.lua:5:", "e.lua:8: in main chunk"])
     assert "[C]" not in r.err and "lash/" not in r.err, r
     assert "lash/" in expect(lash("-v", "e.lua"), 1).err
+    write("tail.lua", "return lash.tool { name = 'x' }")
+    one_line(expect(lash("tail.lua"), 1, "", "lash: tail.lua: lash.tool 'x': it has no function"))
+    one_line(expect(lash("tools", "tail.lua"), 1, "", "lash: tail.lua: lash.tool 'x': it has no function"))
     expect(lash("-e", "error('plain', 0)"), 1, "", "lash: plain\n")
     expect(lash("-e", "error(nil)"), 1, "", "nil")
     expect(lash("-e", "error({})"), 1, "", "error object is a table value")

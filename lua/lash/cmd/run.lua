@@ -84,7 +84,7 @@ function M.run(parsed)
     script.last_resort(nil)
     local fault = not problem and settings.script_fault()
     if problem then
-        return script.report(problem)
+        return script.report(problem, parsed.file)
     elseif fault then
         script.say(fault)
         return script.EXIT.data

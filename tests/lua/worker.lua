@@ -359,7 +359,7 @@ t.case("T3 a worker stuck in C or in __gc is answered at its deadline and replac
         local started = engine.hrtime()
         local outcomes = fake.batch({ stuck }, { { "stuck" } })
         t.equal(outcomes[1].status, "lost")
-        t.ok((engine.hrtime() - started) / 1e9 < 1)
+        t.ok((engine.hrtime() - started) / 1e9 < 10) -- it would take hours
         t.equal({ offload(function() return "replaced" end) }, { true, "replaced" })
     end
 end)

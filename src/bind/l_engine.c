@@ -274,6 +274,7 @@ static int batch_next(lua_State *L, struct lua_batch *b);
 static int next_finish(lua_State *L, struct op *op)
 {
     struct lua_batch *b = ((struct next_op *)op)->batch;
+    luaL_argcheck(L, b->batch != NULL, 1, "the batch is closed");
     lua_settop(L, 1);
     return batch_next(L, b);
 }

@@ -39,13 +39,18 @@ static void file_cancel(struct op *op)
 
 static int file_gc(lua_State *L)
 {
-    file_release(luaL_checkudata(L, 1, FILE_TYPE));
+    struct file_op *file = luaL_checkudata(L, 1, FILE_TYPE);
+    file_release(file);
+    op_gone(&file->op);
     return 0;
 }
 
 static int file_finish(lua_State *L, struct op *op)
 {
     struct file_op *file = (struct file_op *)op;
+    if (file->req == NULL) {
+        return luaL_error(L, "the request was released");
+    }
     struct fs_result *res = fs_result(file->req);
     int pushed = 1;
     luaL_checkstack(L, 6, NULL);

@@ -46,7 +46,10 @@ static void request_done(struct http_request *req, void *arg)
 
 static void request_cancel(struct op *op)
 {
-    http_abort(((struct http_op *)op)->req);
+    struct http_op *http = (struct http_op *)op;
+    if (http->req != NULL) { /* a script can call __gc */
+        http_abort(http->req);
+    }
 }
 
 static int request_gc(lua_State *L)
@@ -54,6 +57,7 @@ static int request_gc(lua_State *L)
     struct http_op *http = luaL_checkudata(L, 1, REQUEST_TYPE);
     http_request_free(http->req);
     http->req = NULL;
+    op_gone(&http->op);
     return 0;
 }
 
@@ -76,6 +80,9 @@ static void push_headers(lua_State *L, struct http_request *req)
 static int request_finish(lua_State *L, struct op *op)
 {
     struct http_op *http = (struct http_op *)op;
+    if (http->req == NULL) {
+        return luaL_error(L, "the request was released");
+    }
     struct http_result *res = http_result(http->req);
     int pushed;
     luaL_checkstack(L, 12, NULL);

@@ -36,6 +36,7 @@ static int sleep_gc(lua_State *L)
 {
     struct sleep_op *sleep = luaL_checkudata(L, 1, SLEEP_TYPE);
     sleep_cancel(&sleep->op);
+    op_gone(&sleep->op);
     return 0;
 }
 

@@ -127,8 +127,8 @@ static int offload_gc(lua_State *L)
     struct offload_op *off = luaL_checkudata(L, 1, OFFLOAD_TYPE);
     timer_stop(off->grace);
     off->grace = NULL;
+    op_gone(&off->op);
     if (off->job != NULL) {
-        off->op.task = NULL;
         offload_cancel(&off->op);
         if (off->job != NULL) {
             offload_forget(off);

@@ -47,7 +47,7 @@ struct runtime {
     struct task *current;          /* the task that is being resumed; NULL between tasks */
     lua_State *volatile innermost; /* the Lua state that executes right now, for the interrupting
                                       signal */
-    lua_Hook interrupt;            /* the hook that the signal sets; NULL on main */
+    lua_Hook interrupt;            /* the hook that the signal sets; on main task_check() does */
     volatile sig_atomic_t interrupted; /* whatever runs from now on gets that hook */
     bool giving_up; /* that hook yields instead of raising: what yields is not resumed */
     uint64_t last_task_id;

@@ -70,7 +70,8 @@ NORETURN static void refuse(struct encoder *e, const struct place *p, const char
 
 static void put_value(struct encoder *e, int index, const struct place *p, int depth);
 
-/* Lua's own libraries have nothing in Lua: such a field was added by the script, and a worker lacks it. */
+/* Lua's own libraries have nothing in Lua: such a field was added by the script, and a worker lacks
+ * it. */
 static bool added_by_script(lua_State *L, const char *module)
 {
     static const char *const libraries[] = {"coroutine", "debug",  "io",    "math",

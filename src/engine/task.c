@@ -6,18 +6,23 @@
 #include "io/timer.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { UV_THREAD_CO = 1, UV_RESULT, UV_GROUP, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
+enum { UV_RESULT = 1, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
 
-#define DEEP 1000                      /* levels of calls of which no traceback is made */
+#define DEEP 1000             /* levels of calls of which no traceback is made */
+#define STUBBORN_RAISES 10000 /* so often a cancelled task may catch the error and wait again */
 #define MAX_DEADLINE_MS 1000000000000u /* 31 years */
 #define TASK_TYPE "lash.task"
 #define JOIN_TYPE "lash.join"
 
-static const char anchor_key; /* registry: light userdata of a task -> its userdata */
+/* registry: what lives as long as the task runs, by addresses in it: t -> its userdata, &t->co ->
+ * its coroutine, &t->group -> the userdata of its group. Not user values: the debug library reaches
+ * those. */
+static const char anchor_key;
 
 static void make_ready(struct task *t)
 {
@@ -100,6 +105,7 @@ static int join_gc(lua_State *L)
 {
     struct join_op *join = luaL_checkudata(L, 1, JOIN_TYPE);
     list_remove(&join->node);
+    op_gone(&join->op);
     return 0;
 }
 
@@ -138,6 +144,11 @@ struct op *group_push_join(lua_State *L, struct group *g)
 
 /* ---- cancel ---- */
 
+static struct group *joined_group(const struct op *op)
+{
+    return op != NULL && op->cancel == join_cancel ? ((const struct join_op *)op)->group : NULL;
+}
+
 void task_drop_op(struct task *t)
 {
     t->op->task = NULL;
@@ -171,31 +182,40 @@ static void end_wait(struct task *t)
     }
 }
 
-/* First what it spawned, and so on down: a loop, for scripts may nest without end. */
+static void mark_all(struct list *marked, struct list *children, enum cancel_reason reason)
+{
+    for (struct list *n = children->next; n != children; n = n->next) {
+        struct task *child = container_of(n, struct task, sibling);
+        if (may_cancel(child)) {
+            mark_cancelled(child, reason);
+            list_append(marked, &child->cancel_node);
+        }
+    }
+}
+
+/* With it what it spawned and the group that it waits for, and so on down: the deepest ones end
+ * their waits first. A list, for scripts may nest without end. */
 void task_cancel(struct task *t, enum cancel_reason reason)
 {
+    struct list marked;
+    list_init(&marked);
     if (!may_cancel(t)) {
         return;
     }
-    struct task *at = t;
-    struct list *next = t->own.children.next;
     mark_cancelled(t, reason);
-    for (;;) {
-        while (next != &at->own.children) {
-            struct task *child = container_of(next, struct task, sibling);
-            next = next->next;
-            if (may_cancel(child)) {
-                mark_cancelled(child, reason);
-                at = child;
-                next = at->own.children.next;
-            }
+    list_append(&marked, &t->cancel_node);
+    for (struct list *n = marked.next; n != &marked; n = n->next) {
+        struct task *at = container_of(n, struct task, cancel_node);
+        struct group *joined = joined_group(at->op);
+        mark_all(&marked, &at->own.children, at->cancel);
+        if (joined != NULL) {
+            mark_all(&marked, &joined->children, CANCEL_PARENT);
         }
+    }
+    while (!list_empty(&marked)) {
+        struct task *at = container_of(marked.prev, struct task, cancel_node);
+        list_remove(&at->cancel_node);
         end_wait(at);
-        if (at == t) {
-            return;
-        }
-        next = at->sibling.next;
-        at = at->group->owner;
     }
 }
 
@@ -223,13 +243,34 @@ void task_set_deadline(struct task *t, double seconds)
 
 const char task_wait_token;
 
-void task_check(lua_State *L)
+/* On main, in a cancelled task that goes on and on: no instruction is left to it. */
+static void stubborn_hook(lua_State *L, lua_Debug *ar)
 {
     struct task *t = runtime_of(L)->current;
-    if (t != NULL && t->cancel != CANCEL_NONE) {
-        cancel_push(L, t->cancel);
-        lua_error(L);
+    (void)ar;
+    if (t == NULL || t->raises < STUBBORN_RAISES) {
+        lua_sethook(L, NULL, 0, 0);
+        return;
     }
+    cancel_push(L, t->cancel);
+    lua_error(L);
+}
+
+void task_check(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    struct task *t = rt->current;
+    if (t == NULL || t->cancel == CANCEL_NONE) {
+        return;
+    }
+    if (rt->worker == NULL &&
+        ++t->raises >= STUBBORN_RAISES) { /* workers have a hook of their own */
+        rt->interrupt =
+            stubborn_hook; /* goes out with errors into those who resumed this coroutine */
+        lua_sethook(L, stubborn_hook, LUA_MASKCOUNT, 1);
+    }
+    cancel_push(L, t->cancel);
+    lua_error(L);
 }
 
 void op_done(struct op *op)
@@ -242,12 +283,26 @@ void op_done(struct op *op)
     }
 }
 
+void op_gone(struct op *op)
+{
+    struct task *t = op->task;
+    if (t != NULL) {
+        task_drop_op(t);
+        t->refusal = "what the task waited for was released";
+        make_ready(t);
+    }
+}
+
+/* ctx: the stack index of the op's userdata. */
 static int wait_k(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
-    struct op *op = (struct op *)ctx;
     struct task *t = runtime_of(L)->current;
     ASSERT(t != NULL);
+    struct op *op = lua_touserdata(L, (int)ctx);
+    if (op != t->waited) { /* taken from the stack with the debug library: it may be gone */
+        return luaL_error(L, "what the task waited for was taken away");
+    }
     if (t->refusal != NULL) {
         const char *why = t->refusal;
         t->refusal = NULL;
@@ -300,14 +355,15 @@ int task_wait(lua_State *L, struct op *op)
     }
     op->task = t;
     t->op = op;
+    t->waited = op;
     if (!lua_isyieldable(L)) {
         task_pump(t);
-        return wait_k(L, LUA_OK, (lua_KContext)op);
+        return wait_k(L, LUA_OK, op->index);
     }
     t->state = TASK_WAITING;
     TRACE(TASK, "%llu waits", (unsigned long long)t->id);
     lua_pushlightuserdata(L, (void *)&task_wait_token);
-    return lua_yieldk(L, 1, (lua_KContext)op, wait_k);
+    return lua_yieldk(L, 1, op->index, wait_k);
 }
 
 /* ---- bodies ---- */
@@ -366,6 +422,35 @@ static int task_body(lua_State *L)
     return body_finish(L, status, (lua_KContext)t);
 }
 
+/* The anchored coroutine of a task; anchors the group at `group_index` too, if that is not 0. */
+static lua_State *make_thread(lua_State *L, struct task *t, int group_index)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    lua_State *co = lua_newthread(L);
+    lua_rawsetp(L, -2, &t->co);
+    if (group_index != 0) {
+        lua_pushvalue(L, group_index);
+        lua_rawsetp(L, -2, &t->group);
+    }
+    lua_pop(L, 1);
+    return co;
+}
+
+/* Allocates nothing. */
+static void drop_anchors(lua_State *L, struct task *t)
+{
+    const void *const keys[] = {t, &t->co, &t->group};
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (lua_rawgetp(L, -1, keys[i]) != LUA_TNIL) {
+            lua_pushnil(L);
+            lua_rawsetp(L, -3, keys[i]);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
 struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index)
 {
     struct runtime *rt = runtime_of(L);
@@ -374,18 +459,15 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     list_init(&t->ready_node);
     list_init(&t->all_node);
     list_init(&t->sibling);
+    list_init(&t->cancel_node);
     list_init(&t->waiters);
     group_init(&t->own, rt, t);
     luaL_setmetatable(L, TASK_TYPE);
-    lua_State *co = lua_newthread(L);
-    lua_setiuservalue(L, -2, UV_THREAD_CO);
-    if (group_index != 0) {
-        lua_pushvalue(L, group_index);
-        lua_setiuservalue(L, -2, UV_GROUP);
-    }
     lua_insert(L, -(nargs + 2)); // -- task fn args...
     luaL_checkstack(L, 3, NULL);
+    lua_State *co = make_thread(L, t, group_index);
     if (!lua_checkstack(co, nargs + 4)) {
+        drop_anchors(L, t);
         luaL_error(L, "too many arguments for a task");
     }
     lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
@@ -431,15 +513,9 @@ static struct task *task_finish(struct task *t)
     t->group = NULL;
     lua_State *L = rt->L;
     task_push_self(L, t); /* keeps it alive to the end of this function */
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
-    lua_pushnil(L);
-    lua_rawsetp(L, -2, t);
     struct task *parent = group != NULL ? group_child_done(group, t) : NULL;
-    lua_pushnil(L);
-    lua_setiuservalue(L, -3, UV_THREAD_CO);
-    lua_pushnil(L);
-    lua_setiuservalue(L, -3, UV_GROUP);
-    lua_pop(L, 2);
+    drop_anchors(L, t);
+    lua_pop(L, 1);
     return parent;
 }
 
@@ -515,6 +591,9 @@ static void task_step(struct runtime *rt, struct task *t)
     int nres;
     int status = runtime_resume(rt, co, from, nargs, &nres);
     rt->current = outer;
+    if (lua_gethook(from) == stubborn_hook) { /* that was for this task alone */
+        lua_sethook(from, NULL, 0, 0);
+    }
     if (status == LUA_YIELD) {
         if (!task_is_token(co, nres)) {
             end_stray(t);
@@ -548,9 +627,12 @@ int task_push_results(lua_State *L, int task_index)
         return 2;
     }
     int results = lua_gettop(L);
+    luaL_argcheck(L, lua_istable(L, results), task_index, "its results were taken away");
     lua_getfield(L, results, "n");
-    int n = (int)lua_tointeger(L, -1);
+    lua_Integer count = lua_tointeger(L, -1);
     lua_pop(L, 1);
+    luaL_argcheck(L, count >= 0 && count < INT_MAX, task_index, "its results were changed");
+    int n = (int)count;
     luaL_checkstack(L, n, "too many results");
     for (int i = 1; i <= n; i++) {
         lua_rawgeti(L, results, i);
@@ -607,6 +689,9 @@ void task_cancel_all(struct runtime *rt, enum cancel_reason reason, uint64_t gra
 static int task_gc(lua_State *L)
 {
     struct task *t = luaL_checkudata(L, 1, TASK_TYPE);
+    if (t->state != TASK_DONE && !t->rt->closing) { /* called by a script */
+        return 0;
+    }
     if (t->failed && !t->observed && t->rt != NULL && t->cancel == CANCEL_NONE) {
         t->observed = true;
         lua_getiuservalue(L, 1, UV_RESULT);

@@ -48,6 +48,10 @@ int task_wait(lua_State *L, struct op *op);
 /* The op is done: its task becomes ready. From uv and curl callbacks, or before task_wait(). */
 void op_done(struct op *op);
 
+/* The userdata of the op goes away, from its __gc. Only the debug library can bring that about
+ * while a task waits for it: the wait raises. */
+void op_gone(struct op *op);
+
 /* Raises the cancel error if the running task is cancelled. Every waiting primitive does it first.
  */
 void task_check(lua_State *L);
@@ -70,17 +74,19 @@ enum task_state {
     TASK_DONE,
 };
 
-/* Lives in a full userdata "lash.task"; user values: 1 coroutine, 2 results or error, 3 the
- * userdata of its group, 4 traceback. Anchored in the registry until it is done. */
+/* Lives in a full userdata "lash.task"; user values: 1 results or error, 2 traceback. Anchored in
+ * the registry until it is done, with its coroutine and the userdata of its group. */
 struct task {
     struct runtime *rt;
     uint64_t id;
     enum task_state state;
-    lua_State *co; /* borrowed: anchored as user value 1; NULL when done */
+    lua_State *co; /* borrowed: anchored; NULL when done */
     int nargs;
-    struct op *op; /* what it waits for */
+    struct op *op;           /* what it waits for */
+    const struct op *waited; /* what its last wait was for; to compare only */
     enum cancel_reason cancel;
-    bool failed;            /* ended with an error, which is user value 2 */
+    unsigned raises;        /* waits that raised the cancel error */
+    bool failed;            /* ended with an error, which is user value 1 */
     bool observed;          /* somebody took its result or error */
     bool lost;              /* cancelled, but a worker still runs what it had offloaded */
     bool in_call;           /* runs a tool's function; inherited by what it spawns */
@@ -90,9 +96,10 @@ struct task {
     struct list ready_node;
     struct list all_node;
     struct list sibling;
-    struct group *group; /* that it belongs to; NULL for the root */
-    struct group own;    /* what it spawned itself */
-    struct list waiters; /* struct join_op */
+    struct list cancel_node; /* inside task_cancel() */
+    struct group *group;     /* that it belongs to; NULL for the root */
+    struct group own;        /* what it spawned itself */
+    struct list waiters;     /* struct join_op */
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the

@@ -146,8 +146,8 @@ static int compare_ranges(const void *a, const void *b)
 static uint32_t finish_class(struct pattern_compiler *c, size_t first, bool negated)
 {
     struct pattern *p = c->p;
-    struct range *r = p->ranges + first;
     size_t n = p->nranges - first;
+    struct range *r = n > 0 ? p->ranges + first : NULL;
     size_t kept = 0;
 
     if (n > 0) {

@@ -53,4 +53,159 @@ t.case("a script that has all files open can still wait", function()
     ]]), "slept")
 end)
 
+t.case("T6 a task that catches every cancel and waits again ends nevertheless", function()
+    local function stubborn(wait)
+        local task = lash.spawn(function()
+            while true do pcall(wait) end
+        end)
+        lash.sleep(0)
+        task:cancel()
+        task:wait()
+        t.equal(engine.cancel_reason(select(2, task:result())), "user")
+    end
+    local function nap() lash.sleep(1) end
+    stubborn(nap)
+    stubborn(coroutine.wrap(function() while true do pcall(nap) end end))
+    stubborn(function() coroutine.wrap(nap)() end)
+    stubborn(function() pcall(function() while true do pcall(nap) end end) end)
+    -- nobody else is hit
+    local n = 0
+    for i = 1, 1000 do n = n + i end
+    lash.sleep(0)
+    t.equal(n, 500500)
+    t.equal(debug.gethook(), nil)
+end)
+
+t.case("closers of a cancelled task may wait in vain many times", function()
+    local tried = 0
+    local task = lash.spawn(function()
+        local _ <close> = setmetatable({}, { __close = function()
+            for _ = 1, 5000 do
+                pcall(lash.sleep, 0)
+                tried = tried + 1
+            end
+        end })
+        lash.sleep(100)
+    end)
+    lash.sleep(0)
+    task:cancel()
+    task:wait()
+    t.equal(tried, 5000)
+end)
+
+t.case("a cancel reaches to the bottom of deeply nested groups", function()
+    local depth, reached = 60000, 0
+    local function nest(n)
+        reached = reached + 1
+        if n == 0 then
+            lash.sleep(1000)
+        end
+        return lash.gather { function() return nest(n - 1) end }
+    end
+    local task = lash.spawn(nest, depth)
+    while reached <= depth do
+        lash.sleep(0)
+    end
+    task:cancel()
+    task:wait()
+    t.equal(engine.cancel_reason(select(2, task:result())), "user")
+end)
+
+-- The userdata of the wait that suspends the task, its stack index there, and the metatable.
+local function waited(co)
+    for i = 1, 30 do
+        local name, value = debug.getlocal(co, 0, i)
+        local mt = type(value) == "userdata" and debug.getmetatable(value)
+        if not name then
+            break
+        elseif mt and mt.__gc and tostring(value):find("^lash%.") and mt.__name ~= "lash.task" then
+            return value, i, mt
+        end
+    end
+    error("no wait found")
+end
+
+local fifo = os.tmpname()
+
+local function waits()
+    local code = engine.ship("spin", function() while true do end end)
+    os.remove(fifo)
+    assert(os.execute("mkfifo " .. fifo))
+    t.remove_later(fifo)
+    return {
+        sleep = function() lash.sleep(100) end,
+        file = function() lash.fs.read(fifo) end,
+        offload = function() engine.offload(code) end,
+        join = function() lash.spawn(lash.sleep, 100):wait() end,
+        group = function() lash.gather { function() lash.sleep(100) end } end,
+    }
+end
+
+t.case("a wait whose object is released by hand raises", function()
+    for _, wait in pairs(waits()) do
+        local co
+        local task = lash.spawn(function() co = coroutine.running() wait() end)
+        lash.sleep(0.02)
+        local object, _, mt = waited(co)
+        mt.__gc(object)
+        mt.__gc(object)
+        t.equal(pcall(mt.__gc, io.stdout), false)
+        task:wait()
+        local ok, err = task:result()
+        t.equal(ok, false)
+        t.has(tostring(err), "released")
+    end
+end)
+
+t.case("a wait whose object is taken from its stack raises", function()
+    for _, wait in pairs(waits()) do
+        local co
+        local task = lash.spawn(function() co = coroutine.running() wait() end)
+        lash.sleep(0.02)
+        local _, i = waited(co)
+        debug.setlocal(co, 0, i, nil)
+        collectgarbage()
+        collectgarbage()
+        task:cancel()
+        task:wait()
+        t.equal(task:result(), false)
+    end
+end)
+
+t.case("a task goes on when its finalizer is called by hand", function()
+    for _, wait in ipairs { function() lash.sleep(0) end, function() lash.sleep(0.02) end } do
+        local child
+        local task = lash.spawn(function()
+            child = lash.spawn(lash.sleep, 100)
+            wait()
+            return 1
+        end)
+        debug.getmetatable(task).__gc(task)
+        lash.sleep(0.01)
+        debug.getmetatable(task).__gc(task)
+        debug.getmetatable(child).__gc(child)
+        task:wait()
+        t.equal(table.pack(task:result()), table.pack(true, 1))
+        t.equal(child:status(), "done")
+    end
+end)
+
+t.case("what a task lives on is out of reach of the debug library", function()
+    local task = lash.spawn(function() lash.sleep(0.01) return 1 end)
+    for i = 1, 8 do
+        t.ok(type(debug.getuservalue(task, i)) ~= "thread", "its coroutine")
+        debug.setuservalue(task, nil, i)
+    end
+    collectgarbage()
+    collectgarbage()
+    task:wait()
+    t.equal(table.pack(task:result()), table.pack(true, 1))
+    for _, n in ipairs { -7, 1 << 40 } do
+        debug.setuservalue(task, { n = n }, 1)
+        t.raises("results", task.result, task)
+    end
+    debug.setuservalue(task, nil, 1)
+    t.raises("results", task.result, task)
+end)
+
 return t.main(...)

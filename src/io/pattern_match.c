@@ -53,6 +53,9 @@ static bool is_word(uint32_t c)
 static bool in_class(const struct pattern *p, uint32_t index, uint32_t c)
 {
     const struct char_class *k = &p->classes[index];
+    if (k->count == 0) { /* perhaps there are no ranges at all */
+        return k->negated;
+    }
     const struct range *r = p->ranges + k->first;
     size_t lo = 0;
     size_t hi = k->count;

@@ -207,19 +207,20 @@ local header_mt = {
 
 -- Keys in lower case; repeated headers joined by ", " but for set-cookie, which is a list.
 local function read_headers(list)
-    local headers = {}
+    local headers, joined = {}, {}
     for i = 1, #list, 2 do
         local name, value = list[i]:lower(), list[i + 1]
-        local before = headers[name]
-        if name == "set-cookie" then
-            before = before or {}
-            before[#before + 1] = value
-            headers[name] = before
+        local values = headers[name]
+        if values then
+            values[#values + 1] = value
         else
-            headers[name] = before and before .. ", " .. value or value
+            headers[name] = { value }
         end
     end
-    return setmetatable(headers, header_mt)
+    for name, values in next, headers do
+        joined[name] = name == "set-cookie" and values or table.concat(values, ", ")
+    end
+    return setmetatable(joined, header_mt)
 end
 
 local answer = {}

@@ -244,14 +244,26 @@ static int l_batch_add(lua_State *L)
     return 1;
 }
 
+static size_t check_slot(lua_State *L, const struct lua_batch *b, bool running)
+{
+    lua_Integer slot = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, slot >= 1 && (size_t)slot <= batch_count(b->batch), 2,
+                  "there is no such slot");
+    luaL_argcheck(L, !running || batch_runs(b->batch, (size_t)slot - 1), 2,
+                  "the slot does not run");
+    return (size_t)slot - 1;
+}
+
 /* batch:limit(slot, kind, name, limit) */
 static int l_batch_limit(lua_State *L)
 {
     struct lua_batch *b = check_batch(L);
     lua_Integer limit = luaL_checkinteger(L, 5);
     luaL_argcheck(L, limit >= 1, 5, "a limit is at least 1");
-    batch_limit(b->batch, (size_t)luaL_checkinteger(L, 2) - 1, luaL_checkstring(L, 3)[0],
-                luaL_checkstring(L, 4), (size_t)limit);
+    size_t slot = check_slot(L, b, false);
+    bool fits = batch_limit(b->batch, slot, luaL_checkstring(L, 3)[0], luaL_checkstring(L, 4),
+                            (size_t)limit);
+    luaL_argcheck(L, fits, 2, "the slot has limits enough");
     return 0;
 }
 
@@ -307,7 +319,7 @@ static int l_batch_next(lua_State *L)
 static int l_batch_settle(lua_State *L)
 {
     struct lua_batch *b = check_batch(L);
-    batch_settle(b->batch, (size_t)luaL_checkinteger(L, 2) - 1);
+    batch_settle(b->batch, check_slot(L, b, true));
     if (batch_done(b->batch)) {
         batch_wake(b);
     }
@@ -404,6 +416,7 @@ static int l_offload(lua_State *L)
 /* jobs([n]) -> how many workers there may be */
 static int l_jobs(lua_State *L)
 {
+    luaL_argcheck(L, !runtime_of(L)->closing, 1, "the program ends: there are no workers any more");
     struct pool *pool = bind_pool(runtime_of(L));
     if (!lua_isnoneornil(L, 1)) {
         lua_Integer n = luaL_checkinteger(L, 1);

@@ -53,6 +53,7 @@ static int l_sleep(lua_State *L)
     lua_Number seconds = luaL_checknumber(L, 1);
     luaL_argcheck(L, seconds >= 0 && seconds <= 1e9, 1,
                   "expected a number of seconds between 0 and a billion");
+    task_check(L);
     struct sleep_op *sleep = lua_newuserdatauv(L, sizeof(*sleep), 0);
     *sleep = (struct sleep_op){.op = {.cancel = sleep_cancel, .finish = sleep_finish}};
     luaL_setmetatable(L, SLEEP_TYPE);

@@ -9,11 +9,15 @@ enum { MAX_LANES = 3 };
 
 enum slot_state { SLOT_PENDING, SLOT_STARTED, SLOT_SETTLED };
 
+struct lane_wait;
+
 struct slot {
     enum slot_state state;
     bool barrier;
     struct lane *lanes[MAX_LANES]; /* borrowed from the dispatcher; NULL = none */
     long next_started;             /* chain of slots that got their permit and were not taken yet */
+    struct lane_wait *parked;      /* in whose chain it waits; NULL = in none */
+    long next_parked;
 };
 
 /* A batch in the queue of a lane. */
@@ -22,6 +26,7 @@ struct lane_wait {
     struct batch *batch;
     struct lane *lane;
     struct lane_wait *next; /* of the same batch */
+    long first, last;       /* chain of struct slot.next_parked, in call order; first -1 = empty */
 };
 
 struct batch {
@@ -34,6 +39,7 @@ struct batch {
     size_t count;
     size_t capacity;
     size_t first_pending; /* no slot before it is pending */
+    size_t cursor;        /* slots from here on were not looked at: none of them is parked */
     size_t pending;
     size_t running;
     size_t settled;
@@ -138,27 +144,32 @@ size_t batch_add(struct batch *b, bool barrier)
     return b->count++;
 }
 
-void batch_limit(struct batch *b, size_t slot, char kind, const char *name, size_t limit)
+bool batch_limit(struct batch *b, size_t slot, char kind, const char *name, size_t limit)
 {
     struct slot *s = &b->slots[slot];
     int i = 0;
     while (i < MAX_LANES && s->lanes[i] != NULL) {
         i++;
     }
-    ASSERT(i < MAX_LANES && limit > 0);
+    ASSERT(limit > 0);
+    if (i == MAX_LANES || s->state != SLOT_PENDING || s->parked != NULL) {
+        return false;
+    }
     struct lane *lane = lane_use(b->dispatcher, kind, name, limit);
     s->lanes[i] = lane;
     for (struct lane_wait *w = b->waits; w != NULL; w = w->next) {
         if (w->lane == lane) {
-            return;
+            return true;
         }
     }
     struct lane_wait *wait = xcalloc(1, sizeof(*wait));
     wait->batch = b;
     wait->lane = lane;
+    wait->first = -1;
     wait->next = b->waits;
     list_init(&wait->node);
     b->waits = wait;
+    return true;
 }
 
 /* Queues the batch at the lane, unless it is queued there already. */
@@ -171,8 +182,55 @@ static void batch_await_lane(struct batch *b, struct lane *lane)
     }
 }
 
+/* The slot waits for the lane: nobody looks at it again before that has room. */
+static void batch_park(struct batch *b, long i, struct lane *lane)
+{
+    struct lane_wait *w = b->waits;
+    while (w->lane != lane) {
+        w = w->next;
+    }
+    bool at_end = w->first >= 0 && w->last < i;
+    long *at = at_end ? &b->slots[w->last].next_parked : &w->first;
+    while (*at >= 0 && *at < i) {
+        at = &b->slots[*at].next_parked;
+    }
+    b->slots[i].next_parked = *at;
+    b->slots[i].parked = w;
+    *at = i;
+    if (b->slots[i].next_parked < 0) {
+        w->last = i;
+    }
+}
+
+static void batch_unpark(struct batch *b, struct lane_wait *w)
+{
+    struct slot *s = &b->slots[w->first];
+    w->first = s->next_parked;
+    s->parked = NULL;
+}
+
+/* The first slot in the chain of the lane that may start, or -1. */
+static long first_parked(struct batch *b, struct lane_wait *w)
+{
+    while (w->first >= 0) {
+        long i = w->first;
+        struct lane *lane = slot_blocked_by(&b->slots[i]);
+        if (lane == NULL) {
+            return i;
+        }
+        if (lane == w->lane) {
+            batch_await_lane(b, lane);
+            return -1;
+        }
+        batch_unpark(b, w);
+        batch_park(b, i, lane);
+        batch_await_lane(b, lane);
+    }
+    return -1;
+}
+
 /* The slot that may start now as far as its batch and lanes go, or -1. Queues the batch at the
- * lanes that stand in the way of the slots it looked at. */
+ * lanes that stand in the way of its slots. */
 static long batch_startable(struct batch *b)
 {
     if (b->pending == 0 || b->barrier_runs || b->running >= b->cap) {
@@ -181,30 +239,38 @@ static long batch_startable(struct batch *b)
     while (b->slots[b->first_pending].state != SLOT_PENDING) {
         b->first_pending++;
     }
-    for (size_t i = b->first_pending; i < b->count; i++) {
-        struct slot *s = &b->slots[i];
-        if (s->state != SLOT_PENDING) {
-            continue;
-        }
-        if (s->barrier && (i != b->first_pending || b->running > 0)) {
+    long best = -1;
+    for (struct lane_wait *w = b->waits; w != NULL; w = w->next) {
+        long i = first_parked(b, w);
+        best = i >= 0 && (best < 0 || i < best) ? i : best;
+    }
+    while (best < 0 && b->cursor < b->count) {
+        struct slot *s = &b->slots[b->cursor];
+        if (s->barrier && (b->cursor != b->first_pending || b->running > 0)) {
             return -1;
         }
         struct lane *lane = slot_blocked_by(s);
         if (lane == NULL) {
-            return (long)i;
+            return (long)b->cursor;
         }
         batch_await_lane(b, lane);
         if (s->barrier) {
             return -1;
         }
+        batch_park(b, (long)b->cursor++, lane);
     }
-    return -1;
+    return best;
 }
 
 static void batch_start_slot(struct batch *b, long i)
 {
     struct slot *s = &b->slots[i];
     s->state = SLOT_STARTED;
+    if (s->parked != NULL) {
+        batch_unpark(b, s->parked);
+    } else {
+        b->cursor = (size_t)i + 1;
+    }
     slot_count(s, 1);
     b->barrier_runs = s->barrier;
     b->pending--;
@@ -323,10 +389,22 @@ void batch_abandon(struct batch *b)
         }
     }
     b->pending = 0;
+    b->cursor = b->count;
     list_remove(&b->node);
     for (struct lane_wait *w = b->waits; w != NULL; w = w->next) {
+        w->first = -1;
         list_remove(&w->node);
     }
+}
+
+size_t batch_count(const struct batch *b)
+{
+    return b->count;
+}
+
+bool batch_runs(const struct batch *b, size_t slot)
+{
+    return b->slots[slot].state == SLOT_STARTED;
 }
 
 bool batch_done(const struct batch *b)

@@ -50,8 +50,15 @@ void batch_free(struct batch *b);
 size_t batch_add(struct batch *b, bool barrier);
 
 /* At most `limit` slots of all batches that have the same kind and name run at once. `kind` keeps
- * names apart ('=' for parallel = "name", '#' for a tool's own cap, ...). At most 3 a slot. */
-void batch_limit(struct batch *b, size_t slot, char kind, const char *name, size_t limit);
+ * names apart ('=' for parallel = "name", '#' for a tool's own cap, ...). False when the slot has
+ * 3 already, or had its turn. */
+bool batch_limit(struct batch *b, size_t slot, char kind, const char *name, size_t limit);
+
+/* Slots in all. */
+size_t batch_count(const struct batch *b);
+
+/* True for a slot that has its permit and is not settled. */
+bool batch_runs(const struct batch *b, size_t slot);
 
 /* No more slots come: permits are handed out from here on. */
 void batch_start(struct batch *b);

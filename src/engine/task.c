@@ -260,6 +260,9 @@ void task_check(lua_State *L)
 {
     struct runtime *rt = runtime_of(L);
     struct task *t = rt->current;
+    if (rt->closing) { /* a finalizer: what it makes would not be finalized */
+        luaL_error(L, "the program ends: nothing can be waited for");
+    }
     if (t == NULL || t->cancel == CANCEL_NONE) {
         return;
     }

@@ -208,4 +208,70 @@ t.case("what a task lives on is out of reach of the debug library", function()
     t.raises("results", task.result, task)
 end)
 
+t.case("a batch that is used wrongly says so", function()
+    local batch = engine.batch(2)
+    t.raises("no such slot", batch.limit, batch, 1, "#", "x", 1)
+    for _ = 1, 3 do batch:add(false) end
+    for _, slot in ipairs { 0, -1, 4, math.mininteger } do
+        t.raises("no such slot", batch.limit, batch, slot, "#", "x", 1)
+        t.raises("no such slot", batch.settle, batch, slot)
+    end
+    for i = 1, 3 do batch:limit(1, "#", "name " .. i, 1) end
+    t.raises("limits enough", batch.limit, batch, 1, "#", "name 4", 1)
+    t.raises("does not run", batch.settle, batch, 1)
+    batch:start()
+    t.raises("limits enough", batch.limit, batch, 2, "#", "x", 1)
+    t.equal(batch:next(), 1)
+    batch:settle(1)
+    t.raises("does not run", batch.settle, batch, 1)
+    local waiter = lash.spawn(function() batch:next() batch:next() batch:next() return batch:next() end)
+    lash.sleep(0)
+    batch:settle(2)
+    batch:settle(3) -- wakes the waiter, which finds the batch closed
+    debug.getmetatable(batch).__gc(batch)
+    debug.getmetatable(batch).__gc(batch)
+    waiter:wait()
+    t.has(tostring(select(2, waiter:result())), "closed")
+end)
+
+t.case("tens of thousands of calls that wait for one lock take no time", function()
+    local n = 50000
+    local batch <close> = engine.batch(16)
+    for i = 1, n do
+        batch:add(false)
+        batch:limit(i, "#", i % 2 == 0 and "even" or "odd", 1)
+    end
+    batch:start()
+    local begin = os.clock()
+    for i = 1, n do
+        local slot = batch:next()
+        t.equal(slot, i)
+        batch:settle(slot)
+    end
+    t.ok(os.clock() - begin < 2, "it took " .. os.clock() - begin)
+end)
+
+t.case("finalizers that run at the end start nothing", function()
+    local text = run_with_few_files(1024, [[
+        local engine = require "lash.core.engine"
+        local code = engine.ship("spin", function() while true do end end)
+        local function try(name, fn, ...)
+            print(name, select(2, pcall(fn, ...)))
+        end
+        kept = setmetatable({}, { __gc = function()
+            try("offload", engine.offload, code)
+            try("jobs", engine.jobs)
+            try("sleep", lash.sleep, 1)
+            try("read", lash.fs.read, "/dev/null")
+            try("get", lash.http.get, "http://127.0.0.1:9/")
+            try("spawn", lash.spawn, print)
+        end })
+    ]])
+    for _, name in ipairs { "offload", "jobs", "sleep", "read", "get", "spawn" } do
+        t.has("\n" .. text, "\n" .. name .. "\t")
+    end
+    local _, count = ("\n" .. text):gsub("program ends", "")
+    t.equal(count, 6)
+end)
+
 return t.main(...)

@@ -95,7 +95,11 @@ local function later_fault(spec)
     return nil
 end
 
-local function limits_fault(what, limits)
+--- @return nil, or the sentence that says what is wrong with the limits of an agent or a run
+function M.limits_fault(what, limits)
+    if limits ~= nil and type(limits) ~= "table" then
+        return ("%s: limits must be a table, got %s"):format(what, type(limits))
+    end
     local fault = limits and declare.fault(what .. " limits", limits, LIMITS)
     if fault then
         return fault
@@ -118,7 +122,7 @@ local function build(spec)
     local what = ("lash.agent '%s'"):format(spec.name)
     local tools = {}
     fault = flatten(spec.tools or {}, tools, what) or tools_fault(what, tools, spec.handoffs ~= nil)
-        or limits_fault(what, spec.limits)
+        or M.limits_fault(what, spec.limits)
     if fault then
         return nil, fault
     end

@@ -55,9 +55,14 @@ function M.tool(targets)
 end
 
 local function find(call, targets)
-    local args, err = json.decode(call.args == "" and "{}" or call.args)
+    local args, err = json.decode((call.args == nil or call.args == "") and "{}" or call.args)
     if err or type(args) ~= "table" then
         return nil, "the arguments of handoff are not a JSON object: " .. tostring(err or "got a " .. type(args))
+    end
+    for name in pairs(args) do
+        if name ~= "agent" and name ~= "reason" then
+            return nil, ("/%s: no such argument; they are agent and reason"):format(tostring(name):sub(1, 80))
+        end
     end
     local names = {}
     for i, target in ipairs(targets) do

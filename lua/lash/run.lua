@@ -46,6 +46,8 @@ local LAST_TURN = "The limit of turns is reached. Give your final answer now, wi
 local CUT_OFF = "Your last answer was cut off before its tool calls were complete. Answer more briefly, or issue "
     .. "fewer calls."
 
+local CANCELLED = "not run: the run was cancelled before this call started"
+
 local OUT_OF_TIME = {} -- raised by bounded(), nothing else
 
 local failure_mt = {
@@ -318,14 +320,6 @@ local function request(run, last)
     return answer
 end
 
-local function answer_all(calls, status, text)
-    local items = {}
-    for i, call in ipairs(calls) do
-        items[i] = dispatch.outcome(call, status, text)
-    end
-    return items
-end
-
 local function note_calls(run, calls, outcomes)
     for i, call in ipairs(calls) do
         run.calls[#run.calls + 1] = {
@@ -370,10 +364,21 @@ local function emit_pair(run, calls, i, item)
     })
 end
 
+-- None of the calls runs: all are answered with `text`.
+local function answer_all(run, calls, text)
+    local items = {}
+    for i, call in ipairs(calls) do
+        items[i] = dispatch.outcome(call, "not_run", text)
+        emit_pair(run, calls, i, items[i])
+    end
+    settle(run, calls, items)
+end
+
 -- Outcomes for the calls of a turn that hands over; the siblings run first only if the agent says so.
 local function hand_over(run, calls, found, faults)
     local from = run.current.agent
     local passed = "control passed to " .. found.target.name
+    local status, text = "ok", passed
     local outcomes, ok, cancel = {}, true, nil
     if from.handoff_after_tools then
         local skip = {}
@@ -381,11 +386,14 @@ local function hand_over(run, calls, found, faults)
             skip[i] = call.name == handoff.NAME or nil
         end
         outcomes, ok, cancel = dispatch_calls(run, calls, skip)
+        if not ok then
+            status, text, passed = "not_run", CANCELLED, "the run was cancelled"
+        end
     end
     for i, call in ipairs(calls) do
         if not outcomes[i] then
-            outcomes[i] = faults[i] or dispatch.outcome(call, i == found.at and "ok" or "not_run",
-                i == found.at and passed or "not run: " .. passed)
+            outcomes[i] = faults[i] or dispatch.outcome(call, i == found.at and status or "not_run",
+                i == found.at and text or "not run: " .. passed)
             emit_pair(run, calls, i, outcomes[i])
         end
     end
@@ -402,7 +410,7 @@ end
 -- @return reason to end the run with, or nil
 local function refuse_handoff(run, calls, found, faults)
     if run.handoff_refused then
-        settle(run, calls, answer_all(calls, "not_run", "not run: the limit of handoffs is reached"))
+        answer_all(run, calls, "not run: the limit of handoffs is reached")
         return "handoff_limit"
     end
     run.handoff_refused = true
@@ -411,19 +419,29 @@ local function refuse_handoff(run, calls, found, faults)
     return nil
 end
 
+-- The first handoff of the batch whose target is ready. Preparing it may wait, so it may be cancelled.
+local function inspect(run, calls)
+    local ok, found, faults = pcall(handoff.inspect, calls, run.current.targets, function(agent)
+        local prepared, err = prepare(run, agent)
+        return prepared, err and ("agent '%s' is not ready: %s"):format(agent.name, tostring(err.message or err))
+    end)
+    if not ok then
+        answer_all(run, calls, CANCELLED)
+        error(found, 0)
+    end
+    return found, faults
+end
+
 -- Runs the calls of an answer.
 -- @return reason to end the run with, or nil to go on
 local function run_calls(run, calls)
     if run.limits.tool_calls and run.limits.tool_calls > 0 and #run.calls + #calls > run.limits.tool_calls then
-        settle(run, calls, answer_all(calls, "not_run", "not run: the limit of tool calls is reached"))
+        answer_all(run, calls, "not run: the limit of tool calls is reached")
         return "tool_calls"
     end
     local found, faults = nil, {}
     if #run.current.targets > 0 then
-        found, faults = handoff.inspect(calls, run.current.targets, function(agent)
-            local prepared, err = prepare(run, agent)
-            return prepared, err and ("agent '%s' is not ready: %s"):format(agent.name, tostring(err.message or err))
-        end)
+        found, faults = inspect(run, calls)
     end
     if found and over(run.limits.handoffs, run.handoffs) then
         local reason = refuse_handoff(run, calls, found, faults)
@@ -471,7 +489,7 @@ end
 -- @return reason to end with, or nil to ask once more
 local function cut_off(run, answer, calls)
     if #calls > 0 then
-        settle(run, calls, answer_all(calls, "not_run", "not run: the answer was cut off (" .. answer.stop .. ")"))
+        answer_all(run, calls, "not run: the answer was cut off (" .. answer.stop .. ")")
     end
     if ENDS[answer.stop] then
         return ENDS[answer.stop]
@@ -512,7 +530,7 @@ local function turn(run)
     run.cut = false
     if last then
         if #calls > 0 then
-            settle(run, calls, answer_all(calls, "not_run", "not run: the limit of turns is reached"))
+            answer_all(run, calls, "not run: the limit of turns is reached")
         end
         return "turns", run.last_text
     end
@@ -582,6 +600,10 @@ local function check_message(text, opts)
         error("the message is not valid UTF-8", 3)
     elseif opts ~= nil and type(opts) ~= "table" then
         error(("the options must be a table, got %s"):format(type(opts)), 3)
+    end
+    local fault = opts and require("lash.agent").limits_fault("the options of a run", opts.limits)
+    if fault then
+        error(fault, 3)
     end
 end
 

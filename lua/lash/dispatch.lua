@@ -166,7 +166,9 @@ local function add_slot(permits, found, jobs)
     if found.limit then
         permits:limit(number, "#", found.name, found.limit)
     end
-    if found.mark == "sync" then -- a call starts when a worker is free for it, so its deadline counts from there
+    -- A sync call starts when a worker is free for it, so its deadline counts from there. On a worker it
+    -- never waits: the worker itself is such a call, and does the work when nobody else is free.
+    if found.mark == "sync" and not engine.in_worker() then
         permits:limit(number, "s", "sync", jobs)
     end
     return number

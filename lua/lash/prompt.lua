@@ -76,7 +76,10 @@ end
 -- Prompts wait for a worker as calls do: the pool's queue stays short, however many there are.
 local function turn_on_worker()
     local batch = engine.batch(1, true)
-    batch:limit(batch:add(false), "s", "sync", engine.jobs())
+    local slot = batch:add(false)
+    if not engine.in_worker() then
+        batch:limit(slot, "s", "sync", engine.jobs())
+    end
     batch:start()
     return batch
 end

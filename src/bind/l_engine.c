@@ -354,9 +354,24 @@ static int l_ship(lua_State *L)
     return 1;
 }
 
+/* Watches the deadline of a call that runs in the thread whose loop has the timer. */
+static void deadline_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    struct task *t = runtime_of(L)->current;
+    if (task_deadline_passed(t)) {
+        task_cancel(t, CANCEL_DEADLINE);
+        lua_sethook(L, deadline_hook, LUA_MASKCOUNT, 1); /* no pcall loop outlives the next ones */
+        task_check(L);
+    }
+}
+
 static int offload_here_done(lua_State *L, int status, lua_KContext ctx)
 {
     (void)ctx;
+    if (lua_gethook(L) == deadline_hook) {
+        lua_sethook(L, NULL, 0, 0);
+    }
     task_check(L); /* as after a wait */
     bool ok = status == LUA_OK || status == LUA_YIELD;
     lua_pushboolean(L, ok);
@@ -376,6 +391,9 @@ static int offload_here(lua_State *L)
     n += ship_decode(L, args, args_len, globals);
     lua_rotate(L, 2, n); // -- code fn args... the rest
     lua_settop(L, n + 1);
+    if (lua_gethook(L) == NULL) {
+        lua_sethook(L, deadline_hook, LUA_MASKCOUNT, RUNTIME_GENTLE_COUNT);
+    }
     int status = lua_pcallk(L, n - 1, LUA_MULTRET, 0, 0, offload_here_done);
     return offload_here_done(L, status, 0);
 }

@@ -1,6 +1,7 @@
 #include "base/base.h"
 
 #include "engine/pristine.h"
+#include "engine/ship.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -265,6 +266,7 @@ static void bind_loader(lua_State *L, int globals, const char *name, int env_pos
 
 void pristine_push_globals(lua_State *L)
 {
+    static const char *const bound[] = {"load", "loadfile", "dofile"};
     luaL_checkstack(L, 8, NULL);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &globals_key);
     push_copy(L, -1);
@@ -279,4 +281,10 @@ void pristine_push_globals(lua_State *L)
     lua_setfield(L, globals, "dofile");
     lua_rawgetp(L, LUA_REGISTRYINDEX, &strict_key);
     lua_setmetatable(L, globals);
+    ship_register(L, globals, LUA_GNAME, NULL); /* a job may ship functions of its own */
+    for (size_t i = 0; i < ARRAY_LEN(bound); i++) {
+        lua_getfield(L, globals, bound[i]);
+        ship_register(L, -1, LUA_GNAME, bound[i]);
+        lua_pop(L, 1);
+    }
 }

@@ -30,7 +30,11 @@ void ship_register(lua_State *L, int index, const char *module, const char *fiel
     index = lua_absindex(L, index);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &ship_known_key);
     lua_pushvalue(L, index);
-    ship_push_field_name(L, module, field);
+    if (field != NULL) {
+        ship_push_field_name(L, module, field);
+    } else {
+        lua_pushstring(L, module);
+    }
     lua_rawset(L, -3);
     lua_pop(L, 1);
 }

@@ -217,6 +217,7 @@ void task_cancel(struct task *t, enum cancel_reason reason)
         list_remove(&at->cancel_node);
         end_wait(at);
     }
+    list_init(&t->cancel_node); /* it is: this tells the compiler that nobody points to `marked` */
 }
 
 static void on_deadline(void *arg)
@@ -237,6 +238,12 @@ void task_set_deadline(struct task *t, double seconds)
     timer_stop(t->deadline);
     t->due = due;
     t->deadline = timer_start(runtime_loop(t->rt), after, on_deadline, t);
+}
+
+bool task_deadline_passed(const struct task *t)
+{
+    return t != NULL && (t->cancel == CANCEL_DEADLINE ||
+                         (t->deadline != NULL && uv_hrtime() / 1000000 >= t->due));
 }
 
 /* ---- waiting ---- */

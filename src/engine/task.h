@@ -118,6 +118,9 @@ void task_cancel(struct task *t, enum cancel_reason reason);
  */
 void task_set_deadline(struct task *t, double seconds);
 
+/* True when its deadline is over, though perhaps nobody had time to cancel it yet. */
+bool task_deadline_passed(const struct task *t);
+
 /* Pushes what became of a task that is done: true, results... or false, error. Returns the count.
  */
 int task_push_results(lua_State *L, int task_index);

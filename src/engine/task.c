@@ -182,42 +182,44 @@ static void end_wait(struct task *t)
     }
 }
 
-static void mark_all(struct list *marked, struct list *children, enum cancel_reason reason)
+/* Appends those that can be cancelled to the chain that ends in `last`; returns its new end. */
+static struct task *mark_all(struct task *last, struct list *children, enum cancel_reason reason)
 {
     for (struct list *n = children->next; n != children; n = n->next) {
         struct task *child = container_of(n, struct task, sibling);
         if (may_cancel(child)) {
             mark_cancelled(child, reason);
-            list_append(marked, &child->cancel_node);
+            child->cancel_prev = last;
+            child->cancel_next = NULL;
+            last->cancel_next = child;
+            last = child;
         }
     }
+    return last;
 }
 
 /* With it what it spawned and the group that it waits for, and so on down: the deepest ones end
- * their waits first. A list, for scripts may nest without end. */
+ * their waits first. A chain, for scripts may nest without end. */
 void task_cancel(struct task *t, enum cancel_reason reason)
 {
-    struct list marked;
-    list_init(&marked);
     if (!may_cancel(t)) {
         return;
     }
     mark_cancelled(t, reason);
-    list_append(&marked, &t->cancel_node);
-    for (struct list *n = marked.next; n != &marked; n = n->next) {
-        struct task *at = container_of(n, struct task, cancel_node);
+    t->cancel_prev = t->cancel_next = NULL;
+    struct task *last = t;
+    for (struct task *at = t; at != NULL; at = at->cancel_next) {
         struct group *joined = joined_group(at->op);
-        mark_all(&marked, &at->own.children, at->cancel);
+        last = mark_all(last, &at->own.children, at->cancel);
         if (joined != NULL) {
-            mark_all(&marked, &joined->children, CANCEL_PARENT);
+            last = mark_all(last, &joined->children, CANCEL_PARENT);
         }
     }
-    while (!list_empty(&marked)) {
-        struct task *at = container_of(marked.prev, struct task, cancel_node);
-        list_remove(&at->cancel_node);
+    while (last != NULL) {
+        struct task *at = last;
+        last = at->cancel_prev;
         end_wait(at);
     }
-    list_init(&t->cancel_node); /* it is: this tells the compiler that nobody points to `marked` */
 }
 
 static void on_deadline(void *arg)
@@ -469,7 +471,6 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     list_init(&t->ready_node);
     list_init(&t->all_node);
     list_init(&t->sibling);
-    list_init(&t->cancel_node);
     list_init(&t->waiters);
     group_init(&t->own, rt, t);
     luaL_setmetatable(L, TASK_TYPE);

@@ -96,7 +96,8 @@ struct task {
     struct list ready_node;
     struct list all_node;
     struct list sibling;
-    struct list cancel_node; /* inside task_cancel() */
+    struct task *cancel_next; /* the chain inside task_cancel() */
+    struct task *cancel_prev;
     struct group *group;     /* that it belongs to; NULL for the root */
     struct group own;        /* what it spawned itself */
     struct list waiters;     /* struct join_op */

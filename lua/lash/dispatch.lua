@@ -158,7 +158,7 @@ local function run_call(batch, i, permits, number)
     permits:settle(number)
 end
 
-local function add_slot(permits, found, jobs)
+local function add_slot(permits, found)
     local number = permits:add(found.parallel == false)
     if type(found.parallel) == "string" then
         permits:limit(number, "=", found.parallel, 1)
@@ -169,7 +169,7 @@ local function add_slot(permits, found, jobs)
     -- A sync call starts when a worker is free for it, so its deadline counts from there. On a worker it
     -- never waits: the worker itself is such a call, and does the work when nobody else is free.
     if found.mark == "sync" and not engine.in_worker() then
-        permits:limit(number, "s", "sync", jobs)
+        permits:limit(number, "s", "sync", engine.jobs())
     end
     return number
 end
@@ -194,11 +194,10 @@ end
 local function run_all(batch, cap)
     local permits <close> = engine.batch(cap)
     local group <close> = engine.group()
-    local jobs = engine.jobs()
     local at = {} -- slot number -> position in the batch
     for i = 1, #batch.calls do
         if batch.found[i] then
-            at[add_slot(permits, batch.found[i], jobs)] = i
+            at[add_slot(permits, batch.found[i])] = i
         end
     end
     permits:start()

@@ -345,7 +345,7 @@ local function dispatch_calls(run, calls, skip)
         skip = skip,
         key = run.key,
         label = function(i)
-            return ("%d.%d"):format(turn, i)
+            return turn .. "." .. i
         end,
         emit = run.listened and function(kind, fields)
             run.emit(kind, at.agent.name, fields)

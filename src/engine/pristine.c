@@ -71,6 +71,12 @@ void pristine_keep(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &string_key);
     push_copy(L, -1);
     lua_rawset(L, -3); // -- kept
+    luaL_getmetatable(L, LUA_FILEHANDLE);
+    lua_getfield(L, -1, "__index"); // -- kept mt methods
+    push_copy(L, -1);
+    lua_rawset(L, -4);
+    push_copy(L, -1);
+    lua_rawset(L, -3); // -- kept
     for (size_t i = 0; i < ARRAY_LEN(io_defaults); i++) {
         lua_getfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
         lua_setfield(L, -2, io_defaults[i]);

@@ -92,6 +92,18 @@ t.case("D19 methods of strings", function()
     end) }, { "X", false, 11, "table" })
 end)
 
+t.case("D19 methods of files", function()
+    t.equal({ after(function()
+        local mt = getmetatable(io.stdout)
+        mt.__index.write = nil
+        mt.__index.shout = print
+        mt.__index = nil
+        mt.__call = print
+    end, function()
+        return type(io.stdout.write), io.stdout.shout, pcall(io.stdout)
+    end) }, { "function", nil, false, "attempt to call a FILE* value" })
+end)
+
 t.case("D19 metatables of the basic types", function()
     t.equal({ after(function()
         local mt = { __index = function() return "ghost" end, __call = function() return "called" end }

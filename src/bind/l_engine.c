@@ -170,6 +170,8 @@ static int l_group_spawn(lua_State *L)
 static int l_group_wait(lua_State *L)
 {
     struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
+    struct task *t = runtime_of(L)->current;
+    luaL_argcheck(L, t == NULL || t->group != g, 1, "a task cannot wait for its own group");
     lua_settop(L, 1);
     return task_wait(L, group_push_join(L, g));
 }

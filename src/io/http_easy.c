@@ -59,6 +59,7 @@ static void begin_head(struct http_request *req, const char *line, size_t len)
     req->head_done = false;
     req->has_location = false;
     req->redirecting = false;
+    req->passed_over = 0;
     const char *space = memchr(line, ' ', len);
     int status = 0;
     for (const char *p = space ? space + 1 : line + len;
@@ -162,6 +163,11 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     size_t len = size * count;
     touch(req);
     if (req->redirecting) {
+        req->passed_over += len;
+        if (req->max_body > 0 && req->passed_over > req->max_body) {
+            req->refusal = "too_large";
+            return 0;
+        }
         return len;
     }
     if (req->on_data != NULL && req->result.body.len >= req->high_mark) {

@@ -88,6 +88,7 @@ struct http_request {
     uint64_t uploaded;  /* as last seen */
     bool head_done;     /* the head of the answer is complete */
     bool redirecting;   /* it will be followed: its body is of no interest */
+    size_t passed_over; /* bytes of such a body */
     bool has_location;
     bool paused; /* the consumer is behind */
     bool retried;

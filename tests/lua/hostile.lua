@@ -234,6 +234,13 @@ t.case("a batch that is used wrongly says so", function()
     t.has(tostring(select(2, waiter:result())), "closed")
 end)
 
+t.case("a task that waits for its own group raises", function()
+    local group = engine.group(false)
+    local task = group:spawn(function() group:wait() end)
+    group:wait()
+    t.has(tostring(select(2, task:result())), "its own group")
+end)
+
 t.case("tens of thousands of calls that wait for one lock take no time", function()
     local n = 50000
     local batch <close> = engine.batch(16)

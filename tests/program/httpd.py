@@ -22,7 +22,7 @@
     /last               answers, and hangs up when the next request's first bytes arrive on the connection
     /half               reads the head and 1000 bytes of the body, resets the connection
     /big/N              N bytes with a Content-Length
-    /endless            chunks for ever
+    /endless?to=        chunks for ever; with `to` as the body of a redirect
     /close              a body that ends with the connection
     /headers            repeated, odd and many headers
     /hugehead           headers of 1 MiB
@@ -199,7 +199,8 @@ class Connection:
 
     async def do_endless(self):
         block = b"100000\r\n" + b"e" * 0x100000 + b"\r\n"
-        self.writer.write(head(200, [("Transfer-Encoding", "chunked")]))
+        to = [("Location", self.query["to"])] if "to" in self.query else []
+        self.writer.write(head(302 if to else 200, to + [("Transfer-Encoding", "chunked")]))
         while True:
             self.writer.write(block)
             await self.writer.drain()

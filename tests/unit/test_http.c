@@ -397,6 +397,10 @@ TEST(http_failures)
     req = make(&w, "GET", "/endless");
     http_request_max_body(req, 1 << 20);
     expect_error(&w, req, "too_large", "1 MiB");
+    req = make(&w, "GET", "/endless?to=/echo"); // a redirect whose body does not end
+    http_request_max_body(req, 1 << 20);
+    http_request_timeout(req, 10 * 1000);
+    expect_error(&w, req, "too_large", "1 MiB");
     req = make(&w, "GET", "/bomb");
     http_request_max_body(req, 8 << 20);
     expect_error(&w, req, "too_large", "8 MiB");

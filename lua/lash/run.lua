@@ -12,9 +12,8 @@ local handoff = require "lash.handoff"
 local lash = require "lash"
 local log = require "lash.log"
 local model = require "lash.model"
-local prompt = require "lash.prompt"
+local prepare = require "lash.prepare"
 local system = require "lash.core.system"
-local tasks = require "lash.tasks"
 
 local M = {}
 
@@ -39,8 +38,6 @@ M.REASONS = {
     error = 70,          -- of the model request or of lash; the error says more
 }
 
-local PARALLEL_HINT = "If you need several independent tool calls, issue all of them in the same turn: they run "
-    .. "at the same time."
 local LAST_TURN = "The limit of turns is reached. Give your final answer now, with what you know; tools are not "
     .. "available any more."
 local CUT_OFF = "Your last answer was cut off before its tool calls were complete. Answer more briefly, or issue "
@@ -66,131 +63,8 @@ local function failure(err)
     }, failure_mt)
 end
 
--- ---- preparing an agent ----
-
-local function part_text(part, ctx)
-    if type(part) == "string" then
-        return part
-    elseif type(part) == "function" then
-        local text, err = prompt.call(part, ctx)
-        return text, err and "instructions: " .. err
-    end
-    return prompt.text(part, ctx)
-end
-
--- All parts at once, kept in order.
-local function resolve_instructions(agent)
-    local texts, waits = {}, false
-    for i, part in ipairs(agent.instructions) do
-        if type(part) == "string" then
-            texts[i] = part
-        else
-            waits = true
-        end
-    end
-    if waits then
-        local ctx = { agent = agent.name }
-        local results = tasks.map(agent.instructions, function(part)
-            return table.pack(part_text(part, ctx))
-        end)
-        for i, result in ipairs(results) do
-            if not result.ok then
-                return nil, tostring(result.error)
-            elseif not result.value[1] then
-                return nil, result.value[2]
-            end
-            texts[i] = result.value[1]
-        end
-    end
-    return texts
-end
-
-local function system_text(agent, texts, count)
-    local parts = {}
-    for _, text in ipairs(texts) do
-        if text ~= "" then
-            parts[#parts + 1] = text
-        end
-    end
-    if agent.parallel_hint and count >= 2 then
-        parts[#parts + 1] = PARALLEL_HINT
-    end
-    return #parts > 0 and table.concat(parts, "\n\n") or nil
-end
-
-local targets = {} -- model name -> target: environment and configuration do not change while we run
-
-local function target_of(run, agent)
-    local name = run.opts.model or M.overrides.model or agent.model
-    local target, err = targets[name or false], nil
-    if not target then
-        target, err = model.resolve(name)
-        targets[name or false] = target
-    end
-    return target, err
-end
-
-local function make_view(agent, texts, declared)
-    return {
-        agent = agent.name,
-        system = system_text(agent, texts, #declared),
-        tools = declared,
-        tool_choice = agent.tool_choice,
-        parallel = #declared > 0 or nil,
-        settings = agent.settings,
-    }
-end
-
--- agent -> its view, while it is made of constants only: providers keep the text that they made of it
-local constant_views = setmetatable({}, { __mode = "k" })
-
-local function constant_view(agent)
-    local kept = constant_views[agent]
-    if kept and kept.tools == agent.tools and kept.count == #agent.tools and kept.instructions == agent.instructions
-        and kept.settings == agent.settings and kept.view.tool_choice == agent.tool_choice then
-        return kept
-    end
-    if agent.handoffs ~= nil then
-        return nil
-    end
-    for _, part in ipairs(agent.instructions) do
-        if type(part) ~= "string" then
-            return nil
-        end
-    end
-    kept = {
-        tools = agent.tools, count = #agent.tools, instructions = agent.instructions, settings = agent.settings,
-        view = make_view(agent, agent.instructions, table.move(agent.tools, 1, #agent.tools, 1, {})),
-        views = {},
-    }
-    constant_views[agent] = kept
-    return kept
-end
-
--- Everything that a request of this agent needs. Fails before anything is committed.
-local function prepare(run, agent)
-    local target, err = target_of(run, agent)
-    if not target then
-        return nil, err
-    end
-    local constant = constant_view(agent)
-    if constant then
-        return { agent = agent, target = target, targets = {}, view = constant.view, views = constant.views }
-    end
-    local targets, texts
-    targets, err = handoff.targets(agent)
-    if not targets then
-        return nil, { code = "handoffs", exit = 78, message = err }
-    end
-    texts, err = resolve_instructions(agent)
-    if not texts then
-        return nil, { code = "instructions", exit = 1, message = ("agent '%s': %s"):format(agent.name, err) }
-    end
-    local declared = table.move(agent.tools, 1, #agent.tools, 1, {})
-    if #targets > 0 then
-        declared[#declared + 1] = handoff.tool(targets)
-    end
-    return { agent = agent, target = target, targets = targets, view = make_view(agent, texts, declared), views = {} }
+local function model_name(run, agent)
+    return run.opts.model or M.overrides.model or agent.model
 end
 
 -- ---- results ----
@@ -268,28 +142,9 @@ local function add_usage(sum, usage)
     end
 end
 
-local FREE = "auto" -- a forced choice holds for the first request only
-
--- The view with another tool_choice, made once: providers keep what they made of a view.
-local function view_of(at, choice)
-    local own = at.view.tool_choice
-    if choice == nil or choice == own or (choice == FREE and (own == nil or own == "none")) then
-        return at.view
-    end
-    if not at.views[choice] then
-        local view = {}
-        for name, value in pairs(at.view) do
-            view[name] = value
-        end
-        view.tool_choice = choice
-        at.views[choice] = view
-    end
-    return at.views[choice]
-end
-
 local function request(run, last)
     local at = run.current
-    local view = view_of(at, last and "none" or run.turn > 1 and FREE or nil)
+    local view = prepare.view(at, run.turn == 1, last)
     local agent = at.agent.name
     if M.overrides.dry_run then
         local shown, err = model.dry_run(at.target, run.conv, view)
@@ -422,7 +277,7 @@ end
 -- The first handoff of the batch whose target is ready. Preparing it may wait, so it may be cancelled.
 local function inspect(run, calls)
     local ok, found, faults = pcall(handoff.inspect, calls, run.current.targets, function(agent)
-        local prepared, err = prepare(run, agent)
+        local prepared, err = prepare.agent(agent, model_name(run, agent))
         return prepared, err and ("agent '%s' is not ready: %s"):format(agent.name, tostring(err.message or err))
     end)
     if not ok then
@@ -564,7 +419,7 @@ local function new_run(conv, opts)
 end
 
 local function run_to_end(run, text)
-    local first, err = prepare(run, run.conv.agent)
+    local first, err = prepare.agent(run.conv.agent, model_name(run, run.conv.agent))
     if not first then
         return finish(run, "error", "", failure(err))
     end

@@ -28,8 +28,8 @@ void ship_encode(lua_State *L, int count, const char *what, bool data_only);
  * as their globals (0: the state's own). Raises on a module that cannot be loaded. */
 int ship_decode(lua_State *L, const char *data, size_t len, int env);
 
-/* Lets the object at `index` travel as field `field` of module `module`, without a search; as the module
- * itself when `field` is NULL. Module "_G" stands for the globals. */
+/* Lets the object at `index` travel as field `field` of module `module`, without a search; as the
+ * module itself when `field` is NULL. Module "_G" stands for the globals. */
 void ship_register(lua_State *L, int index, const char *module, const char *field);
 
 #endif

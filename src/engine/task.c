@@ -17,7 +17,6 @@ enum { UV_RESULT = 1, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
 #define STUBBORN_RAISES 10000 /* so often a cancelled task may catch the error and wait again */
 #define MAX_DEADLINE_MS 1000000000000u /* 31 years */
 #define TASK_TYPE "lash.task"
-#define JOIN_TYPE "lash.join"
 
 /* registry: what lives as long as the task runs, by addresses in it: t -> its userdata, &t->co ->
  * its coroutine, &t->group -> the userdata of its group. Not user values: the debug library reaches
@@ -33,121 +32,7 @@ static void make_ready(struct task *t)
     }
 }
 
-/* ---- groups ---- */
-
-void group_init(struct group *g, struct runtime *rt, struct task *owner)
-{
-    *g = (struct group){.rt = rt, .owner = owner};
-    list_init(&g->children);
-    list_init(&g->waiters);
-}
-
-void group_cancel(struct group *g, enum cancel_reason reason)
-{
-    if (g->cancel == CANCEL_NONE) {
-        g->cancel = reason;
-    }
-    /* A child leaves the list when it is done, never inside task_cancel(). */
-    for (struct list *n = g->children.next; n != &g->children; n = n->next) {
-        task_cancel(container_of(n, struct task, sibling), reason);
-    }
-}
-
-struct join_op {
-    struct op op;
-    struct list node;    /* in task.waiters or group.waiters */
-    struct group *group; /* borrowed: its userdata is on the waiter's stack; NULL for a task */
-};
-
-static void finish_joins(struct list *waiters)
-{
-    struct list *node;
-    while ((node = list_take(waiters)) != NULL) {
-        op_done(&container_of(node, struct join_op, node)->op);
-    }
-}
-
-/* Returns the task that waited for this, its last child, to be over, or NULL. */
-static struct task *group_child_done(struct group *g, struct task *t)
-{
-    list_remove(&t->sibling);
-    g->live--;
-    if (t->failed && g->fail_fast) {
-        group_cancel(g, CANCEL_SIBLING);
-    }
-    if (g->live > 0) {
-        return NULL;
-    }
-    finish_joins(&g->waiters);
-    return g->owner != NULL && g->owner->state == TASK_ENDING ? g->owner : NULL;
-}
-
-/* ---- joins ---- */
-
-static void join_cancel(struct op *op)
-{
-    struct join_op *join = (struct join_op *)op;
-    if (join->group != NULL) {
-        group_cancel(join->group, CANCEL_PARENT);
-    } else {
-        list_remove(&join->node);
-    }
-}
-
-static int join_finish(lua_State *L, struct op *op)
-{
-    (void)op;
-    lua_pushboolean(L, true);
-    return 1;
-}
-
-static int join_gc(lua_State *L)
-{
-    struct join_op *join = luaL_checkudata(L, 1, JOIN_TYPE);
-    list_remove(&join->node);
-    op_gone(&join->op);
-    return 0;
-}
-
-static struct join_op *push_join(lua_State *L)
-{
-    struct join_op *join = lua_newuserdatauv(L, sizeof(*join), 0);
-    *join = (struct join_op){.op = {.cancel = join_cancel, .finish = join_finish}};
-    list_init(&join->node);
-    luaL_setmetatable(L, JOIN_TYPE);
-    return join;
-}
-
-struct op *task_push_join(lua_State *L, struct task *t)
-{
-    struct join_op *join = push_join(L);
-    if (t->state == TASK_DONE) {
-        join->op.done = true;
-    } else {
-        list_append(&t->waiters, &join->node);
-    }
-    return &join->op;
-}
-
-struct op *group_push_join(lua_State *L, struct group *g)
-{
-    struct join_op *join = push_join(L);
-    join->group = g;
-    join->op.lingers = true;
-    if (g->live == 0) {
-        join->op.done = true;
-    } else {
-        list_append(&g->waiters, &join->node);
-    }
-    return &join->op;
-}
-
 /* ---- cancel ---- */
-
-static struct group *joined_group(const struct op *op)
-{
-    return op != NULL && op->cancel == join_cancel ? ((const struct join_op *)op)->group : NULL;
-}
 
 void task_drop_op(struct task *t)
 {
@@ -209,7 +94,7 @@ void task_cancel(struct task *t, enum cancel_reason reason)
     t->cancel_prev = t->cancel_next = NULL;
     struct task *last = t;
     for (struct task *at = t; at != NULL; at = at->cancel_next) {
-        struct group *joined = joined_group(at->op);
+        struct group *joined = group_joined(at->op);
         last = mark_all(last, &at->own.children, at->cancel);
         if (joined != NULL) {
             last = mark_all(last, &joined->children, CANCEL_PARENT);
@@ -519,7 +404,7 @@ static struct task *task_finish(struct task *t)
         timer_stop(t->deadline);
         t->deadline = NULL;
     }
-    finish_joins(&t->waiters);
+    group_finish_joins(&t->waiters);
     struct group *group = t->group;
     t->group = NULL;
     lua_State *L = rt->L;
@@ -729,8 +614,6 @@ void task_open(lua_State *L)
     luaL_newmetatable(L, TASK_TYPE);
     lua_pushcfunction(L, task_gc);
     lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, JOIN_TYPE);
-    lua_pushcfunction(L, join_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 2);
+    lua_pop(L, 1);
+    group_open(L);
 }

@@ -98,9 +98,9 @@ struct task {
     struct list sibling;
     struct task *cancel_next; /* the chain inside task_cancel() */
     struct task *cancel_prev;
-    struct group *group;     /* that it belongs to; NULL for the root */
-    struct group own;        /* what it spawned itself */
-    struct list waiters;     /* struct join_op */
+    struct group *group; /* that it belongs to; NULL for the root */
+    struct group own;    /* what it spawned itself */
+    struct list waiters; /* struct join_op */
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the

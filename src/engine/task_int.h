@@ -1,5 +1,5 @@
 /*
- * What task.c, cancel.c and coroutine.c share. Included by these only.
+ * What task.c, group.c, cancel.c and coroutine.c share. Included by these only.
  */
 #ifndef LASH_TASK_INT_H
 #define LASH_TASK_INT_H
@@ -31,6 +31,19 @@ void task_pump(struct task *t);
 
 /* Takes the op away from the task that waits for it. */
 void task_drop_op(struct task *t);
+
+/* A child of the group is over. Returns the task that only waited for this, its last child, to be
+ * over itself, or NULL. */
+struct task *group_child_done(struct group *g, struct task *t);
+
+/* All that wait for the end of the task or group, in `waiters`, go on. */
+void group_finish_joins(struct list *waiters);
+
+/* The group that this op waits for, or NULL. */
+struct group *group_joined(const struct op *op);
+
+/* Registers the metatable of joins. */
+void group_open(lua_State *L);
 
 /* Makes the cancel errors of a state. */
 void cancel_open(lua_State *L);

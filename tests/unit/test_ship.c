@@ -164,7 +164,8 @@ TEST(ship_broken_bytes_crash_nothing)
             for (unsigned n = 1 + random_below(4); n > 0; n--) {
                 copy[random_below((unsigned)b.len)] = (char)random_below(256);
             }
-            if (memchr(copy, 'L', b.len) == NULL) { /* bytecode is trusted: it never comes from outside */
+            if (memchr(copy, 'L', b.len) ==
+                NULL) { /* bytecode is trusted: it never comes from outside */
                 (void)try_decode(L, copy, b.len);
             }
         }
@@ -182,7 +183,8 @@ TEST(ship_random_bytes_crash_nothing)
     for (int i = 0; i < 20000; i++) {
         size_t len = 1 + random_below(sizeof(data) - 1);
         for (size_t k = 0; k < len; k++) {
-            data[k] = random_below(2) ? tags[random_below(sizeof(tags) - 1)] : (char)random_below(5);
+            data[k] =
+                random_below(2) ? tags[random_below(sizeof(tags) - 1)] : (char)random_below(5);
         }
         (void)try_decode(L, data, len);
     }

@@ -75,8 +75,9 @@ TEST(task_a_loop_is_opened_only_when_something_waits)
 TEST(task_stalls_are_told)
 {
     begin();
-    struct task *t = spawn("local e = require 'lash.core.engine' local b <close> = e.batch(1) b:add(false) "
-                           "b:add(false) b:start() b:next() b:next()");
+    struct task *t =
+        spawn("local e = require 'lash.core.engine' local b <close> = e.batch(1) b:add(false) "
+              "b:add(false) b:start() b:next() b:next()");
     ASSERT_INT(runtime_run(&rt, is_done, t), RUNTIME_STALLED);
     ASSERT_INT(t->state, TASK_WAITING);
     task_cancel(t, CANCEL_STALL);
@@ -131,7 +132,8 @@ TEST(task_memory_limit_fails_allocations_and_not_the_process)
 {
     begin();
     rt.memory_limit = rt.memory_used + (1 << 20);
-    struct task *t = spawn("local list = {} while true do list[#list + 1] = ('x'):rep(1000) .. #list end");
+    struct task *t =
+        spawn("local list = {} while true do list[#list + 1] = ('x'):rep(1000) .. #list end");
     ASSERT_INT(runtime_run(&rt, is_done, t), 0);
     ASSERT_INT(t->failed, true);
     (void)task_push_results(rt.L, lua_gettop(rt.L));

@@ -1,6 +1,6 @@
 /*
- * The pool from C: growing, retiring at close, cancelling what waits and what runs, closing while busy.
- * T4: a cancelled job's task ends; nothing is left when the runtime is released.
+ * The pool from C: growing, retiring at close, cancelling what waits and what runs, closing while
+ * busy. T4: a cancelled job's task ends; nothing is left when the runtime is released.
  */
 #include "test.h"
 
@@ -73,8 +73,8 @@ static void run(const char *chunk, const char *want)
     lua_settop(rt.L, task - 1);
 }
 
-#define PREPARE                                                                                    \
-    "local e = require 'lash.core.engine' "                                                        \
+#define PREPARE                             \
+    "local e = require 'lash.core.engine' " \
     "local function go(fn, ...) return e.offload(e.ship('a test', fn), ...) end "
 
 TEST(worker_grows_to_its_limit_and_no_further)
@@ -83,8 +83,10 @@ TEST(worker_grows_to_its_limit_and_no_further)
     ASSERT_INT(pool_size(bind_pool(&rt)), 0);
     run(PREPARE "return select(2, go(function() return 'one' end))", "one");
     ASSERT_INT(pool_size(bind_pool(&rt)), 1);
-    run(PREPARE "local l = require 'lash' local code = e.ship('nap', function() require('lash').sleep(0.01) end) "
-                "local n = 0 l.map({1,2,3,4,5,6,7,8,9}, function() if e.offload(code) then n = n + 1 end end) "
+    run(PREPARE "local l = require 'lash' local code = e.ship('nap', function() "
+                "require('lash').sleep(0.01) end) "
+                "local n = 0 l.map({1,2,3,4,5,6,7,8,9}, function() if e.offload(code) then n = n + "
+                "1 end end) "
                 "return tostring(n)",
         "9");
     ASSERT_INT(pool_size(bind_pool(&rt)), 3);
@@ -164,11 +166,14 @@ TEST(worker_release_with_everything_still_going_on)
 {
     begin(2);
     (void)spawn("require('lash').sleep(100)");
-    (void)spawn("local l = require 'lash' l.gather { function() l.sleep(100) end, function() l.sleep(100) end }");
-    (void)spawn("local e = require 'lash.core.engine' local b <close> = e.batch(1) b:add(false) b:add(false) "
+    (void)spawn("local l = require 'lash' l.gather { function() l.sleep(100) end, function() "
+                "l.sleep(100) end }");
+    (void)spawn("local e = require 'lash.core.engine' local b <close> = e.batch(1) b:add(false) "
+                "b:add(false) "
                 "b:start() b:next() b:next()");
     (void)spawn(PREPARE "go(function() require('lash').sleep(100) end)");
-    (void)spawn("local t = require('lash').spawn(function() require('lash').sleep(100) end) t:wait()");
+    (void)spawn(
+        "local t = require('lash').spawn(function() require('lash').sleep(100) end) t:wait()");
     (void)spawn("coroutine.wrap(function() require('lash').sleep(100) end)()");
     run("require('lash').sleep(0.01) return 'x'", "x");
     end();

@@ -1,0 +1,129 @@
+/*
+ * Groups: tasks that begin and end together; and the ops that wait for the end of a task or a
+ * group.
+ */
+#include "base/base.h"
+
+#include "engine/task.h"
+#include "engine/task_int.h"
+
+#include <lauxlib.h>
+
+#define JOIN_TYPE "lash.join"
+
+void group_init(struct group *g, struct runtime *rt, struct task *owner)
+{
+    *g = (struct group){.rt = rt, .owner = owner};
+    list_init(&g->children);
+    list_init(&g->waiters);
+}
+
+void group_cancel(struct group *g, enum cancel_reason reason)
+{
+    if (g->cancel == CANCEL_NONE) {
+        g->cancel = reason;
+    }
+    /* A child leaves the list when it is done, never inside task_cancel(). */
+    for (struct list *n = g->children.next; n != &g->children; n = n->next) {
+        task_cancel(container_of(n, struct task, sibling), reason);
+    }
+}
+
+struct join_op {
+    struct op op;
+    struct list node;    /* in task.waiters or group.waiters */
+    struct group *group; /* borrowed: its userdata is on the waiter's stack; NULL for a task */
+};
+
+void group_finish_joins(struct list *waiters)
+{
+    struct list *node;
+    while ((node = list_take(waiters)) != NULL) {
+        op_done(&container_of(node, struct join_op, node)->op);
+    }
+}
+
+struct task *group_child_done(struct group *g, struct task *t)
+{
+    list_remove(&t->sibling);
+    g->live--;
+    if (t->failed && g->fail_fast) {
+        group_cancel(g, CANCEL_SIBLING);
+    }
+    if (g->live > 0) {
+        return NULL;
+    }
+    group_finish_joins(&g->waiters);
+    return g->owner != NULL && g->owner->state == TASK_ENDING ? g->owner : NULL;
+}
+
+static void join_cancel(struct op *op)
+{
+    struct join_op *join = (struct join_op *)op;
+    if (join->group != NULL) {
+        group_cancel(join->group, CANCEL_PARENT);
+    } else {
+        list_remove(&join->node);
+    }
+}
+
+static int join_finish(lua_State *L, struct op *op)
+{
+    (void)op;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int join_gc(lua_State *L)
+{
+    struct join_op *join = luaL_checkudata(L, 1, JOIN_TYPE);
+    list_remove(&join->node);
+    op_gone(&join->op);
+    return 0;
+}
+
+static struct join_op *push_join(lua_State *L)
+{
+    struct join_op *join = lua_newuserdatauv(L, sizeof(*join), 0);
+    *join = (struct join_op){.op = {.cancel = join_cancel, .finish = join_finish}};
+    list_init(&join->node);
+    luaL_setmetatable(L, JOIN_TYPE);
+    return join;
+}
+
+struct op *task_push_join(lua_State *L, struct task *t)
+{
+    struct join_op *join = push_join(L);
+    if (t->state == TASK_DONE) {
+        join->op.done = true;
+    } else {
+        list_append(&t->waiters, &join->node);
+    }
+    return &join->op;
+}
+
+struct op *group_push_join(lua_State *L, struct group *g)
+{
+    struct join_op *join = push_join(L);
+    join->group = g;
+    join->op.lingers = true;
+    if (g->live == 0) {
+        join->op.done = true;
+    } else {
+        list_append(&g->waiters, &join->node);
+    }
+    return &join->op;
+}
+
+struct group *group_joined(const struct op *op)
+{
+    return op != NULL && op->cancel == join_cancel ? ((const struct join_op *)op)->group : NULL;
+}
+
+void group_open(lua_State *L)
+{
+    luaL_newmetatable(L, JOIN_TYPE);
+    lua_pushcfunction(L, join_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}

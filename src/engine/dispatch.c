@@ -186,9 +186,10 @@ static void batch_await_lane(struct batch *b, struct lane *lane)
 static void batch_park(struct batch *b, long i, struct lane *lane)
 {
     struct lane_wait *w = b->waits;
-    while (w->lane != lane) {
+    while (w != NULL && w->lane != lane) {
         w = w->next;
     }
+    ASSERT(w != NULL); /* batch_limit() made one for every lane */
     bool at_end = w->first >= 0 && w->last < i;
     long *at = at_end ? &b->slots[w->last].next_parked : &w->first;
     while (*at >= 0 && *at < i) {

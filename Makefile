@@ -41,7 +41,7 @@ ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
 LIBS = $(PKG_LIBS) -ldl -lm
 
 SRC = $(wildcard src/*/*.c)
-OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o
+OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o $(if $(findstring thread,$(SAN)),$(B)/tsan.o)
 LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
 UNIT = $(wildcard tests/unit/*.c)
 
@@ -59,6 +59,10 @@ $(B)/lash.so: $(OBJ)
 
 $(B)/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(B)/tsan.o: tests/tsan.c $(B)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 

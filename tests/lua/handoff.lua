@@ -270,15 +270,23 @@ t.case("H10 cancel and events belong to the run", function()
 end)
 
 t.case("H2 T4 cancel while the target is prepared leaves a valid conversation", function()
+    local waits = false
     local b = fake.agent({
-        name = "b", instructions = lash.prompt { name = "slow", async = function() lash.sleep(60) return "" end },
+        name = "b",
+        instructions = lash.prompt { name = "slow", async = function()
+            waits = true
+            lash.sleep(60)
+            return ""
+        end },
     }, {})
     local tool = counter()
     local a = fake.agent({ name = "a", tools = { tool }, handoffs = { b } },
         { fake.calls { { "count" }, handoff "b" }, "second answer" })
     local conv = a:conversation()
     local task = lash.spawn(conv.send, conv, "go")
-    lash.sleep(0.01)
+    while not waits do
+        lash.sleep(0.001)
+    end
     task:cancel()
     task:wait()
     t.equal(engine.cancel_reason(select(2, task:result())), "user")
@@ -287,13 +295,19 @@ t.case("H2 T4 cancel while the target is prepared leaves a valid conversation", 
 end)
 
 t.case("T4 cancel while siblings of a handoff run: control has not passed", function()
-    local slow = lash.tool { name = "slow", async = function() lash.sleep(60) end }
+    local waits = false
+    local slow = lash.tool { name = "slow", async = function()
+        waits = true
+        lash.sleep(60)
+    end }
     local b = fake.agent({ name = "b" }, {})
     local a = fake.agent({ name = "a", tools = { slow }, handoffs = { b }, handoff_after_tools = true },
         { fake.calls { { "slow" }, handoff "b" }, "second answer" })
     local conv = a:conversation()
     local task = lash.spawn(conv.send, conv, "go")
-    lash.sleep(0.01)
+    while not waits do
+        lash.sleep(0.001)
+    end
     task:cancel()
     task:wait()
     local outcomes = fake.outcomes(conv)

@@ -186,6 +186,7 @@ t.case("D19 default files, hooks, the collector", function()
 end)
 
 t.case("D19 what fails leaves no more behind than what succeeds", function()
+    t.needs_prompt_signals()
     for _, mess in ipairs {
         function() stray = 1 error("x") end,
         function() string.upper = nil error({}) end,

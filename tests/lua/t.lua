@@ -24,6 +24,17 @@ function M.skip(why)
     error({ skip = why }, 0)
 end
 
+--- How many times slower than usual this run may find things: 1, or more under valgrind and the like.
+M.slower = tonumber(os.getenv "TEST_SLOWER") or 1
+
+--- Skips a case that needs signals to come at once: the thread sanitizer keeps them back while code
+-- that it does not know runs, valgrind until its turn comes.
+function M.needs_prompt_signals()
+    if M.slower >= 20 then
+        M.skip("signals come too late here")
+    end
+end
+
 --- A readable form of any value, bounded.
 function M.show(value, depth)
     depth = depth or 0

@@ -243,6 +243,7 @@ end
 table.sort(names)
 
 t.case("T1 T2 T6 whatever spins ends at its deadline, and its worker is used again", function()
+    t.needs_prompt_signals()
     engine.jobs(1)
     offload(function() end)
     for _, name in ipairs(names) do
@@ -324,6 +325,7 @@ t.case("T6 a tool that swallowed its deadline is a timeout all the same", functi
 end)
 
 t.case("closers get time to do their work when a call is stopped", function()
+    t.needs_prompt_signals()
     engine.jobs(1)
     local path = os.tmpname()
     t.remove_later(path)
@@ -347,6 +349,7 @@ t.case("closers get time to do their work when a call is stopped", function()
 end)
 
 t.case("T3 a worker stuck in C or in __gc is answered at its deadline and replaced", function()
+    t.needs_prompt_signals()
     engine.jobs(3)
     for _, fn in ipairs {
         function() return (("a"):rep(3000):find(".-.-.-.-b")) end,

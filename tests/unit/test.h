@@ -24,6 +24,10 @@ void test_register(struct test_case *test);
  * like. */
 unsigned test_slower(void);
 
+/* Skips a case that needs signals to come at once: the thread sanitizer keeps them back while code
+ * that it does not know runs, valgrind until its turn comes. */
+void test_needs_prompt_signals(void);
+
 NORETURN void test_fail(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #define TEST(id)                                                         \

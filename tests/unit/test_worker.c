@@ -104,6 +104,7 @@ TEST(worker_pool_closes_while_idle_and_unused)
 
 TEST(worker_pool_closes_while_busy)
 {
+    test_needs_prompt_signals();
     begin(2);
     struct task *spin = spawn(PREPARE "go(function() while true do end end)");
     struct task *nap = spawn(PREPARE "go(function() require('lash').sleep(100) end)");
@@ -120,6 +121,7 @@ TEST(worker_pool_closes_while_busy)
 
 TEST(worker_pool_closes_before_its_tasks)
 {
+    test_needs_prompt_signals();
     begin(2);
     (void)spawn(PREPARE "go(function() require('lash').sleep(100) end)");
     (void)spawn(PREPARE "go(function() while true do end end)");
@@ -130,6 +132,7 @@ TEST(worker_pool_closes_before_its_tasks)
 
 TEST(worker_cancel_of_queued_and_running_jobs)
 {
+    test_needs_prompt_signals();
     begin(1);
     struct task *running = spawn(PREPARE "go(function() while true do end end)");
     struct task *queued = spawn(PREPARE "go(function() end)");

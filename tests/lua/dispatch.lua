@@ -200,7 +200,7 @@ t.case("D3 with cap k the calls run in ceil(n/k) waves", function()
 end)
 
 t.case("D3 sync calls run at the same time on workers of their own", function()
-    local mark = os.tmpname()
+    local mark = t.path()
     os.remove(mark)
     local tool = lash.tool {
         name = "meet", params = { i = "integer" },

@@ -7,7 +7,7 @@ local case, equal, ok, has = t.case, t.equal, t.ok, t.has
 local fs = lash.fs
 
 local function new_path()
-    local path = os.tmpname()
+    local path = t.path()
     t.remove_later(path)
     return path
 end

@@ -130,7 +130,7 @@ local function waited(co)
     error("no wait found")
 end
 
-local fifo = os.tmpname()
+local fifo = t.path()
 
 local function waits()
     local code = engine.ship("spin", function() while true do end end)

@@ -130,7 +130,7 @@ t.case("D19 modules: what a call puts into package cannot be seen", function()
 end)
 
 t.case("D19 a module keeps its state on its worker, and sees no global of a call", function()
-    local dir = os.tmpname()
+    local dir = t.path()
     os.remove(dir)
     local name = dir:match("[^/]+$")
     local path = t.file("local M = { n = 0 } function M.up() M.n = M.n + 1 return M.n, rawget(_G, 'mine') end return M", ".lua")

@@ -114,13 +114,25 @@ function M.raises(part, fn, ...)
     return results[2]
 end
 
---- A file of its own below the build's directory of temporary files; its text is `content`.
+local files = 0
+
+--- A path of its own, of a file that does not exist; tests/run gives each case a directory and removes it.
+function M.path(ending)
+    files = files + 1
+    return ("%s/case-%d%s"):format(os.getenv("TMPDIR") or "/tmp", files, ending or "")
+end
+
+local files = 0
+
+--- A path of its own, of a file that does not exist; tests/run gives each case a directory and removes it.
+function M.path(ending)
+    files = files + 1
+    return ("%s/case-%d%s"):format(os.getenv("TMPDIR") or "/tmp", files, ending or "")
+end
+
+--- A file of its own; its text is `content`.
 function M.file(content, ending)
-    local path = os.tmpname()
-    if ending then
-        os.remove(path)
-        path = path .. ending
-    end
+    local path = M.path(ending)
     local f = assert(io.open(path, "wb"))
     f:write(content)
     f:close()

@@ -20,7 +20,7 @@
 /* Each case works in an empty directory of its own, removed by hand at the end. */
 struct world {
     uv_loop_t loop;
-    char dir[64];
+    char dir[256];
     int done;
 };
 
@@ -28,7 +28,8 @@ static void start(struct world *w)
 {
     memset(w, 0, sizeof *w);
     signal(SIGPIPE, SIG_IGN);
-    (void)snprintf(w->dir, sizeof w->dir, "/tmp/lash-fs-XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    (void)snprintf(w->dir, sizeof w->dir, "%s/lash-fs-XXXXXX", tmp != NULL ? tmp : "/tmp");
     ASSERT_TRUE(mkdtemp(w->dir) != NULL);
     ASSERT_INT(chdir(w->dir), 0);
     ASSERT_INT(uv_loop_init(&w->loop), 0);

@@ -55,6 +55,14 @@ static void adopt_state(struct runtime *rt, lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &runtime_key);
 }
 
+/* Generational, as the lua program has it: an incremental collector falls behind when all garbage has
+ * finalizers, as the operations of waits have: a loop of sleeps would grow for ever. */
+void runtime_reset_gc(lua_State *L)
+{
+    lua_gc(L, LUA_GCRESTART);
+    lua_gc(L, LUA_GCGEN, 0, 0);
+}
+
 int runtime_init(struct runtime *rt)
 {
     *rt = (struct runtime){0};
@@ -66,6 +74,7 @@ int runtime_init(struct runtime *rt)
     lua_atpanic(L, on_panic);
     rt->owns_state = true;
     luaL_openlibs(L);
+    runtime_reset_gc(L);
     adopt_state(rt, L);
     return 0;
 }

@@ -68,6 +68,9 @@ struct runtime {
 /* Makes a runtime with a Lua state of its own, standard libraries open. Returns 0 or UV_ENOMEM. */
 int runtime_init(struct runtime *rt);
 
+/* Lets the collector run in the mode and with the parameters of the beginning. */
+void runtime_reset_gc(lua_State *L);
+
 /* Makes a runtime around a state that somebody else owns (stock lua5.4 with require "lash"). */
 void runtime_init_around(struct runtime *rt, lua_State *L);
 

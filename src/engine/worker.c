@@ -25,9 +25,6 @@ enum {
     GENTLE_RAISES = 3,
     MAX_RAISES =
         10, /* then the call is not unwound any more: Lua takes square time for deep pcalls */
-    GC_PAUSE = 200, /* Lua's own defaults */
-    GC_STEP_MULTIPLIER = 100,
-    GC_STEP_SIZE = 13,
     GARBAGE_SLACK = 4 << 20,
 };
 
@@ -238,8 +235,7 @@ static void worker_clean(struct worker *w)
     lua_pushcfunction(L, pristine_restore);
     (void)lua_pcall(L, 0, 0, 0);
     lua_settop(L, 0);
-    lua_gc(L, LUA_GCRESTART);
-    lua_gc(L, LUA_GCINC, GC_PAUSE, GC_STEP_MULTIPLIER, GC_STEP_SIZE);
+    runtime_reset_gc(L);
     if (w->rt.memory_used > 2 * w->base_memory + GARBAGE_SLACK) {
         lua_gc(L, LUA_GCCOLLECT);
     }

@@ -116,7 +116,9 @@ t.case("D18 a listener that fails or waits disturbs nobody", function()
 end)
 
 t.case("T4 cancel in a batch: settled results stay, running calls are cancelled, queued ones not run", function()
+    local started = 0
     local tool = lash.tool { name = "step", params = { i = "integer" }, async = function(args)
+        started = started + 1
         if args.i == 1 then
             return "quick"
         end
@@ -125,7 +127,9 @@ t.case("T4 cancel in a batch: settled results stay, running calls are cancelled,
     local agent = fake.agent({ tools = { tool }, limits = { concurrency = 3 } }, { fake.many(6, "step"), "after" })
     local conv = agent:conversation()
     local task = lash.spawn(conv.send, conv, "go")
-    lash.sleep(0.01)
+    while started < 4 do
+        lash.sleep(0.001)
+    end
     task:cancel()
     task:wait()
     local list = {}

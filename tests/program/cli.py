@@ -3,11 +3,11 @@ import fcntl
 import json
 import os
 import pty
-import sys
 import select
 import shlex
 import struct
 import subprocess
+import sys
 import termios
 import time
 

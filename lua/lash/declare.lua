@@ -3,15 +3,6 @@ local near = require "lash.near"
 
 local M = {}
 
-local function sorted_names(fields)
-    local names = {}
-    for name in pairs(fields) do
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    return names
-end
-
 local function matches(value, kinds)
     for kind in kinds:gmatch("[^|]+") do
         if type(value) == kind or (kind == "integer" and math.type(value) == "integer") then
@@ -36,17 +27,17 @@ function M.fault(what, spec, fields)
     for name, value in pairs(spec) do
         local kinds = fields[name]
         if kinds == nil then
-            local hint = type(name) == "string" and near.hint(name, sorted_names(fields)) or ""
+            local hint = type(name) == "string" and near.hint(name, near.names(fields)) or ""
             local shown = type(name) == "string" and ("'%s'"):format(name) or ("[%s]"):format(tostring(name))
             return ("%s: unknown field %s%s; the fields are %s"):format(what, shown, hint,
-                table.concat(sorted_names(fields), ", "))
+                table.concat(near.names(fields), ", "))
         end
         kinds = kinds:gsub("^!", "")
         if not matches(value, kinds) then
             return ("%s: field '%s' must be %s, got %s"):format(what, name, kinds:gsub("|", " or "), type(value))
         end
     end
-    for _, name in ipairs(sorted_names(fields)) do
+    for _, name in ipairs(near.names(fields)) do
         if fields[name]:sub(1, 1) == "!" and spec[name] == nil then
             return ("%s: field '%s' is missing"):format(what, name)
         end

@@ -16,17 +16,8 @@ M.CONCURRENCY = 16
 
 local SHOWN = 80 -- bytes of an unknown tool's name that are told
 
-local function names_of(tools)
-    local names = {}
-    for name in pairs(tools) do
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    return names
-end
-
 local function unknown(name, tools)
-    local names = names_of(tools)
+    local names = near.names(tools)
     name = tostring(name)
     if #name > SHOWN then
         name = name:sub(1, (utf8.offset(name, 0, SHOWN + 1) or SHOWN + 1) - 1) .. "..."

@@ -1,6 +1,16 @@
 --- The nearest known word to a mistyped one.
 local M = {}
 
+--- The names in a table, sorted: what M.list and M.hint choose from.
+function M.names(fields)
+    local names = {}
+    for name in pairs(fields) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
 -- Insertions, deletions, replacements and swaps of neighbours that turn a into b.
 local function distance(a, b)
     local before, row = {}, {}

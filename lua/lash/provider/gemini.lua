@@ -104,7 +104,7 @@ end
 
 local function contents(conv)
     local state = history.state(conv, M.name, function()
-        return { contents = {}, forget = conv.scratch.gemini_forget or 0 }
+        return { contents = {}, forget = history.forgotten(conv, M.name) }
     end)
     for i = state.upto + 1, #conv.entries do
         local entry = conv.entries[i]
@@ -131,10 +131,7 @@ end
 -- their signatures were refused (another key or model).
 -- @return whether there was anything to forget
 function M.forget(conv)
-    local before = conv.scratch.gemini_forget or 0
-    conv.scratch.gemini_forget = #conv.entries
-    conv.scratch[M.name] = nil
-    return before < #conv.entries
+    return history.forget(conv, M.name)
 end
 
 -- ---- the rest of the body ----

@@ -3,6 +3,7 @@
 -- The history of a conversation only grows. What a provider made of it is kept in conv.scratch under
 -- the provider's name and continued with the new entries, so a turn costs its new entries and one
 -- copy. All of it can be lost and is then made again, byte by byte the same.
+local conversation = require "lash.conversation"
 local json = require "lash.json"
 
 local M = {}
@@ -11,15 +12,7 @@ local M = {}
 local ID_MAX = 64
 
 --- calls(answer) -> list of its call items, in order
-function M.calls(answer)
-    local calls = {}
-    for _, item in ipairs(answer.items) do
-        if item.type == "call" then
-            calls[#calls + 1] = item
-        end
-    end
-    return calls
-end
+M.calls = conversation.calls
 
 --- The entry's place in the history: state.answer is the answer that outcomes belong to. Raises when
 -- a call has no outcome or an outcome no call: that is a fault of lash, and no provider would take it.
@@ -53,6 +46,21 @@ function M.state(conv, name, new)
         conv.scratch[name] = state
     end
     return state
+end
+
+--- forget(conv, name) -> whether there was anything to forget: from now on the answers that the provider
+-- gave so far are sent as if another one had given them; entries up to forgotten(conv, name) count.
+function M.forget(conv, name)
+    local key = name .. "_forget"
+    local before = conv.scratch[key] or 0
+    conv.scratch[key] = #conv.entries
+    conv.scratch[name] = nil
+    return before < #conv.entries
+end
+
+--- forgotten(conv, name) -> the number of entries that M.forget() covered, 0 without
+function M.forgotten(conv, name)
+    return conv.scratch[name .. "_forget"] or 0
 end
 
 -- All ids of calls so far: none may come again.

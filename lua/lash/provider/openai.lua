@@ -114,7 +114,7 @@ end
 
 local function input(conv)
     local state = history.state(conv, M.name, function()
-        return { parts = {}, used = {}, forget = conv.scratch.openai_forget or 0 }
+        return { parts = {}, used = {}, forget = history.forgotten(conv, M.name) }
     end)
     for i = state.upto + 1, #conv.entries do
         local entry = conv.entries[i]
@@ -138,10 +138,7 @@ end
 -- their encrypted parts were refused (another key or model family).
 -- @return whether there was anything to forget
 function M.forget(conv)
-    local before = conv.scratch.openai_forget or 0
-    conv.scratch.openai_forget = #conv.entries
-    conv.scratch[M.name] = nil
-    return before < #conv.entries
+    return history.forget(conv, M.name)
 end
 
 -- ---- the rest of the body ----

@@ -38,15 +38,6 @@ end
 
 -- ---- reading ----
 
-local function names_of(fields)
-    local names = {}
-    for name in pairs(fields) do
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    return names
-end
-
 local function fields_fault(where, value, fields)
     if type(value) ~= "table" then
         return ("%s is a %s, not a table of fields"):format(where, type(value))
@@ -55,7 +46,7 @@ local function fields_fault(where, value, fields)
         local kinds = fields[name]
         if not kinds then
             return ("%s: unknown field '%s'%s; there are: %s"):format(where, tostring(name),
-                near.hint(tostring(name), names_of(fields)), table.concat(names_of(fields), ", "))
+                near.hint(tostring(name), near.names(fields)), table.concat(near.names(fields), ", "))
         elseif field ~= json.null and not ("|" .. kinds .. "|"):find("|" .. type(field) .. "|", 1, true) then
             return ("%s: '%s' must be a %s, not a %s"):format(where, name, kinds:gsub("|", " or "), type(field))
         end
@@ -85,7 +76,7 @@ local function turn_fault(n, turn)
     end
     if not why and turn.stop and not STOPS[turn.stop] then
         why = ("%s: there is no stop '%s'; there are: %s"):format(where, turn.stop,
-            table.concat(names_of(STOPS), ", "))
+            table.concat(near.names(STOPS), ", "))
     end
     return why
 end

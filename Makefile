@@ -143,7 +143,8 @@ VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=d
            --errors-for-leak-kinds=definite --suppressions=$(CURDIR)/tests/valgrind.supp
 valgrind: deps-check
 	@$(SUBMAKE) all $(B)/unit
-	@$(MAKE) --no-print-directory TESTARGS='--timeout 300 --wrap "$(VALGRIND)" $(TESTARGS)' tests-only
+	@$(MAKE) --no-print-directory \
+	    TESTARGS='--kind unit,lua --timeout 300 --wrap "$(VALGRIND)" $(TESTARGS)' tests-only
 
 lint: deps-check
 	@scripts/lint

@@ -3,8 +3,6 @@ local t = require "t"
 local engine = require "lash.core.engine"
 local lash = require "lash"
 
-local slower = tonumber(os.getenv("TEST_SLOWER")) or 1
-
 t.case("a wait that a comparator refuses does not wake a later one", function()
     local code = engine.ship("spin", function() while true do end end)
     local function in_coroutine()
@@ -56,9 +54,6 @@ t.case("a script that has all files open can still wait", function()
 end)
 
 t.case("T6 a task that catches every cancel and waits again ends nevertheless", function()
-    if slower >= 20 then
-        t.skip("the thread sanitizer remembers every raise, until it has no room")
-    end
     local function stubborn(wait)
         local task = lash.spawn(function()
             while true do pcall(wait) end
@@ -99,7 +94,7 @@ t.case("closers of a cancelled task may wait in vain many times", function()
 end)
 
 t.case("a cancel reaches to the bottom of deeply nested groups", function()
-    local depth, reached = 100000 // slower, 0
+    local depth, reached = 100000 // t.slower, 0
     local function nest(n)
         reached = reached + 1
         if n == 0 then

@@ -55,8 +55,8 @@ static void adopt_state(struct runtime *rt, lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &runtime_key);
 }
 
-/* Generational, as the lua program has it: an incremental collector falls behind when all garbage has
- * finalizers, as the operations of waits have: a loop of sleeps would grow for ever. */
+/* Generational, as the lua program has it: an incremental collector falls behind when all garbage
+ * has finalizers, as the operations of waits have: a loop of sleeps would grow for ever. */
 void runtime_reset_gc(lua_State *L)
 {
     lua_gc(L, LUA_GCRESTART);

@@ -53,9 +53,10 @@ $(B)/lash: $(B)/main.o $(OBJ)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
+# Never unloaded: a worker that is stuck in C may outlive the host's Lua state.
 $(B)/lash.so: $(OBJ)
 	@echo "  LINK  $@"
-	$(Q)$(CC) -shared $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) -shared -Wl,-z,nodelete $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/%.o: src/%.c $(B)/flags
 	@mkdir -p $(@D)

@@ -10,6 +10,7 @@
 
 #include <lauxlib.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #define RUNTIME_TYPE "lash.runtime"
 
@@ -18,16 +19,15 @@ static const char module_key; /* registry: keeps the runtime as long as the stat
 __attribute__((visibility("default"))) int luaopen_lash(lua_State *L);
 
 /* The state closes; the loop is closed already, but for a run that an error of the host cut short.
- */
+ * The runtime is not part of the state: a lost worker may still send it what nobody waits for. */
 static int runtime_gc(lua_State *L)
 {
-    struct runtime *rt = luaL_checkudata(L, 1, RUNTIME_TYPE);
-    if (rt->L != NULL) {
-        if (bind_close_pool(rt) == 0) {
-            runtime_release(rt);
-        }
-        rt->L = NULL;
+    struct runtime **rt = luaL_checkudata(L, 1, RUNTIME_TYPE);
+    if (*rt != NULL && bind_close_pool(*rt) == 0) {
+        runtime_release(*rt);
+        free(*rt);
     }
+    *rt = NULL;
     return 0;
 }
 
@@ -35,7 +35,9 @@ int luaopen_lash(lua_State *L)
 {
     signal(SIGPIPE, SIG_IGN); /* a connection that the peer closed is an error, not the end */
     trace_init();
-    struct runtime *rt = lua_newuserdatauv(L, sizeof(*rt), 0);
+    struct runtime **box = lua_newuserdatauv(L, sizeof(*box), 0);
+    struct runtime *rt = xcalloc(1, sizeof(*rt));
+    *box = rt;
     runtime_init_around(rt, L);
     luaL_newmetatable(L, RUNTIME_TYPE);
     lua_pushcfunction(L, runtime_gc);

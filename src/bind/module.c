@@ -20,14 +20,18 @@ __attribute__((visibility("default"))) int luaopen_lash(lua_State *L);
 
 /* The state closes; the loop is closed already, but for a run that an error of the host cut short.
  * The runtime is not part of the state: a lost worker may still send it what nobody waits for. */
+struct guest {
+    struct runtime *rt; /* owned; NULL when the state has closed */
+};
+
 static int runtime_gc(lua_State *L)
 {
-    struct runtime **rt = luaL_checkudata(L, 1, RUNTIME_TYPE);
-    if (*rt != NULL && bind_close_pool(*rt) == 0) {
-        runtime_release(*rt);
-        free(*rt);
+    struct guest *guest = luaL_checkudata(L, 1, RUNTIME_TYPE);
+    if (guest->rt != NULL && bind_close_pool(guest->rt) == 0) {
+        runtime_release(guest->rt);
+        free(guest->rt);
     }
-    *rt = NULL;
+    guest->rt = NULL;
     return 0;
 }
 
@@ -35,9 +39,9 @@ int luaopen_lash(lua_State *L)
 {
     signal(SIGPIPE, SIG_IGN); /* a connection that the peer closed is an error, not the end */
     trace_init();
-    struct runtime **box = lua_newuserdatauv(L, sizeof(*box), 0);
+    struct guest *guest = lua_newuserdatauv(L, sizeof(*guest), 0);
     struct runtime *rt = xcalloc(1, sizeof(*rt));
-    *box = rt;
+    guest->rt = rt;
     runtime_init_around(rt, L);
     luaL_newmetatable(L, RUNTIME_TYPE);
     lua_pushcfunction(L, runtime_gc);

@@ -37,12 +37,6 @@ static int push_arguments(lua_State *L)
     return 1;
 }
 
-static bool task_over(void *arg)
-{
-    struct task *t = arg;
-    return t->state == TASK_DONE;
-}
-
 static int start(lua_State *L)
 {
     lua_settop(L, 1);
@@ -83,9 +77,7 @@ static int run(struct runtime *rt, char **argv)
         return report_bug(L, -1);
     }
     struct task *t = lua_touserdata(L, -1);
-    while (runtime_run(rt, task_over, t) != 0) {
-        task_cancel(t, CANCEL_STALL);
-    }
+    task_drive(t);
     lua_pushcfunction(L, results);
     lua_insert(L, -2);
     if (lua_pcall(L, 1, 2, 0) != LUA_OK || lua_type(L, -2) == LUA_TSTRING) {

@@ -462,12 +462,6 @@ static int l_in_worker(lua_State *L)
 
 /* ---- the loop ---- */
 
-static bool task_over(void *arg)
-{
-    struct task *t = arg;
-    return t->state == TASK_DONE;
-}
-
 /* drive(fn, ...) -> true, results... | false, error: for callers that are not tasks */
 static int l_drive(lua_State *L)
 {
@@ -485,9 +479,7 @@ static int l_drive(lua_State *L)
     struct task *t = task_spawn(L, lua_gettop(L) - 2, NULL, 0);
     lua_replace(L, 1);
     lua_settop(L, 1);
-    while (runtime_run(rt, task_over, t) != 0) {
-        task_cancel(t, CANCEL_STALL);
-    }
+    task_drive(t);
     if (!rt->owns_state) { /* a guest in somebody else's program leaves nothing running behind */
         task_cancel_all(rt, CANCEL_PARENT, 1000);
         (void)bind_close_pool(rt);

@@ -543,6 +543,19 @@ void task_push_traceback(lua_State *L, int task_index)
     lua_getiuservalue(L, task_index, UV_TRACEBACK);
 }
 
+static bool task_has_ended(void *arg)
+{
+    struct task *t = arg;
+    return t->state == TASK_DONE;
+}
+
+void task_drive(struct task *t)
+{
+    while (runtime_run(t->rt, task_has_ended, t) != 0) {
+        task_cancel(t, CANCEL_STALL);
+    }
+}
+
 static bool no_task(void *arg)
 {
     struct runtime *rt = arg;

@@ -151,6 +151,10 @@ void task_run_ready(struct runtime *rt);
  */
 void task_open(lua_State *L);
 
+/* Runs the loop until the task has ended; when every task waits for another one, it is cancelled.
+ * For the one who drives the runtime, outside of all tasks. */
+void task_drive(struct task *t);
+
 /* Cancels all tasks and runs them to their end, for at most `grace_ms`. */
 void task_cancel_all(struct runtime *rt, enum cancel_reason reason, uint64_t grace_ms);
 

@@ -184,12 +184,6 @@ static int job_collect_error(lua_State *L)
     return 1;
 }
 
-static bool task_has_ended(void *arg)
-{
-    struct task *t = arg;
-    return t->state == TASK_DONE;
-}
-
 static void job_take_result(struct job *job, lua_State *L)
 {
     size_t len;
@@ -204,9 +198,7 @@ static void worker_run(struct worker *w, struct job *job)
     lua_pushcfunction(L, job_spawn);
     lua_pushlightuserdata(L, job);
     if (lua_pcall(L, 1, 1, 0) == LUA_OK) { // -- task
-        while (runtime_run(&w->rt, task_has_ended, w->task) != 0) {
-            task_cancel(w->task, CANCEL_STALL);
-        }
+        task_drive(w->task);
         lua_pushcfunction(L, job_collect);
         lua_pushvalue(L, -2);
         if (lua_pcall(L, 1, 1, 0) == LUA_OK) {

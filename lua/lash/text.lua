@@ -64,15 +64,6 @@ function M.line(text, width)
     return text
 end
 
---- Pads a text with spaces to `width` cells.
-function M.pad(text, width)
-    local used = 0
-    for _, code in utf8.codes(text) do
-        used = used + cells(code)
-    end
-    return text .. (" "):rep(width - used)
-end
-
 -- Whether the terminal understands UTF-8, by the usual variables.
 local function is_utf8()
     local locale = os.getenv("LC_ALL") or ""

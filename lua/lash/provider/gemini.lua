@@ -136,24 +136,16 @@ end
 
 -- ---- the rest of the body ----
 
-local tools_of = setmetatable({}, { __mode = "k" })
+local declarations = history.encoder(function(tool)
+    return {
+        name = tool.name,
+        description = tool.description or "",
+        parametersJsonSchema = dialect.gemini(tool.schema),
+    }
+end)
 
--- The JSON of a list of tools, made once per list.
 local function tools_json(tools)
-    local text = tools_of[tools]
-    if not text then
-        local parts = {}
-        for i, tool in ipairs(tools) do
-            parts[i] = assert(json.encode({
-                name = tool.name,
-                description = tool.description or "",
-                parametersJsonSchema = dialect.gemini(tool.schema),
-            }, { lossy = true }))
-        end
-        text = '{"functionDeclarations":[' .. table.concat(parts, ",") .. "]}"
-        tools_of[tools] = text
-    end
-    return text
+    return '{"functionDeclarations":[' .. declarations(tools) .. "]}"
 end
 
 local function calling(choice)

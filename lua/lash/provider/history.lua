@@ -63,6 +63,21 @@ function M.forgotten(conv, name)
     return conv.scratch[name .. "_forget"] or 0
 end
 
+--- encoder(describe) -> function(tools): the JSON of describe(tool) of each, joined by commas, made once a list
+function M.encoder(describe)
+    local made = setmetatable({}, { __mode = "k" })
+    return function(tools)
+        if not made[tools] then
+            local parts = {}
+            for i, tool in ipairs(tools) do
+                parts[i] = assert(json.encode(describe(tool), { lossy = true }))
+            end
+            made[tools] = table.concat(parts, ",")
+        end
+        return made[tools]
+    end
+end
+
 -- All ids of calls so far: none may come again.
 local function seen_ids(conv)
     local state = M.state(conv, "ids", function()

@@ -143,31 +143,19 @@ end
 
 -- ---- the rest of the body ----
 
-local tools_of = setmetatable({}, { __mode = "k" })
-
--- The JSON of a list of tools, made once per list.
-local function tools_json(tools)
-    local text = tools_of[tools]
-    if not text then
-        local parts = {}
-        for i, tool in ipairs(tools) do
-            local strict = tool.strict
-            if strict == nil then
-                strict = tool.schema == nil or dialect.strict(tool.schema)
-            end
-            parts[i] = assert(json.encode({
-                type = "function",
-                name = tool.name,
-                description = tool.description or "",
-                parameters = dialect.plain(tool.schema),
-                strict = strict,
-            }, { lossy = true }))
-        end
-        text = table.concat(parts, ",")
-        tools_of[tools] = text
+local tools_json = history.encoder(function(tool)
+    local strict = tool.strict
+    if strict == nil then
+        strict = tool.schema == nil or dialect.strict(tool.schema)
     end
-    return text
-end
+    return {
+        type = "function",
+        name = tool.name,
+        description = tool.description or "",
+        parameters = dialect.plain(tool.schema),
+        strict = strict,
+    }
+end)
 
 local function tool_choice(choice)
     if type(choice) == "table" then

@@ -8,6 +8,7 @@
 #include "bind/stream.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
+#include "io/proc.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_BUG = 70 };
+enum { EXIT_BUG = 70, STOPPING_MS = 200 };
 
 static int load_command(lua_State *L)
 {
@@ -125,9 +126,12 @@ int main(int argc, char **argv)
     bind_open(&rt);
     int status = flush_stdout(run(&rt, argv));
     task_cancel_all(&rt, CANCEL_PARENT, 500);
-    if (bind_close_pool(&rt) > 0) {
+    size_t lost = bind_close_pool(&rt);
+    if (lost > 0) {
+        proc_end_all(STOPPING_MS);
         _exit(status); /* a lost worker still runs: nothing below may be touched */
     }
     runtime_release(&rt);
+    proc_end_all(STOPPING_MS);
     return status;
 }

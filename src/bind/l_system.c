@@ -7,6 +7,7 @@
 #include "bind/embedded.h"
 #include "bind/stream.h"
 #include "engine/task.h"
+#include "io/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -318,6 +319,7 @@ static void on_alarm(int sig)
     if (len > 0 && write(STDERR_FILENO, alarm_text, len) < 0) {
         /* nobody to tell */
     }
+    proc_kill_all(SIGKILL);
     _exit(alarm_status);
 }
 
@@ -365,6 +367,7 @@ static int l_exit(lua_State *L)
     fflush(stderr);
     set_alarm(0.5, status, "");
     (void)fflush(NULL);
+    proc_kill_all(SIGKILL);
     _exit(status);
 }
 

@@ -1,6 +1,7 @@
 #include "base/base.h"
 
 #include "bind/stream.h"
+#include "io/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@ static void on_sigpipe(int sig)
     int code = errno;
     struct pollfd p = {.fd = atomic_load(&answer_fd), .events = POLLOUT};
     if (poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0) {
+        proc_kill_all(SIGKILL);
         _exit(STREAM_EXIT_CLOSED);
     }
     errno = code;

@@ -6,8 +6,6 @@
 
 #include "bind/bind.h"
 #include "engine/dispatch.h"
-#include "engine/pristine.h"
-#include "engine/ship.h"
 #include "engine/task.h"
 #include "engine/worker.h"
 
@@ -108,6 +106,16 @@ static int l_task_lost(lua_State *L)
 static int l_task_mark_call(lua_State *L)
 {
     check_task(L)->in_call = true;
+    return 0;
+}
+
+/* task:tag(text): the name under which engine.late() tells of what it offloads. */
+static int l_task_tag(lua_State *L)
+{
+    check_task(L);
+    luaL_checkstring(L, 2);
+    lua_settop(L, 2);
+    task_set_tag(L, 1);
     return 0;
 }
 
@@ -346,120 +354,6 @@ static int l_batch_close(lua_State *L)
     return 0;
 }
 
-/* ---- workers ---- */
-
-/* ship(what, values...) -> bytes; raises when something cannot travel */
-static int l_ship(lua_State *L)
-{
-    const char *what = luaL_checkstring(L, 1);
-    ship_encode(L, lua_gettop(L) - 1, what, false);
-    return 1;
-}
-
-/* Watches the deadline of a call that runs in the thread whose loop has the timer. */
-static void deadline_hook(lua_State *L, lua_Debug *ar)
-{
-    (void)ar;
-    struct task *t = runtime_of(L)->current;
-    if (task_deadline_passed(t)) {
-        task_cancel(t, CANCEL_DEADLINE);
-        lua_sethook(L, deadline_hook, LUA_MASKCOUNT, 1); /* no pcall loop outlives the next ones */
-        task_check(L);
-    }
-}
-
-static int offload_here_done(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)ctx;
-    if (lua_gethook(L) == deadline_hook) {
-        lua_sethook(L, NULL, 0, 0);
-    }
-    task_check(L); /* as after a wait */
-    bool ok = status == LUA_OK || status == LUA_YIELD;
-    lua_pushboolean(L, ok);
-    lua_replace(L, 1);
-    return lua_gettop(L);
-}
-
-/* A worker asks and nobody is free: it does the work itself, rather than wait for a worker. */
-static int offload_here(lua_State *L)
-{
-    size_t code_len, args_len;
-    const char *code = lua_tolstring(L, 1, &code_len);
-    const char *args = lua_tolstring(L, -1, &args_len);
-    pristine_push_globals(L);
-    int globals = lua_gettop(L);
-    int n = ship_decode(L, code, code_len, globals);
-    n += ship_decode(L, args, args_len, globals);
-    lua_rotate(L, 2, n); // -- code fn args... the rest
-    lua_settop(L, n + 1);
-    if (lua_gethook(L) == NULL) {
-        lua_sethook(L, deadline_hook, LUA_MASKCOUNT, RUNTIME_GENTLE_COUNT);
-    }
-    int status = lua_pcallk(L, n - 1, LUA_MULTRET, 0, 0, offload_here_done);
-    return offload_here_done(L, status, 0);
-}
-
-/* Workers find the modules that the main state finds: a script may change package.path any time. */
-static void pass_search_path(lua_State *L, struct pool *pool)
-{
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    if (lua_getfield(L, -1, "package") == LUA_TTABLE) {
-        lua_getfield(L, -1, "path");
-        lua_getfield(L, -2, "cpath");
-        if (lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TSTRING) {
-            pool_set_search_path(pool, lua_tostring(L, -2), lua_tostring(L, -1));
-        }
-        lua_pop(L, 2);
-    }
-    lua_pop(L, 2);
-}
-
-/* offload(code, args...) -> true, results... | false, error, traceback: runs a shipped function on
- * a worker and waits for it */
-static int l_offload(lua_State *L)
-{
-    struct runtime *rt = runtime_of(L);
-    size_t code_len, args_len;
-    const char *code = luaL_checklstring(L, 1, &code_len);
-    task_check(L);
-    ship_encode(L, lua_gettop(L) - 1, "an argument", true);
-    struct pool *pool = bind_pool(rt);
-    if (rt->worker == NULL) {
-        pass_search_path(L, pool);
-    }
-    const char *args = lua_tolstring(L, -1, &args_len);
-    struct op *op = pool_push_offload(L, pool, code, code_len, args, args_len);
-    return op != NULL ? task_wait(L, op) : offload_here(L);
-}
-
-/* jobs([n]) -> how many workers there may be */
-static int l_jobs(lua_State *L)
-{
-    luaL_argcheck(L, !runtime_of(L)->closing, 1, "the program ends: there are no workers any more");
-    struct pool *pool = bind_pool(runtime_of(L));
-    if (!lua_isnoneornil(L, 1)) {
-        lua_Integer n = luaL_checkinteger(L, 1);
-        luaL_argcheck(L, n >= 1 && n <= 1024, 1, "between 1 and 1024 workers");
-        pool_set_limit(pool, (size_t)n);
-    }
-    lua_pushinteger(L, (lua_Integer)pool_limit(pool));
-    return 1;
-}
-
-static int l_workers(lua_State *L)
-{
-    struct runtime *rt = runtime_of(L);
-    lua_pushinteger(L, rt->pool ? (lua_Integer)pool_size(rt->pool) : 0);
-    return 1;
-}
-
-static int l_in_worker(lua_State *L)
-{
-    lua_pushboolean(L, runtime_of(L)->worker != NULL);
-    return 1;
-}
-
 /* ---- the loop ---- */
 
 /* drive(fn, ...) -> true, results... | false, error: for callers that are not tasks */
@@ -530,10 +424,16 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
 
 int luaopen_lash_core_engine(lua_State *L)
 {
-    static const luaL_Reg task_methods[] = {
-        {"wait", l_task_wait},           {"result", l_task_result}, {"cancel", l_task_cancel},
-        {"deadline", l_task_deadline},   {"status", l_task_status}, {"traceback", l_task_traceback},
-        {"mark_call", l_task_mark_call}, {"lost", l_task_lost},     {NULL, NULL}};
+    static const luaL_Reg task_methods[] = {{"wait", l_task_wait},
+                                            {"result", l_task_result},
+                                            {"cancel", l_task_cancel},
+                                            {"deadline", l_task_deadline},
+                                            {"status", l_task_status},
+                                            {"traceback", l_task_traceback},
+                                            {"mark_call", l_task_mark_call},
+                                            {"lost", l_task_lost},
+                                            {"tag", l_task_tag},
+                                            {NULL, NULL}};
     static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
                                              {"wait", l_group_wait},
                                              {"cancel", l_group_cancel},
@@ -550,11 +450,6 @@ int luaopen_lash_core_engine(lua_State *L)
                                          {"cancel_reason", l_cancel_reason},
                                          {"group", l_group},
                                          {"batch", l_batch},
-                                         {"ship", l_ship},
-                                         {"offload", l_offload},
-                                         {"jobs", l_jobs},
-                                         {"workers", l_workers},
-                                         {"in_worker", l_in_worker},
                                          {"drive", l_drive},
                                          {"hrtime", l_hrtime},
                                          {"memory", l_memory},
@@ -566,5 +461,6 @@ int luaopen_lash_core_engine(lua_State *L)
     new_type(L, GROUP_TYPE, group_methods);
     new_type(L, BATCH_TYPE, batch_methods);
     luaL_newlib(L, functions);
+    bind_add_offload(L);
     return 1;
 }

@@ -1,12 +1,18 @@
 /*
- * The errors that cancelled tasks raise: one value per reason and state, made once.
+ * Cancel and deadlines of tasks, and the errors that cancelled tasks raise: one value per reason
+ * and state, made once.
  */
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "engine/task.h"
 #include "engine/task_int.h"
+#include "io/timer.h"
 
 #include <lauxlib.h>
+#include <math.h>
+
+#define MAX_DEADLINE_MS 1000000000000u /* 31 years */
 
 static const char cancel_key; /* registry: reason -> error value, error value -> reason */
 
@@ -56,51 +62,92 @@ static int cancel_tostring(lua_State *L)
     return 1;
 }
 
-/* ---- xpcall ---- */
+/* ---- cancelling tasks ---- */
 
-/* A handler is not called for an interrupt: Lua calls it inside the hook that raised, where no hook
- * can stop it any more if it spins. */
-static int call_handler(lua_State *L)
+static bool may_cancel(const struct task *t)
 {
-    if (runtime_of(L)->interrupted && cancel_reason_of(L, 1) != CANCEL_NONE) {
-        lua_settop(L, 1);
-        return 1;
+    return t->cancel == CANCEL_NONE && t->state != TASK_DONE && t->state != TASK_ENDING;
+}
+
+static void mark_cancelled(struct task *t, enum cancel_reason reason)
+{
+    t->cancel = reason;
+    TRACE(TASK, "%llu is cancelled: %s", (unsigned long long)t->id, cancel_reason_name(reason));
+    if (t->own.cancel == CANCEL_NONE) {
+        t->own.cancel = reason;
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
 }
 
-static int xpcall_return(lua_State *L, int status, lua_KContext ctx)
+/* Appends those that can be cancelled to the chain that ends in `last`; returns its new end. */
+static struct task *mark_all(struct task *last, struct list *children, enum cancel_reason reason)
 {
-    if (status != LUA_OK && status != LUA_YIELD) {
-        lua_pushboolean(L, false);
-        lua_pushvalue(L, -2);
-        return 2;
+    for (struct list *n = children->next; n != children; n = n->next) {
+        struct task *child = container_of(n, struct task, sibling);
+        if (may_cancel(child)) {
+            mark_cancelled(child, reason);
+            child->cancel_prev = last;
+            child->cancel_next = NULL;
+            last->cancel_next = child;
+            last = child;
+        }
     }
-    return lua_gettop(L) - (int)ctx;
+    return last;
 }
 
-static int l_xpcall(lua_State *L)
+/* With it what it spawned and the group that it waits for, and so on down: the deepest ones end
+ * their waits first. A chain, for scripts may nest without end. */
+void task_cancel(struct task *t, enum cancel_reason reason)
 {
-    int n = lua_gettop(L);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
-    lua_pushvalue(L, 2);
-    lua_pushcclosure(L, call_handler, 1);
-    lua_replace(L, 2);
-    lua_pushboolean(L, true);
-    lua_pushvalue(L, 1);
-    lua_rotate(L, 3, 2); // -- fn handler true fn args...
-    return xpcall_return(L, lua_pcallk(L, n - 2, LUA_MULTRET, 2, 2, xpcall_return), 2);
+    if (!may_cancel(t)) {
+        return;
+    }
+    mark_cancelled(t, reason);
+    t->cancel_prev = t->cancel_next = NULL;
+    struct task *last = t;
+    for (struct task *at = t; at != NULL; at = at->cancel_next) {
+        struct group *joined = group_joined(at->op);
+        last = mark_all(last, &at->own.children, at->cancel);
+        if (joined != NULL) {
+            last = mark_all(last, &joined->children, CANCEL_PARENT);
+        }
+    }
+    while (last != NULL) {
+        struct task *at = last;
+        last = at->cancel_prev;
+        task_end_wait(at);
+    }
 }
+
+static void on_deadline(void *arg)
+{
+    struct task *t = arg;
+    t->deadline = NULL;
+    task_cancel(t, CANCEL_DEADLINE);
+}
+
+void task_set_deadline(struct task *t, double seconds)
+{
+    double ms = ceil(seconds * 1000);
+    uint64_t after = !(ms > 0) ? 0 : ms < MAX_DEADLINE_MS ? (uint64_t)ms : MAX_DEADLINE_MS;
+    uint64_t due = uv_hrtime() / 1000000 + after;
+    if (t->state == TASK_DONE || (t->deadline != NULL && t->due <= due)) {
+        return;
+    }
+    timer_stop(t->deadline);
+    t->due = due;
+    t->deadline = timer_start(runtime_loop(t->rt), after, on_deadline, t);
+}
+
+bool task_deadline_passed(const struct task *t)
+{
+    return t != NULL && (t->cancel == CANCEL_DEADLINE ||
+                         (t->deadline != NULL && uv_hrtime() / 1000000 >= t->due));
+}
+
+/* ---- the errors ---- */
 
 void cancel_open(lua_State *L)
 {
-    if (runtime_of(L)->owns_state) {
-        lua_pushcfunction(L, l_xpcall);
-        lua_setglobal(L, "xpcall");
-    }
     lua_newtable(L);
     lua_newtable(L); // -- errors mt
     lua_pushcfunction(L, cancel_tostring);

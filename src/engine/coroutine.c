@@ -13,10 +13,16 @@
 static int close_thread(lua_State *L, lua_State *co)
 {
     struct runtime *rt = runtime_of(L);
+    struct task *t = rt->current;
+    bool unwinding = t != NULL && t->unwinding;
     lua_State *outer = rt->innermost;
     rt->innermost = co;
     runtime_carry_interrupt(rt, L, co);
+    task_unwinds(t);
     int status = lua_resetthread(co);
+    if (t != NULL) {
+        t->unwinding = unwinding;
+    }
     rt->innermost = outer;
     runtime_carry_interrupt(rt, co, L);
     return status;

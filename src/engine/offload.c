@@ -11,17 +11,50 @@
 
 #include <lauxlib.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define OFFLOAD_TYPE "lash.offload"
+#define BYTES_TYPE "lash.offload.bytes"
 
-enum { OBEY_MS = 100 }; /* a cancelled worker that has not come back by then is lost */
+enum {
+    OBEY_MS = 100,    /* a cancelled worker that has not come back by then is lost */
+    CLOSERS_MS = 250, /* ... that much later when closers of the job wait */
+    MAX_REPORTS = 64, /* of one job that are on their way */
+    MAX_LATE = 64,    /* late results that are kept to be told of */
+};
 
 static void job_free(struct job *job)
 {
     buf_release(&job->code);
     buf_release(&job->args);
     buf_release(&job->result);
+    free(job->tag);
     free(job);
+}
+
+void job_unref(struct job *job)
+{
+    if (atomic_fetch_sub(&job->refs, 1) == 1) {
+        job_free(job);
+    }
+}
+
+static void report_free(struct report *report)
+{
+    job_unref(report->job);
+    buf_release(&report->value);
+    free(report);
+}
+
+/* The answer was given long ago; somebody may want to know how it ended. */
+static void keep_late(struct pool *pool, struct job *job)
+{
+    job->ended_ms = uv_hrtime() / 1000000;
+    list_append(&pool->late, &job->node);
+    if (++pool->nlate > MAX_LATE) {
+        pool->nlate--;
+        job_unref(container_of(list_take(&pool->late), struct job, node));
+    }
 }
 
 static void deliver_result(struct runtime *rt, struct mail *mail)
@@ -37,8 +70,11 @@ static void deliver_result(struct runtime *rt, struct mail *mail)
         buf_move(&off->result, &job->result);
         off->job = NULL;
         op_done(&off->op);
+    } else if (job->lost && job->tag != NULL && rt->pool != NULL && rt->worker == NULL) {
+        keep_late(rt->pool, job);
+        return;
     }
-    job_free(job);
+    job_unref(job);
 }
 
 /* Nobody waits for the job any more. */
@@ -64,6 +100,12 @@ static void offload_lost(void *arg)
     off->grace = NULL;
     uv_mutex_lock(&off->pool->lock);
     struct worker *w = job->worker;
+    if (w != NULL && !off->extended && atomic_load(&w->rt.in_grace)) {
+        off->extended = true;
+        off->grace = timer_start(runtime_loop(job->from), CLOSERS_MS, offload_lost, off);
+        uv_mutex_unlock(&off->pool->lock);
+        return;
+    }
     if (w != NULL) {
         w->lost = true;
         TRACE(WORKER, "%p is lost with job %p", (void *)w, (void *)job);
@@ -77,6 +119,7 @@ static void offload_lost(void *arg)
     if (off->op.task != NULL) {
         off->op.task->lost = true;
     }
+    job->lost = true;
     offload_forget(off);
     op_done(&off->op);
 }
@@ -104,16 +147,61 @@ static void offload_cancel(struct op *op)
     uv_mutex_unlock(&off->pool->lock);
     if (queued) {
         offload_forget(off);
-        job_free(job);
+        job_unref(job);
         op_done(op);
     } else if (off->grace == NULL && op->task != NULL) {
         off->grace = timer_start(runtime_loop(job->from), OBEY_MS, offload_lost, off);
     }
 }
 
-static int offload_finish(lua_State *L, struct op *op)
+static int offload_go_on(lua_State *L, struct offload_op *off);
+
+static int report_told(lua_State *L, int status, lua_KContext index)
 {
-    struct offload_op *off = (struct offload_op *)op;
+    struct offload_op *off = lua_touserdata(L, (int)index);
+    if (status != LUA_OK && status != LUA_YIELD) { /* the job ends first, then the error goes on */
+        lua_setiuservalue(L, (int)index, 1);
+        off->failed = true;
+        off->op.task = runtime_of(L)->current;
+        offload_cancel(&off->op);
+        off->op.task = NULL;
+    }
+    lua_settop(L, (int)index);
+    return offload_go_on(L, off);
+}
+
+/* Calls the watcher with the next report; it may wait. */
+static int tell_report(lua_State *L, struct offload_op *off, struct report *report)
+{
+    int index = off->op.index;
+    lua_settop(L, index);
+    lua_getiuservalue(L, index, 1);
+    struct buf *value = lua_newuserdatauv(L, sizeof(*value), 0); /* or an error would lose it */
+    *value = (struct buf){0};
+    luaL_setmetatable(L, BYTES_TYPE);
+    buf_move(value, &report->value);
+    report_free(report);
+    lua_insert(L, -2); // -- ... op bytes fn
+    int n = ship_decode(L, value->data, value->len, 0);
+    return report_told(L, lua_pcallk(L, n, 0, 0, index, report_told), index);
+}
+
+/* The op is on the stack at off->op.index. Reports come before the result. */
+static int offload_go_on(lua_State *L, struct offload_op *off)
+{
+    struct list *node = off->failed ? NULL : list_take(&off->reports);
+    if (node != NULL) {
+        return tell_report(L, off, container_of(node, struct report, node));
+    }
+    if (off->job != NULL) {
+        off->op.done = false;
+        lua_settop(L, off->op.index);
+        return task_wait(L, &off->op);
+    }
+    if (off->failed) {
+        lua_getiuservalue(L, off->op.index, 1);
+        return lua_error(L);
+    }
     if (off->result.len == 0) {
         lua_pushboolean(L, false);
         lua_pushliteral(L, "not enough memory");
@@ -121,6 +209,54 @@ static int offload_finish(lua_State *L, struct op *op)
     }
     return ship_decode(L, off->result.data, off->result.len, 0);
 }
+
+static int offload_finish(lua_State *L, struct op *op)
+{
+    return offload_go_on(L, (struct offload_op *)op);
+}
+
+static int bytes_gc(lua_State *L)
+{
+    buf_release(luaL_checkudata(L, 1, BYTES_TYPE));
+    return 0;
+}
+
+/* ---- reports ---- */
+
+static void deliver_report(struct runtime *rt, struct mail *mail)
+{
+    struct report *report = container_of(mail, struct report, mail);
+    struct offload_op *off = report->job->op;
+    (void)rt;
+    atomic_fetch_sub(&report->job->nreports, 1);
+    if (off == NULL) {
+        report_free(report);
+        return;
+    }
+    list_append(&off->reports, &report->node);
+    op_done(&off->op);
+}
+
+bool worker_report(struct worker *w, const char *data, size_t len)
+{
+    uv_mutex_lock(&w->pool->lock);
+    struct job *job = w->job;
+    bool room = job != NULL && job->watched && atomic_load(&job->nreports) < MAX_REPORTS;
+    if (room) {
+        struct report *report = xcalloc(1, sizeof(*report));
+        report->mail.deliver = deliver_report;
+        report->job = job;
+        list_init(&report->node);
+        buf_append(&report->value, data, len);
+        atomic_fetch_add(&job->refs, 1);
+        atomic_fetch_add(&job->nreports, 1);
+        runtime_post(job->from, &report->mail);
+    }
+    uv_mutex_unlock(&w->pool->lock);
+    return room;
+}
+
+/* ---- the op ---- */
 
 static int offload_gc(lua_State *L)
 {
@@ -134,21 +270,40 @@ static int offload_gc(lua_State *L)
             offload_forget(off);
         }
     }
+    struct list *node;
+    while ((node = list_take(&off->reports)) != NULL) {
+        report_free(container_of(node, struct report, node));
+    }
     buf_release(&off->result);
     return 0;
 }
 
-struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
-                             const char *args, size_t args_len)
+static struct offload_op *push_op(lua_State *L, struct pool *pool, int watcher)
 {
-    struct runtime *rt = runtime_of(L);
-    struct offload_op *off = lua_newuserdatauv(L, sizeof(*off), 0);
+    struct offload_op *off = lua_newuserdatauv(L, sizeof(*off), 1);
     *off = (struct offload_op){
         .op = {.cancel = offload_cancel, .finish = offload_finish, .lingers = true},
         .pool = pool,
     };
+    list_init(&off->reports);
     luaL_setmetatable(L, OFFLOAD_TYPE);
+    if (watcher != 0) {
+        lua_pushvalue(L, watcher);
+        lua_setiuservalue(L, -2, 1);
+    }
+    return off;
+}
+
+struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
+                             const char *args, size_t args_len, int watcher, const char *tag)
+{
+    struct runtime *rt = runtime_of(L);
+    struct offload_op *off = push_op(L, pool, watcher);
     struct job *job = xcalloc(1, sizeof(*job));
+    job->refs = 1;
+    job->tag = tag != NULL ? xstrdup(tag) : NULL;
+    job->watched = watcher != 0;
+    job->started_ms = uv_hrtime() / 1000000;
     list_init(&job->node);
     job->from = rt;
     job->op = off;
@@ -160,7 +315,7 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
     int status = pool_submit(pool, job);
     if (status != 0) {
         runtime_received(rt);
-        job_free(job);
+        job_unref(job);
         if (status == POOL_NO_ROOM) {
             lua_pop(L, 1);
             return NULL;
@@ -180,4 +335,47 @@ void worker_open(lua_State *L)
     lua_pushcfunction(L, offload_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
+    luaL_newmetatable(L, BYTES_TYPE);
+    lua_pushcfunction(L, bytes_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}
+
+/* ---- late results ---- */
+
+static struct job *late_job(struct pool *pool, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    for (struct list *n = pool->late.next; n != &pool->late; n = n->next) {
+        struct job *job = container_of(n, struct job, node);
+        if (strncmp(job->tag, prefix, len) == 0) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+bool pool_push_late(lua_State *L, struct pool *pool, const char *prefix)
+{
+    struct job *job = late_job(pool, prefix);
+    if (job == NULL) {
+        return false;
+    }
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, job->tag);
+    lua_setfield(L, -2, "tag");
+    lua_pushinteger(L, (lua_Integer)(job->ended_ms - job->started_ms));
+    lua_setfield(L, -2, "ms");
+    list_remove(&job->node);
+    pool->nlate--;
+    job_unref(job);
+    return true;
+}
+
+void pool_drop_late(struct pool *pool)
+{
+    struct list *node;
+    while ((node = list_take(&pool->late)) != NULL) {
+        job_unref(container_of(node, struct job, node));
+    }
 }

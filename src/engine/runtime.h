@@ -15,6 +15,7 @@
 
 #include <lua.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <uv.h>
 
 struct runtime;
@@ -49,7 +50,8 @@ struct runtime {
                                       signal */
     lua_Hook interrupt;            /* the hook that the signal sets; on main task_check() does */
     volatile sig_atomic_t interrupted; /* whatever runs from now on gets that hook */
-    bool giving_up; /* that hook yields instead of raising: what yields is not resumed */
+    bool giving_up;       /* that hook yields instead of raising: what yields is not resumed */
+    atomic_bool in_grace; /* a closer of a cancelled task has waited; any thread may read it */
     uint64_t last_task_id;
     struct worker *worker; /* the worker whose runtime this is; NULL on main */
     struct pool *pool;     /* borrowed; NULL until it is made */

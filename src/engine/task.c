@@ -7,261 +7,18 @@
 
 #include <lauxlib.h>
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { UV_RESULT = 1, UV_TRACEBACK, UV_COUNT = UV_TRACEBACK };
+enum { UV_RESULT = 1, UV_TRACEBACK, UV_TAG, UV_WATCHER, UV_COUNT = UV_WATCHER };
 
-#define DEEP 1000             /* levels of calls of which no traceback is made */
-#define STUBBORN_RAISES 10000 /* so often a cancelled task may catch the error and wait again */
-#define MAX_DEADLINE_MS 1000000000000u /* 31 years */
+#define DEEP 1000 /* levels of calls of which no traceback is made */
 #define TASK_TYPE "lash.task"
 
 /* registry: what lives as long as the task runs, by addresses in it: t -> its userdata, &t->co ->
  * its coroutine, &t->group -> the userdata of its group. Not user values: the debug library reaches
  * those. */
 static const char anchor_key;
-
-static void make_ready(struct task *t)
-{
-    if (t->state == TASK_WAITING) { /* a task whose wait runs the loop in place goes on by itself */
-        t->state = TASK_READY;
-        TRACE(TASK, "%llu is ready", (unsigned long long)t->id);
-        list_append(&t->rt->ready, &t->ready_node);
-    }
-}
-
-/* ---- cancel ---- */
-
-void task_drop_op(struct task *t)
-{
-    t->op->task = NULL;
-    t->op = NULL;
-}
-
-static bool may_cancel(const struct task *t)
-{
-    return t->cancel == CANCEL_NONE && t->state != TASK_DONE && t->state != TASK_ENDING;
-}
-
-static void mark_cancelled(struct task *t, enum cancel_reason reason)
-{
-    t->cancel = reason;
-    TRACE(TASK, "%llu is cancelled: %s", (unsigned long long)t->id, cancel_reason_name(reason));
-    if (t->own.cancel == CANCEL_NONE) {
-        t->own.cancel = reason;
-    }
-}
-
-static void end_wait(struct task *t)
-{
-    struct op *op = t->op;
-    if (op == NULL) {
-        return;
-    }
-    op->cancel(op);
-    if (!op->lingers && t->op == op) {
-        task_drop_op(t);
-        make_ready(t);
-    }
-}
-
-/* Appends those that can be cancelled to the chain that ends in `last`; returns its new end. */
-static struct task *mark_all(struct task *last, struct list *children, enum cancel_reason reason)
-{
-    for (struct list *n = children->next; n != children; n = n->next) {
-        struct task *child = container_of(n, struct task, sibling);
-        if (may_cancel(child)) {
-            mark_cancelled(child, reason);
-            child->cancel_prev = last;
-            child->cancel_next = NULL;
-            last->cancel_next = child;
-            last = child;
-        }
-    }
-    return last;
-}
-
-/* With it what it spawned and the group that it waits for, and so on down: the deepest ones end
- * their waits first. A chain, for scripts may nest without end. */
-void task_cancel(struct task *t, enum cancel_reason reason)
-{
-    if (!may_cancel(t)) {
-        return;
-    }
-    mark_cancelled(t, reason);
-    t->cancel_prev = t->cancel_next = NULL;
-    struct task *last = t;
-    for (struct task *at = t; at != NULL; at = at->cancel_next) {
-        struct group *joined = group_joined(at->op);
-        last = mark_all(last, &at->own.children, at->cancel);
-        if (joined != NULL) {
-            last = mark_all(last, &joined->children, CANCEL_PARENT);
-        }
-    }
-    while (last != NULL) {
-        struct task *at = last;
-        last = at->cancel_prev;
-        end_wait(at);
-    }
-}
-
-static void on_deadline(void *arg)
-{
-    struct task *t = arg;
-    t->deadline = NULL;
-    task_cancel(t, CANCEL_DEADLINE);
-}
-
-void task_set_deadline(struct task *t, double seconds)
-{
-    double ms = ceil(seconds * 1000);
-    uint64_t after = !(ms > 0) ? 0 : ms < MAX_DEADLINE_MS ? (uint64_t)ms : MAX_DEADLINE_MS;
-    uint64_t due = uv_hrtime() / 1000000 + after;
-    if (t->state == TASK_DONE || (t->deadline != NULL && t->due <= due)) {
-        return;
-    }
-    timer_stop(t->deadline);
-    t->due = due;
-    t->deadline = timer_start(runtime_loop(t->rt), after, on_deadline, t);
-}
-
-bool task_deadline_passed(const struct task *t)
-{
-    return t != NULL && (t->cancel == CANCEL_DEADLINE ||
-                         (t->deadline != NULL && uv_hrtime() / 1000000 >= t->due));
-}
-
-/* ---- waiting ---- */
-
-const char task_wait_token;
-
-/* On main, in a cancelled task that goes on and on: no instruction is left to it. */
-static void stubborn_hook(lua_State *L, lua_Debug *ar)
-{
-    struct task *t = runtime_of(L)->current;
-    (void)ar;
-    if (t == NULL || t->raises < STUBBORN_RAISES) {
-        lua_sethook(L, NULL, 0, 0);
-        return;
-    }
-    cancel_push(L, t->cancel);
-    lua_error(L);
-}
-
-void task_check(lua_State *L)
-{
-    struct runtime *rt = runtime_of(L);
-    struct task *t = rt->current;
-    if (rt->closing) { /* a finalizer: what it makes would not be finalized */
-        luaL_error(L, "the program ends: nothing can be waited for");
-    }
-    if (t == NULL || t->cancel == CANCEL_NONE) {
-        return;
-    }
-    if (rt->worker == NULL &&
-        ++t->raises >= STUBBORN_RAISES) { /* workers have a hook of their own */
-        rt->interrupt =
-            stubborn_hook; /* goes out with errors into those who resumed this coroutine */
-        lua_sethook(L, stubborn_hook, LUA_MASKCOUNT, 1);
-    }
-    cancel_push(L, t->cancel);
-    lua_error(L);
-}
-
-void op_done(struct op *op)
-{
-    op->done = true;
-    struct task *t = op->task;
-    if (t != NULL) {
-        task_drop_op(t);
-        make_ready(t);
-    }
-}
-
-void op_gone(struct op *op)
-{
-    struct task *t = op->task;
-    if (t != NULL) {
-        task_drop_op(t);
-        t->refusal = "what the task waited for was released";
-        make_ready(t);
-    }
-}
-
-/* ctx: the stack index of the op's userdata. */
-static int wait_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    struct task *t = runtime_of(L)->current;
-    ASSERT(t != NULL);
-    struct op *op = lua_touserdata(L, (int)ctx);
-    if (op != t->waited) { /* taken from the stack with the debug library: it may be gone */
-        return luaL_error(L, "what the task waited for was taken away");
-    }
-    if (t->refusal != NULL) {
-        const char *why = t->refusal;
-        t->refusal = NULL;
-        return luaL_error(L, "%s", why);
-    }
-    task_check(L);
-    ASSERT(op->done);
-    return op->finish(L, op);
-}
-
-static bool wait_is_over(void *arg)
-{
-    struct task *t = arg;
-    return t->op == NULL;
-}
-
-void task_pump(struct task *t)
-{
-    struct runtime *rt = t->rt;
-    struct task *current = rt->current;
-    t->state = TASK_RUNNING;
-    while (runtime_run(rt, wait_is_over, t) != 0) {
-        if (t->cancel != CANCEL_NONE) { /* what lingers will never end */
-            task_drop_op(t);
-            break;
-        }
-        task_cancel(t, CANCEL_STALL);
-    }
-    rt->current = current;
-}
-
-int task_wait(lua_State *L, struct op *op)
-{
-    struct runtime *rt = runtime_of(L);
-    struct task *t = rt->current;
-    op->index = lua_gettop(L);
-    bool impossible = t == NULL || (!lua_isyieldable(L) && rt->worker == NULL);
-    bool cancelled = t != NULL && t->cancel != CANCEL_NONE;
-    if (!op->done && (impossible || cancelled)) {
-        op->cancel(op);
-    }
-    if (impossible) {
-        return luaL_error(L, "%s", t ? TASK_CANNOT_WAIT : "cannot wait outside of a task");
-    }
-    if (cancelled && (op->done || !op->lingers)) {
-        task_check(L);
-    }
-    if (op->done) {
-        return op->finish(L, op);
-    }
-    op->task = t;
-    t->op = op;
-    t->waited = op;
-    if (!lua_isyieldable(L)) {
-        task_pump(t);
-        return wait_k(L, LUA_OK, op->index);
-    }
-    t->state = TASK_WAITING;
-    TRACE(TASK, "%llu waits", (unsigned long long)t->id);
-    lua_pushlightuserdata(L, (void *)&task_wait_token);
-    return lua_yieldk(L, 1, op->index, wait_k);
-}
 
 /* ---- bodies ---- */
 
@@ -276,6 +33,7 @@ void task_push_self(lua_State *L, struct task *t)
 static int body_traceback(lua_State *L)
 {
     struct task *t = runtime_of(L)->current;
+    task_unwinds(t);
     if (t != NULL && cancel_reason_of(L, 1) == CANCEL_NONE) {
         lua_Debug ar;
         task_push_self(L, t);
@@ -391,6 +149,13 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     return t;
 }
 
+static void stop_timers(struct task *t)
+{
+    timer_stop(t->deadline);
+    t->deadline = NULL;
+    task_end_grace(t);
+}
+
 /* The task is over and so is everything that it spawned. Returns its parent if that is over with
  * it. */
 static struct task *task_finish(struct task *t)
@@ -400,10 +165,7 @@ static struct task *task_finish(struct task *t)
     t->state = TASK_DONE;
     t->co = NULL;
     list_remove(&t->all_node);
-    if (t->deadline != NULL) {
-        timer_stop(t->deadline);
-        t->deadline = NULL;
-    }
+    stop_timers(t);
     group_finish_joins(&t->waiters);
     struct group *group = t->group;
     t->group = NULL;
@@ -487,9 +249,7 @@ static void task_step(struct runtime *rt, struct task *t)
     int nres;
     int status = runtime_resume(rt, co, from, nargs, &nres);
     rt->current = outer;
-    if (lua_gethook(from) == stubborn_hook) { /* that was for this task alone */
-        lua_sethook(from, NULL, 0, 0);
-    }
+    task_forget_stubborn(from); /* that was for this task alone */
     if (status == LUA_YIELD) {
         if (!task_is_token(co, nres)) {
             end_stray(t);
@@ -541,6 +301,46 @@ void task_push_traceback(lua_State *L, int task_index)
 {
     luaL_checkudata(L, task_index, TASK_TYPE);
     lua_getiuservalue(L, task_index, UV_TRACEBACK);
+}
+
+void task_set_tag(lua_State *L, int task_index)
+{
+    luaL_checkudata(L, task_index, TASK_TYPE);
+    lua_setiuservalue(L, task_index, UV_TAG);
+}
+
+const char *task_push_tag(lua_State *L, struct task *t)
+{
+    task_push_self(L, t);
+    lua_getiuservalue(L, -1, UV_TAG);
+    lua_remove(L, -2);
+    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+}
+
+bool task_push_watcher(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t == NULL) {
+        return false;
+    }
+    task_push_self(L, t);
+    lua_getiuservalue(L, -1, UV_WATCHER);
+    lua_remove(L, -2);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    return true;
+}
+
+void task_swap_watcher(lua_State *L, int index)
+{
+    task_push_self(L, runtime_of(L)->current);
+    lua_getiuservalue(L, -1, UV_WATCHER);
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, -3, UV_WATCHER);
+    lua_replace(L, index);
+    lua_pop(L, 1);
 }
 
 static bool task_has_ended(void *arg)
@@ -608,10 +408,7 @@ static int task_gc(lua_State *L)
         fprintf(stderr, "lash: task %llu failed and nobody waited for it: %s\n",
                 (unsigned long long)t->id, text);
     }
-    if (t->deadline != NULL) {
-        timer_stop(t->deadline);
-        t->deadline = NULL;
-    }
+    stop_timers(t);
     list_remove(&t->all_node);
     list_remove(&t->ready_node);
     list_remove(&t->sibling);
@@ -623,6 +420,7 @@ void task_open(lua_State *L)
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
     cancel_open(L);
+    protect_open(L);
     coroutine_open(L);
     luaL_newmetatable(L, TASK_TYPE);
     lua_pushcfunction(L, task_gc);

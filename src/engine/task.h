@@ -7,7 +7,8 @@
  * on.
  *
  * Cancel is level-triggered: it ends the present wait, and every later wait of the task raises
- * again, so pcall cannot swallow it.
+ * again, so pcall cannot swallow it. Only the `<close>` handlers that an error runs in a cancelled
+ * task may wait, within a grace of 200 ms.
  */
 #ifndef LASH_TASK_H
 #define LASH_TASK_H
@@ -66,6 +67,10 @@ struct group {
     enum cancel_reason cancel;
 };
 
+/* Closers that run because the task was cancelled may wait, for a short time from their first wait
+ * on. */
+enum task_grace { GRACE_UNUSED, GRACE_RUNS, GRACE_OVER };
+
 enum task_state {
     TASK_READY,
     TASK_RUNNING,
@@ -74,8 +79,9 @@ enum task_state {
     TASK_DONE,
 };
 
-/* Lives in a full userdata "lash.task"; user values: 1 results or error, 2 traceback. Anchored in
- * the registry until it is done, with its coroutine and the userdata of its group. */
+/* Lives in a full userdata "lash.task"; user values: 1 results or error, 2 traceback, 3 tag, 4
+ * watcher. Anchored in the registry until it is done, with its coroutine and the userdata of its
+ * group. */
 struct task {
     struct runtime *rt;
     uint64_t id;
@@ -85,14 +91,17 @@ struct task {
     struct op *op;           /* what it waits for */
     const struct op *waited; /* what its last wait was for; to compare only */
     enum cancel_reason cancel;
-    unsigned raises;        /* waits that raised the cancel error */
-    bool failed;            /* ended with an error, which is user value 1 */
-    bool observed;          /* somebody took its result or error */
-    bool lost;              /* cancelled, but a worker still runs what it had offloaded */
-    bool in_call;           /* runs a tool's function; inherited by what it spawns */
-    const char *refusal;    /* why the present wait is impossible: raised instead of waiting */
-    struct timer *deadline; /* owned */
-    uint64_t due;           /* ms of uv_hrtime() at which it fires */
+    unsigned raises; /* waits that raised the cancel error */
+    bool unwinding;  /* cancelled, and an error runs its closers */
+    enum task_grace grace;
+    struct timer *grace_timer; /* owned */
+    bool failed;               /* ended with an error, which is user value 1 */
+    bool observed;             /* somebody took its result or error */
+    bool lost;                 /* cancelled, but a worker still runs what it had offloaded */
+    bool in_call;              /* runs a tool's function; inherited by what it spawns */
+    const char *refusal;       /* why the present wait is impossible: raised instead of waiting */
+    struct timer *deadline;    /* owned */
+    uint64_t due;              /* ms of uv_hrtime() at which it fires */
     struct list ready_node;
     struct list all_node;
     struct list sibling;
@@ -128,6 +137,17 @@ int task_push_results(lua_State *L, int task_index);
 
 /* Pushes the text of the traceback that was taken where the task failed, or nil. */
 void task_push_traceback(lua_State *L, int task_index);
+
+/* Takes the string on top of the stack as a name for what the task does, told of late results. */
+void task_set_tag(lua_State *L, int task_index);
+/* Pushes that name or nil; the text, or NULL. The task is not done. */
+const char *task_push_tag(lua_State *L, struct task *t);
+
+/* Pushes the function that gets the reports of the code that the running task runs in place of a
+ * worker: true, or false with nothing pushed. */
+bool task_push_watcher(lua_State *L);
+/* Exchanges it with the value at the positive stack index. */
+void task_swap_watcher(lua_State *L, int index);
 
 void group_init(struct group *g, struct runtime *rt, struct task *owner);
 void group_cancel(struct group *g, enum cancel_reason reason);

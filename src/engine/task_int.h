@@ -1,5 +1,5 @@
 /*
- * What task.c, group.c, cancel.c and coroutine.c share. Included by these only.
+ * What task.c, wait.c, cancel.c, protect.c, group.c and coroutine.c share. Included by these only.
  */
 #ifndef LASH_TASK_INT_H
 #define LASH_TASK_INT_H
@@ -32,6 +32,18 @@ void task_pump(struct task *t);
 /* Takes the op away from the task that waits for it. */
 void task_drop_op(struct task *t);
 
+/* Ends the present wait of the task, if it has one: its io stops now. */
+void task_end_wait(struct task *t);
+
+/* No wait of a closer is allowed any more. */
+void task_end_grace(struct task *t);
+
+/* An error was raised in the task (may be NULL): what runs until it is caught are closers. */
+void task_unwinds(struct task *t);
+
+/* The hook that ends a cancelled task which waits again and again is taken from this state. */
+void task_forget_stubborn(lua_State *L);
+
 /* A child of the group is over. Returns the task that only waited for this, its last child, to be
  * over itself, or NULL. */
 struct task *group_child_done(struct group *g, struct task *t);
@@ -47,6 +59,9 @@ void group_open(lua_State *L);
 
 /* Makes the cancel errors of a state. */
 void cancel_open(lua_State *L);
+
+/* Replaces pcall and xpcall. */
+void protect_open(lua_State *L);
 
 /* Replaces the functions of the coroutine library. */
 void coroutine_open(lua_State *L);

@@ -113,6 +113,11 @@ void worker_interrupt(struct worker *w, enum cancel_reason reason)
     }
 }
 
+bool worker_cancelled(const struct worker *w)
+{
+    return atomic_load(&w->interrupt) != CANCEL_NONE;
+}
+
 /* ---- a job on its worker ---- */
 
 static int job_results(lua_State *L, int status, lua_KContext ctx)
@@ -223,6 +228,7 @@ static void worker_clean(struct worker *w)
     w->raises = 0;
     w->rt.giving_up = false;
     w->rt.interrupted = false;
+    atomic_store(&w->rt.in_grace, false);
     lua_sethook(L, NULL, 0, 0);
     lua_pushcfunction(L, pristine_restore);
     (void)lua_pcall(L, 0, 0, 0);
@@ -332,6 +338,7 @@ struct pool *pool_new(struct runtime *rt, size_t limit, void (*setup)(struct run
     ASSERT(uv_cond_init(&pool->end) == 0);
     list_init(&pool->jobs);
     list_init(&pool->workers);
+    list_init(&pool->late);
     return pool;
 }
 
@@ -497,6 +504,7 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
     uv_mutex_unlock(&pool->lock);
     if (lost == 0) {
         runtime_deliver_mail(pool->rt); /* or a late result would find a pool that is gone */
+        pool_drop_late(pool);
         uv_cond_destroy(&pool->end);
         uv_cond_destroy(&pool->work);
         uv_mutex_destroy(&pool->lock);

@@ -40,9 +40,23 @@ size_t pool_size(struct pool *pool);
  * interrupts the worker and waits for its end; one that is stuck in C is set aside after a moment,
  * and task.lost says so. Raises when the queue is full, or as many workers are lost as there may
  * be. Returns NULL, with nothing pushed, when a worker asks and no other one is free: it must not
- * wait for itself. */
+ * wait for itself.
+ * `watcher`: stack index of a function that is called in the waiting task with the values of each
+ * report of the job, or 0. `tag` (copied, or NULL) names the job for pool_push_late(). */
 struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
-                             const char *args, size_t args_len);
+                             const char *args, size_t args_len, int watcher, const char *tag);
+
+/* On the worker's thread: sends the shipped message to the one who waits for the running job.
+ * False, and nothing is sent, when nobody watches it or too many reports are on their way. */
+bool worker_report(struct worker *w, const char *data, size_t len);
+
+/* On the worker's thread: true when the running job is to end. */
+bool worker_cancelled(const struct worker *w);
+
+/* Pushes { tag =, ms = time from its start } of a result that came after its wait was over because
+ * the worker was lost, and forgets it; false when there is none whose tag begins with `prefix`. The
+ * last 64 are kept. Main thread. */
+bool pool_push_late(lua_State *L, struct pool *pool, const char *prefix);
 
 /* Registers metatables. Every state. */
 void worker_open(lua_State *L);

@@ -11,13 +11,28 @@
 
 #include <stdatomic.h>
 
+/* What a running job tells the one who waits for it. */
+struct report {
+    struct mail mail;
+    struct list node; /* in offload_op.reports */
+    struct job *job;  /* kept alive by it */
+    struct buf value; /* a shipped message */
+};
+
 struct job {
     struct mail mail;      /* the way back */
+    atomic_int refs;       /* its owner and its reports on their way */
     struct list node;      /* in pool.jobs while it waits */
     struct runtime *from;  /* who gets it back; guarded by pool.lock while a worker has it */
     struct offload_op *op; /* main side only; NULL when nobody waits any more */
     struct worker *worker; /* who runs it; guarded by pool.lock */
-    bool expected;         /* runtime_expect() was called and not yet answered; main side only */
+    bool watched;          /* reports are wanted */
+    atomic_int nreports;   /* that are on their way */
+    char *tag;             /* owned; names the job when its result comes too late, or NULL */
+    bool lost;             /* it was answered before its result came; main side only */
+    uint64_t started_ms;   /* of uv_hrtime() */
+    uint64_t ended_ms;
+    bool expected; /* runtime_expect() was called and not yet answered; main side only */
     struct buf code;
     struct buf args;
     struct buf result; /* a shipped message */
@@ -60,6 +75,8 @@ struct pool {
     struct buf path; /* package.path of the main state, and package.cpath: guarded by lock */
     struct buf cpath;
     unsigned path_version; /* 0 = not set */
+    struct list late;      /* struct job.node: results of lost jobs; runtime's own thread only */
+    size_t nlate;
 };
 
 struct offload_op {
@@ -67,6 +84,9 @@ struct offload_op {
     struct pool *pool;
     struct job *job;     /* NULL when it came back */
     struct timer *grace; /* owned: runs from the cancel on */
+    bool extended;       /* closers of the job wait: the grace was made longer */
+    struct list reports; /* struct report.node: owned; user value 1 is called with each */
+    bool failed;         /* ... and has raised the error that is there now */
     struct buf result;
 };
 
@@ -75,6 +95,12 @@ enum { POOL_NO_ROOM = 1 };
 /* Queues the job. Returns 0, or UV_EBUSY (queue full), UV_EAGAIN (too many lost), or why no thread
  * could be had; POOL_NO_ROOM for a job of a worker when no other one is free for it. */
 int pool_submit(struct pool *pool, struct job *job);
+
+/* Forgets one reference; the last one frees the job. Any thread. */
+void job_unref(struct job *job);
+
+/* Frees the late results that nobody asked for. */
+void pool_drop_late(struct pool *pool);
 
 /* Makes the running job of the worker end. With pool.lock held: it cannot begin another one. */
 void worker_interrupt(struct worker *w, enum cancel_reason reason);

@@ -1,0 +1,99 @@
+/*
+ * pcall and xpcall of every state. They are Lua's own, but for two things: they tell when a
+ * cancelled task runs the `<close>` handlers of what an error has left (it may wait there for a
+ * while), and no handler of xpcall is called for an interrupt.
+ */
+#include "base/base.h"
+
+#include "engine/task.h"
+#include "engine/task_int.h"
+
+#include <lauxlib.h>
+
+/* Between the message handler of an error and the return of the pcall that catches it only closers
+ * run. */
+void task_unwinds(struct task *t)
+{
+    if (t != NULL && t->cancel != CANCEL_NONE) {
+        t->unwinding = true;
+    }
+}
+
+static int on_error(lua_State *L)
+{
+    task_unwinds(runtime_of(L)->current);
+    return 1;
+}
+
+/* Lua calls a handler inside the hook that raised, where no hook can stop it any more if it spins.
+ */
+static int call_handler(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    task_unwinds(rt->current);
+    if (rt->interrupted && cancel_reason_of(L, 1) != CANCEL_NONE) {
+        lua_settop(L, 1);
+        return 1;
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
+/* `caller_unwinds`: whether the code that called pcall is a closer of a cancelled task itself. */
+static int protected_return(lua_State *L, int status, lua_KContext caller_unwinds)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t != NULL) {
+        t->unwinding = caller_unwinds != 0;
+    }
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_pushboolean(L, false);
+        lua_pushvalue(L, -2);
+        return 2;
+    }
+    return lua_gettop(L) - 2; // -- ... handler true results...
+}
+
+/* -- x handler true fn args... */
+static int call_protected(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    lua_KContext unwinds = t != NULL && t->unwinding;
+    int status = lua_pcallk(L, lua_gettop(L) - 4, LUA_MULTRET, 2, unwinds, protected_return);
+    return protected_return(L, status, unwinds);
+}
+
+static int l_pcall(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushnil(L);
+    lua_pushcfunction(L, on_error);
+    lua_pushboolean(L, true);
+    lua_rotate(L, 1, 3); // -- nil handler true fn args...
+    return call_protected(L);
+}
+
+static int l_xpcall(lua_State *L)
+{
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushvalue(L, 2);
+    lua_pushcclosure(L, call_handler, 1);
+    lua_replace(L, 2);
+    lua_pushboolean(L, true);
+    lua_pushvalue(L, 1);
+    lua_rotate(L, 3, 2); // -- fn handler true fn args...
+    return call_protected(L);
+}
+
+void protect_open(lua_State *L)
+{
+    if (!runtime_of(L)->owns_state) { /* a host's own functions stay as they are */
+        return;
+    }
+    lua_pushcfunction(L, l_pcall);
+    lua_setglobal(L, "pcall");
+    lua_pushcfunction(L, l_xpcall);
+    lua_setglobal(L, "xpcall");
+}

@@ -1,0 +1,183 @@
+-- What the `<close>` handlers of a cancelled task may do: wait for a while, and no longer.
+local t = require "t"
+local engine = require "lash.core.engine"
+local lash = require "lash"
+
+local function closing(fn)
+    return setmetatable({}, { __close = fn })
+end
+
+-- Runs fn as a task, cancels it when it waits, and waits for its end. Returns the task and the seconds.
+local function cancelled(fn, ...)
+    local task = lash.spawn(fn, ...)
+    while task:status() ~= "waiting" do
+        lash.sleep(0)
+    end
+    local begin = engine.hrtime()
+    task:cancel()
+    task:wait()
+    return task, (engine.hrtime() - begin) / 1e9
+end
+
+t.case("T4 closers of a cancelled task may wait", function()
+    local log = {}
+    local function note(text)
+        log[#log + 1] = text
+    end
+    local task = cancelled(function()
+        local _ <close> = closing(function(_, err)
+            lash.sleep(0.01)
+            note("outer: " .. tostring(err))
+        end)
+        local ok, err = pcall(function()
+            local _ <close> = closing(function()
+                lash.sleep(0.01)
+                note "inner"
+                local _, mine = pcall(function()
+                    lash.sleep(0.01)
+                    error("of the closer", 0)
+                end)
+                note(mine)
+                lash.sleep(0.01) -- it is still a closer
+                note "inner again"
+            end)
+            lash.sleep(100)
+        end)
+        t.equal(ok, false)
+        note(tostring(err))
+        note(tostring(select(2, pcall(lash.sleep, 0)))) -- no closer any more
+        error("wrapped", 0)
+    end)
+    t.equal(log, { "inner", "of the closer", "inner again", "cancelled", "cancelled", "outer: wrapped" })
+    t.equal({ task:result() }, { false, "wrapped" })
+end)
+
+t.case("T6 the waits of closers end with the grace, however they are caught", function()
+    local waits = 0
+    local _, seconds = cancelled(function()
+        local _ <close> = closing(function()
+            while true do
+                pcall(lash.sleep, 100)
+                waits = waits + 1
+            end
+        end)
+        lash.sleep(100)
+    end)
+    t.ok(waits > 1)
+    t.ok(seconds > 0.15 and seconds < 2 * t.slower, seconds)
+end)
+
+t.case("T4 a closer may use tasks of its own, which end with the grace", function()
+    local results
+    local _, seconds = cancelled(function()
+        local _ <close> = closing(function()
+            results = lash.map({ 1, 2, 3 }, function(i)
+                lash.sleep(0.01)
+                return i * 2
+            end, { raise = true })
+            lash.gather { function() lash.sleep(100) end }
+        end)
+        lash.sleep(100)
+    end)
+    t.equal(results, { 2, 4, 6 })
+    t.ok(seconds < 2 * t.slower, seconds)
+end)
+
+t.case("T4 closers in coroutines wait in the grace too", function()
+    local seen = {}
+    cancelled(function()
+        local _ <close> = closing(function()
+            coroutine.wrap(function()
+                lash.sleep(0.01)
+                seen[#seen + 1] = "in a coroutine of the closer"
+            end)()
+        end)
+        coroutine.wrap(function()
+            pcall(function()
+                local _ <close> = closing(function()
+                    lash.sleep(0.01)
+                    seen[#seen + 1] = "in a closer of the coroutine"
+                end)
+                lash.sleep(100)
+            end)
+        end)()
+        lash.sleep(100)
+    end)
+    t.equal(seen, { "in a closer of the coroutine", "in a coroutine of the closer" })
+end)
+
+t.case("T4 an error that was raised before the cancel gives no grace", function()
+    local inside
+    local task = lash.spawn(function()
+        local _ <close> = closing(function()
+            lash.sleep(100) -- ended by the cancel
+        end)
+        inside = true
+        error("early", 0)
+    end)
+    while not inside do
+        lash.sleep(0)
+    end
+    task:cancel()
+    task:wait()
+    t.equal(engine.cancel_reason(select(2, task:result())), "user")
+end)
+
+-- In a worker: the closer of a job leaves a line in a file.
+local function job(path, spin, seconds)
+    local lash = require "lash"
+    local _ <close> = setmetatable({}, { __close = function()
+        lash.sleep(seconds)
+        assert(lash.fs.write(path, "closed"))
+    end })
+    while spin do
+    end
+    lash.sleep(100)
+end
+
+t.case("T2 T4 closers of a sync call may wait, whether it span or waited", function()
+    t.needs_prompt_signals()
+    local code = engine.ship("job", job)
+    for _, spin in ipairs { true, false } do
+        local path = t.path()
+        local task = lash.spawn(engine.offload, code, path, spin, 0.15) -- longer than a silent worker is waited for
+        task:deadline(0.1)
+        task:wait()
+        t.equal(engine.cancel_reason(select(2, task:result())), "deadline")
+        t.equal(task:lost(), false)
+        t.equal(lash.fs.read(path), "closed")
+    end
+end)
+
+t.case("T3 closers of a sync call that wait too long are not waited for", function()
+    t.needs_prompt_signals()
+    local path = t.path()
+    local code = engine.ship("job", job)
+    local begin = engine.hrtime()
+    local task = lash.spawn(engine.offload, code, path, true, 100)
+    task:deadline(0.05)
+    task:wait()
+    t.equal(task:lost(), false) -- its waits end with the grace, so it comes back
+    t.ok((engine.hrtime() - begin) / 1e9 < 10)
+    t.equal(lash.fs.read(path), nil)
+end)
+
+t.case("pcall and xpcall are Lua's own in everything else", function()
+    t.equal({ pcall(function(...) return ... end, 1, nil, 3, nil) }, { true, 1, nil, 3, nil })
+    t.equal(select("#", pcall(function() return nil, nil end)), 3)
+    t.equal({ pcall(error, nil) }, { false, nil })
+    t.equal({ pcall(error) }, { false, nil })
+    t.has(select(2, pcall(pcall)), "bad argument #1 to 'pcall' (value expected)")
+    t.equal({ pcall(pcall, error, "e") }, { true, false, "e" })
+    t.equal({ pcall(42) }, { false, "attempt to call a number value" })
+    t.equal({ xpcall(error, function(e) return e .. "!" end, "e") }, { false, "e!" })
+    local function deep() return 1 + deep() end
+    t.has(select(2, pcall(deep)), "stack overflow")
+    local function nest(n) return n == 0 and "bottom" or select(2, pcall(nest, n - 1)) end
+    t.equal(nest(100), "bottom")
+    t.has(tostring(select(2, pcall(string.rep, "x", -1 >> 1))), "too large")
+    local co = coroutine.wrap(function() return pcall(function() return coroutine.yield(1) end) end)
+    t.equal({ co(), co(2) }, { 1, true, 2 })
+end)
+
+return t.main(...)

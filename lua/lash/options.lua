@@ -68,6 +68,15 @@ function M.jobs(text, flag)
     return n
 end
 
+--- What a call of a sync tool may use of the memory of its worker, in bytes; 0 = no limit.
+function M.memory(text, flag)
+    local bytes = require("lash.size").memory(text, "0")
+    if not bytes then
+        failure.raise(USAGE, "%s takes a size such as 64M or 1G, at least 1M (0 for no limit); got '%s'", flag, text)
+    end
+    return bytes
+end
+
 local function one_of(...)
     local allowed = { ... }
     return function(text, flag)
@@ -101,6 +110,7 @@ local OPTIONS = {
     ["max-tokens"] = { value = "N", as = whole, of = "run ask call" },
     timeout = { value = "DUR", as = M.duration, of = "run ask call" },
     jobs = { value = "N", as = M.jobs, of = "run ask call" },
+    memory = { value = "SIZE", as = M.memory, of = "run ask call" },
     raw = { of = "run ask call" },
     color = { value = "auto|always|never", as = M.color },
     quiet = { short = "q" },

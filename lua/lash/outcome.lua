@@ -78,11 +78,20 @@ local function number_text(n)
     return json.encode(n)
 end
 
+local NO_MEMORY = "not enough memory" -- as Lua and its libraries have it
+
+-- The text of an error in a job that met its memory limit tells of the limit.
+local function with_limit(text)
+    local from, to = text:find(NO_MEMORY, 1, true)
+    local fault = from and engine.memory_fault()
+    return fault and text:sub(1, from - 1) .. fault .. text:sub(to + 1) or text
+end
+
 --- The text of an error value, whatever it is. Never raises.
 function M.error_text(err)
     local kind = type(err)
     if kind == "string" then
-        return clean(err)
+        return with_limit(clean(err))
     elseif kind == "table" then
         local text = by_tostring(err)
         if text then

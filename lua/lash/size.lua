@@ -13,4 +13,17 @@ function M.bytes(value)
     return bytes and bytes >= 1 and bytes or nil
 end
 
+--- Bytes that the smallest memory limit of a call has: less would not do for its arguments.
+M.MEMORY_LEAST = 1 << 20
+
+--- A memory limit of calls: a size of at least 1M, or `none` for no limit.
+-- @return the number of bytes, 0 for no limit, or nil when `value` is no such limit
+function M.memory(value, none)
+    if value == none then
+        return 0
+    end
+    local bytes = M.bytes(value)
+    return bytes and bytes >= M.MEMORY_LEAST and bytes or nil
+end
+
 return M

@@ -4,6 +4,7 @@ local engine = require "lash.core.engine"
 local outcome = require "lash.outcome"
 local params = require "lash.params"
 local schema = require "lash.schema"
+local size = require "lash.size"
 
 local M = {}
 
@@ -22,6 +23,7 @@ local FIELDS = {
     sync = "function",
     async = "function",
     timeout = "number|boolean",
+    memory = "string|integer|boolean",
     idempotent = "boolean",
     parallel = "boolean|string",
     limit = "integer",
@@ -63,6 +65,18 @@ local function number_fault(spec)
     return nil
 end
 
+local function memory_fault(spec, mark)
+    if spec.memory == nil then
+        return nil
+    elseif mark == "async" then
+        return "`memory` is for sync tools: only a worker has a memory of its own, async functions share the "
+            .. "script's; make it `sync = function(args)`, or leave `memory` out"
+    elseif not size.memory(spec.memory, false) then
+        return "`memory` is a size such as \"64M\" or \"1G\", at least \"1M\", or false for no limit"
+    end
+    return nil
+end
+
 local function build(spec)
     local fault = declare.fault("lash.tool", spec, FIELDS) or declare.name_fault("lash.tool", spec.name)
     if fault then
@@ -83,7 +97,7 @@ local function build(spec)
     if not checker then
         return wrong(tostring(why))
     end
-    local bad = number_fault(spec)
+    local bad = number_fault(spec) or memory_fault(spec, mark)
     if bad then
         return wrong(bad)
     end
@@ -98,6 +112,7 @@ local function build(spec)
         limit = spec.limit,
         strict = spec.strict,
         max_output = spec.max_output or outcome.CAP,
+        memory = spec.memory ~= nil and size.memory(spec.memory, false) or nil,
     }, M.Tool)
     if mark == "sync" then
         local ok, code = pcall(engine.ship, ("lash.tool '%s'"):format(spec.name), outcome.run, fn)
@@ -121,6 +136,8 @@ end
 --   async / sync the function(args, ctx): exactly one; async is a task that waits, sync runs on a
 --                worker with a snapshot of what it captures
 --   timeout      seconds a call may take (60), false for no limit
+--   memory       of a sync tool: what a call may use of the memory of its worker, "64M" (256M, or what
+--                --memory says), false for no limit
 --   idempotent   true when running it twice does no harm
 --   parallel     false: runs alone in its batch; "name": never overlaps others with that name
 --   limit        how many of its calls run at once
@@ -156,7 +173,8 @@ function M.run(tool, args, ctx)
     if tool.mark == "async" then
         return outcome.run(tool.fn, tool.max_output, args, ctx)
     end
-    local ok, status, text, traceback = engine.offload(tool.code, tool.max_output, args, ctx)
+    local limit = tool.memory or engine.memory_limit()
+    local ok, status, text, traceback = engine.offload_within(limit, nil, tool.code, tool.max_output, args, ctx)
     if ok then
         return status, text, traceback
     end

@@ -392,7 +392,7 @@ static int l_hrtime(lua_State *L)
 static int l_memory(lua_State *L)
 {
     struct runtime *rt = runtime_of(L);
-    lua_Integer counted = (lua_Integer)rt->memory_used;
+    lua_Integer counted = (lua_Integer)rt->memory.used;
     lua_Integer asked = (lua_Integer)lua_gc(L, LUA_GCCOUNT) * 1024 + lua_gc(L, LUA_GCCOUNTB);
     lua_pushinteger(L, rt->owns_state ? counted : asked);
     return 1;

@@ -82,8 +82,8 @@ static void pass_search_path(lua_State *L, struct pool *pool)
     lua_pop(L, 2);
 }
 
-/* -- watcher | nil, code, args... */
-static int offload(lua_State *L)
+/* -- watcher | nil, code, args...; memory < 0: the limit of the pool */
+static int offload(lua_State *L, lua_Integer memory)
 {
     struct runtime *rt = runtime_of(L);
     size_t code_len, args_len;
@@ -99,7 +99,8 @@ static int offload(lua_State *L)
     int watcher = lua_isnil(L, 1) ? 0 : 1;
     const char *args = lua_tolstring(L, 3, &args_len);
     const char *tag = rt->current != NULL ? task_push_tag(L, rt->current) : NULL;
-    struct op *op = pool_push_offload(L, pool, code, code_len, args, args_len, watcher, tag);
+    size_t bytes = memory < 0 ? pool_memory(pool) : (size_t)memory;
+    struct op *op = pool_push_offload(L, pool, code, code_len, args, args_len, watcher, tag, bytes);
     return op != NULL ? task_wait(L, op) : offload_here(L);
 }
 
@@ -109,7 +110,42 @@ static int l_offload(lua_State *L)
 {
     lua_pushnil(L);
     lua_insert(L, 1);
-    return offload(L);
+    return offload(L, -1);
+}
+
+/* offload_within(bytes, on_report | nil, code, args...): the same with a memory limit of its own, 0
+ * = none, and on_report as in offload_watched. When the work is done in place, by the worker that
+ * asks, the limit of its own call holds. */
+static int l_offload_within(lua_State *L)
+{
+    lua_Integer bytes = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, bytes >= 0, 1, "a limit is at least 0 bytes");
+    if (!lua_isnil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TFUNCTION);
+    }
+    lua_remove(L, 1);
+    return offload(L, bytes);
+}
+
+/* memory_limit([bytes]) -> bytes that a job may use which does not say how many; 0 = no limit */
+static int l_memory_limit(lua_State *L)
+{
+    luaL_argcheck(L, !runtime_of(L)->closing, 1, "the program ends: there are no workers any more");
+    struct pool *pool = bind_pool(runtime_of(L));
+    if (!lua_isnoneornil(L, 1)) {
+        lua_Integer bytes = luaL_checkinteger(L, 1);
+        luaL_argcheck(L, bytes >= 0, 1, "a limit is at least 0 bytes");
+        pool_set_memory(pool, (size_t)bytes);
+    }
+    lua_pushinteger(L, (lua_Integer)pool_memory(pool));
+    return 1;
+}
+
+/* memory_fault() -> the sentence about the memory limit that the running job has met, or nil */
+static int l_memory_fault(lua_State *L)
+{
+    memory_push_fault(L, &runtime_of(L)->memory);
+    return 1;
 }
 
 /* offload_watched(on_report, code, args...): the same, and on_report(values...) is called in the
@@ -117,7 +153,7 @@ static int l_offload(lua_State *L)
 static int l_offload_watched(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
-    return offload(L);
+    return offload(L, -1);
 }
 
 /* report(values...) -> true when they are on their way to the one who has offloaded the running
@@ -193,10 +229,18 @@ static int l_in_worker(lua_State *L)
 
 void bind_add_offload(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"ship", l_ship},     {"offload", l_offload},     {"offload_watched", l_offload_watched},
-        {"report", l_report}, {"cancelled", l_cancelled}, {"late", l_late},
-        {"jobs", l_jobs},     {"workers", l_workers},     {"in_worker", l_in_worker},
-        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"ship", l_ship},
+                                         {"offload", l_offload},
+                                         {"offload_watched", l_offload_watched},
+                                         {"offload_within", l_offload_within},
+                                         {"memory_limit", l_memory_limit},
+                                         {"memory_fault", l_memory_fault},
+                                         {"report", l_report},
+                                         {"cancelled", l_cancelled},
+                                         {"late", l_late},
+                                         {"jobs", l_jobs},
+                                         {"workers", l_workers},
+                                         {"in_worker", l_in_worker},
+                                         {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

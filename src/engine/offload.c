@@ -295,7 +295,8 @@ static struct offload_op *push_op(lua_State *L, struct pool *pool, int watcher)
 }
 
 struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
-                             const char *args, size_t args_len, int watcher, const char *tag)
+                             const char *args, size_t args_len, int watcher, const char *tag,
+                             size_t memory)
 {
     struct runtime *rt = runtime_of(L);
     struct offload_op *off = push_op(L, pool, watcher);
@@ -306,6 +307,7 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
     job->started_ms = uv_hrtime() / 1000000;
     list_init(&job->node);
     job->from = rt;
+    job->memory = memory;
     job->op = off;
     job->mail.deliver = deliver_result;
     buf_append(&job->code, code, code_len);

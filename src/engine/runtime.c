@@ -12,26 +12,6 @@ enum { PROCESS_CAP = 256, CLOSE_GRACE_MS = 2000 };
 
 static const char runtime_key; /* its address: where a registry keeps its runtime */
 
-/* Counts the bytes of the state. `osize` is a type tag when ptr is NULL; shrinking never fails. */
-static void *count_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
-{
-    struct runtime *rt = ud;
-    size_t old = ptr ? osize : 0;
-    if (nsize == 0) {
-        free(ptr);
-        rt->memory_used -= old;
-        return NULL;
-    }
-    if (rt->memory_limit && nsize > old && rt->memory_used + (nsize - old) > rt->memory_limit) {
-        return NULL;
-    }
-    void *grown = realloc(ptr, nsize);
-    if (grown != NULL) {
-        rt->memory_used += nsize - old;
-    }
-    return grown;
-}
-
 static int on_panic(lua_State *L)
 {
     const char *msg = lua_tostring(L, -1);
@@ -63,19 +43,31 @@ void runtime_reset_gc(lua_State *L)
     lua_gc(L, LUA_GCGEN, 0, 0);
 }
 
-int runtime_init(struct runtime *rt)
+static int open_state(lua_State *L)
 {
-    *rt = (struct runtime){0};
-    lua_State *L = lua_newstate(count_alloc, rt);
-    if (L == NULL) {
-        return UV_ENOMEM;
-    }
-    init_fields(rt);
-    lua_atpanic(L, on_panic);
-    rt->owns_state = true;
+    struct runtime *rt = lua_touserdata(L, 1);
     luaL_openlibs(L);
     runtime_reset_gc(L);
     adopt_state(rt, L);
+    return 0;
+}
+
+int runtime_init(struct runtime *rt)
+{
+    *rt = (struct runtime){0};
+    lua_State *L = lua_newstate(memory_alloc, &rt->memory);
+    if (L == NULL) {
+        return UV_ENOMEM;
+    }
+    lua_atpanic(L, on_panic);
+    lua_pushcfunction(L, open_state);
+    lua_pushlightuserdata(L, rt);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+        lua_close(L);
+        return UV_ENOMEM;
+    }
+    init_fields(rt);
+    rt->owns_state = true;
     return 0;
 }
 
@@ -319,15 +311,20 @@ void runtime_close_loop(struct runtime *rt)
     }
 }
 
-void runtime_release(struct runtime *rt)
+void runtime_close_state(struct runtime *rt)
 {
     task_cancel_all(rt, CANCEL_PARENT, CLOSE_GRACE_MS);
     rt->closing = true;
     close_services(rt);
-    if (rt->owns_state) {
+    if (rt->owns_state && rt->L != NULL) {
         lua_close(rt->L); /* its finalizers may still stop io, so the loop is open */
         rt->L = NULL;
     }
+}
+
+void runtime_release(struct runtime *rt)
+{
+    runtime_close_state(rt);
     runtime_close_loop(rt);
     runtime_deliver_mail(rt); /* late results: nobody waits, their memory is freed */
     dispatcher_release(&rt->dispatcher);

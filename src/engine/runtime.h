@@ -12,6 +12,7 @@
 #include "base/base.h"
 #include "base/list.h"
 #include "engine/dispatch.h"
+#include "engine/memory.h"
 
 #include <lua.h>
 #include <signal.h>
@@ -63,8 +64,7 @@ struct runtime {
     uv_async_t mail_async; /* wakes the loop; unref'd while nothing is expected */
     unsigned expected;     /* letters that are on their way to us for sure */
 
-    size_t memory_used;  /* bytes in the Lua state, when owns_state */
-    size_t memory_limit; /* 0 = none */
+    struct memory memory; /* of the Lua state, when owns_state */
 };
 
 /* Makes a runtime with a Lua state of its own, standard libraries open. Returns 0 or UV_ENOMEM. */
@@ -75,6 +75,10 @@ void runtime_reset_gc(lua_State *L);
 
 /* Makes a runtime around a state that somebody else owns (stock lua5.4 with require "lash"). */
 void runtime_init_around(struct runtime *rt, lua_State *L);
+
+/* The first half of runtime_release(), idempotent: cancels what runs, closes the Lua state that it
+ * owns. Letters are still received. */
+void runtime_close_state(struct runtime *rt);
 
 /* Cancels what runs, closes services, state and loop. The loop has no open handle afterwards. */
 void runtime_release(struct runtime *rt);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -26,6 +27,8 @@ enum {
     MAX_RAISES =
         10, /* then the call is not unwound any more: Lua takes square time for deep pcalls */
     GARBAGE_SLACK = 4 << 20,
+    DEFAULT_MEMORY = 256 << 20,
+    TRIM_BYTES = 1 << 20,
 };
 
 static _Thread_local struct worker *self; /* for the signal handler */
@@ -166,6 +169,10 @@ static int job_collect(lua_State *L)
         ship_encode(L, n, "a result", true);
         return 1;
     }
+    if (memory_is_error(L, 3) && memory_met(&self->rt.memory)) {
+        memory_push_fault(L, &self->rt.memory);
+        lua_replace(L, 3);
+    }
     task_push_traceback(L, 1); // -- task false error traceback
     lua_pushcfunction(L, job_encode);
     lua_insert(L, 2);
@@ -184,7 +191,11 @@ static int job_collect(lua_State *L)
 static int job_collect_error(lua_State *L)
 {
     lua_pushboolean(L, false);
-    (void)luaL_tolstring(L, 1, NULL);
+    if (memory_is_error(L, 1) && memory_met(&self->rt.memory)) {
+        memory_push_fault(L, &self->rt.memory);
+    } else {
+        (void)luaL_tolstring(L, 1, NULL);
+    }
     ship_encode(L, 2, "an error", true);
     return 1;
 }
@@ -196,6 +207,16 @@ static void job_take_result(struct job *job, lua_State *L)
     buf_append(&job->result, data, len);
 }
 
+/* What the job adds is limited from here on; with a narrow limit what others have left behind must
+ * not blur it. */
+static void limit_memory(struct worker *w, const struct job *job)
+{
+    if (job->memory != 0 && w->rt.memory.used > w->base_memory + job->memory / 8) {
+        lua_gc(w->rt.L, LUA_GCCOLLECT);
+    }
+    memory_begin(&w->rt.memory, job->memory);
+}
+
 /* Leaves L's stack as it was. */
 static void worker_run(struct worker *w, struct job *job)
 {
@@ -203,7 +224,9 @@ static void worker_run(struct worker *w, struct job *job)
     lua_pushcfunction(L, job_spawn);
     lua_pushlightuserdata(L, job);
     if (lua_pcall(L, 1, 1, 0) == LUA_OK) { // -- task
+        limit_memory(w, job);
         task_drive(w->task);
+        memory_relax(&w->rt.memory);
         lua_pushcfunction(L, job_collect);
         lua_pushvalue(L, -2);
         if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
@@ -220,23 +243,42 @@ static void worker_run(struct worker *w, struct job *job)
     lua_settop(L, 0);
 }
 
-/* After the result has left: nothing that the job did to the state is seen by the next one. */
-static void worker_clean(struct worker *w)
+static void forget_task(struct worker *w)
 {
-    lua_State *L = w->rt.L;
     w->task = NULL;
     w->raises = 0;
     w->rt.giving_up = false;
     w->rt.interrupted = false;
     atomic_store(&w->rt.in_grace, false);
-    lua_sethook(L, NULL, 0, 0);
+    lua_sethook(w->rt.L, NULL, 0, 0);
+    memory_end(&w->rt.memory);
+}
+
+/* After the result has left: nothing that the job did to the state is seen by the next one. False
+ * when there is no memory for that. */
+static bool worker_clean(struct worker *w)
+{
+    lua_State *L = w->rt.L;
+    forget_task(w);
     lua_pushcfunction(L, pristine_restore);
-    (void)lua_pcall(L, 0, 0, 0);
+    int status = lua_pcall(L, 0, 0, 0);
     lua_settop(L, 0);
     runtime_reset_gc(L);
-    if (w->rt.memory_used > 2 * w->base_memory + GARBAGE_SLACK) {
+    if (w->rt.memory.used > 2 * w->base_memory + GARBAGE_SLACK) {
         lua_gc(L, LUA_GCCOLLECT);
     }
+    return status == LUA_OK;
+}
+
+/* The job met its limit. Its memory goes back to the system before its result is told: whoever
+ * starts the next call finds it free, and a finalizer that hangs is a call that hangs. */
+static void discard_state(struct worker *w)
+{
+    forget_task(w);
+    /* Or malloc keeps up to 64 MiB at the end of this thread's heap, as large blocks were freed. */
+    (void)mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
+    runtime_close_state(&w->rt);
+    (void)malloc_trim(0); /* what lies between blocks that are still used */
 }
 
 /* With the lock held. */
@@ -281,7 +323,26 @@ static struct job *worker_next_job(struct worker *w)
     return job;
 }
 
-static void worker_finish_job(struct worker *w, struct job *job)
+static int pool_grow(struct pool *pool);
+
+/* With the lock held: takes no job any more. Those that are queued must not wait for it in vain. */
+static void worker_leave(struct worker *w)
+{
+    struct pool *pool = w->pool;
+    TRACE(WORKER, "%p leaves", (void *)w);
+    pool->count--;
+    if (pool->closing || pool->queued <= pool->idle || pool_grow(pool) == 0 || pool->count > 0) {
+        return;
+    }
+    struct list *node;
+    while ((node = list_take(&pool->jobs)) != NULL) {
+        struct job *job = container_of(node, struct job, node);
+        pool->queued--;
+        runtime_post(job->from, &job->mail);
+    }
+}
+
+static void worker_finish_job(struct worker *w, struct job *job, bool leaves)
 {
     uv_mutex_lock(&w->pool->lock);
     job->worker = NULL;
@@ -292,9 +353,37 @@ static void worker_finish_job(struct worker *w, struct job *job)
         w->pool->lost--;
         w->pool->count++;
     }
+    if (leaves) {
+        worker_leave(w);
+    }
     runtime_post(job->from,
                  &job->mail); /* under the lock: offload_forget() may change who gets it */
     uv_mutex_unlock(&w->pool->lock);
+}
+
+/* Does one job. False when the worker is to end. */
+static bool worker_serve(struct worker *w)
+{
+    struct job *job = worker_next_job(w);
+    if (job == NULL) {
+        return false;
+    }
+    worker_run(w, job);
+    bool spent = memory_met(&w->rt.memory);
+    bool hurry = atomic_load(&w->interrupt) != CANCEL_NONE;
+    if (spent && !hurry) {
+        discard_state(w);
+    }
+    worker_finish_job(w, job, spent);
+    if (spent && hurry) { /* whoever cancelled it would take it for one that does not obey */
+        discard_state(w);
+    } else if (!spent && !worker_clean(w)) {
+        spent = true;
+        uv_mutex_lock(&w->pool->lock);
+        worker_leave(w);
+        uv_mutex_unlock(&w->pool->lock);
+    }
+    return !spent;
 }
 
 static void worker_main(void *arg)
@@ -307,13 +396,9 @@ static void worker_main(void *arg)
     self = w;
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
     pool->setup(&w->rt);
-    w->base_memory = w->rt.memory_used;
+    w->base_memory = w->rt.memory.used;
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    struct job *job;
-    while ((job = worker_next_job(w)) != NULL) {
-        worker_run(w, job);
-        worker_finish_job(w, job);
-        worker_clean(w);
+    while (worker_serve(w)) {
     }
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     runtime_release(&w->rt);
@@ -333,6 +418,7 @@ struct pool *pool_new(struct runtime *rt, size_t limit, void (*setup)(struct run
     pool->rt = rt;
     pool->setup = setup;
     pool->limit = limit;
+    pool->memory = DEFAULT_MEMORY;
     ASSERT(uv_mutex_init(&pool->lock) == 0);
     ASSERT(uv_cond_init(&pool->work) == 0);
     ASSERT(uv_cond_init(&pool->end) == 0);
@@ -347,6 +433,21 @@ void pool_set_limit(struct pool *pool, size_t limit)
     uv_mutex_lock(&pool->lock);
     pool->limit = limit;
     uv_mutex_unlock(&pool->lock);
+}
+
+void pool_set_memory(struct pool *pool, size_t bytes)
+{
+    uv_mutex_lock(&pool->lock);
+    pool->memory = bytes;
+    uv_mutex_unlock(&pool->lock);
+}
+
+size_t pool_memory(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    size_t bytes = pool->memory;
+    uv_mutex_unlock(&pool->lock);
+    return bytes;
 }
 
 size_t pool_limit(struct pool *pool)

@@ -27,6 +27,11 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms);
 void pool_set_limit(struct pool *pool, size_t limit);
 size_t pool_limit(struct pool *pool);
 
+/* Bytes that a job may add to the state of its worker when it does not say how many; 0 = no limit.
+ */
+void pool_set_memory(struct pool *pool, size_t bytes);
+size_t pool_memory(struct pool *pool);
+
 /* Where workers look for modules from their next job on: package.path and package.cpath of the main
  * state. The texts are copied. */
 void pool_set_search_path(struct pool *pool, const char *path, const char *cpath);
@@ -42,9 +47,11 @@ size_t pool_size(struct pool *pool);
  * be. Returns NULL, with nothing pushed, when a worker asks and no other one is free: it must not
  * wait for itself.
  * `watcher`: stack index of a function that is called in the waiting task with the values of each
- * report of the job, or 0. `tag` (copied, or NULL) names the job for pool_push_late(). */
+ * report of the job, or 0. `tag` (copied, or NULL) names the job for pool_push_late(). The job may
+ * use `memory` bytes (0 = no limit); a worker whose job met its limit is replaced. */
 struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, size_t code_len,
-                             const char *args, size_t args_len, int watcher, const char *tag);
+                             const char *args, size_t args_len, int watcher, const char *tag,
+                             size_t memory);
 
 /* On the worker's thread: sends the shipped message to the one who waits for the running job.
  * False, and nothing is sent, when nobody watches it or too many reports are on their way. */

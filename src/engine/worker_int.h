@@ -33,9 +33,10 @@ struct job {
     uint64_t started_ms;   /* of uv_hrtime() */
     uint64_t ended_ms;
     bool expected; /* runtime_expect() was called and not yet answered; main side only */
+    size_t memory; /* bytes that it may add to its worker's state; 0 = no limit */
     struct buf code;
     struct buf args;
-    struct buf result; /* a shipped message */
+    struct buf result; /* a shipped message; empty: there was no memory, or no thread, for it */
 };
 
 struct worker {
@@ -71,6 +72,7 @@ struct pool {
     size_t lost;         /* threads that are stuck in C and were replaced */
     size_t idle;
     size_t limit;
+    size_t memory; /* bytes of a job that does not say how many; 0 = no limit */
     bool closing;
     struct buf path; /* package.path of the main state, and package.cpath: guarded by lock */
     struct buf cpath;

@@ -36,6 +36,19 @@ def test_exact_numbers():
     expect(call("echo", "--n", "1.0"), 0, '{"n":1.0}\n')
 
 
+def test_memory():
+    """D15 call: a sync tool over its memory limit fails with a sentence that names it; --memory, LASH_MEMORY"""
+    write("big.lua", """return {
+        lash.tool { name = "big", sync = function() return #("x"):rep(20000000) end },
+        lash.tool { name = "own", memory = "2M", sync = function() return #("x"):rep(20000000) end },
+    }""")
+    expect(lash("call", "big.lua", "big"), 0, "20000000\n", "")
+    for args, env in ((("--memory", "4M"), {}), (("--memory", "4M"), {"LASH_MEMORY": "1G"}), ((), {"LASH_MEMORY": "4M"})):
+        one_line(expect(lash("call", *args, "big.lua", "big", env=env), 1, "", "its limit of 4M of memory"))
+    one_line(expect(lash("call", "--memory", "0", "big.lua", "own"), 1, "", "its limit of 2M of memory"))
+    expect(lash("call", "--memory=0", "big.lua", "big", env={"LASH_MEMORY": "4M"}), 0, "20000000\n", "")
+
+
 def test_json_arguments():
     """call: arguments as one JSON text, or from stdin"""
     tools()

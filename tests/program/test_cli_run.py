@@ -61,7 +61,8 @@ def test_option_values():
     """usage: values of options are checked, --flag=value works, an option of another command is refused"""
     for args, part in ((("--timeout", "5"), "a duration such as"), (("--timeout", "5x"), "got '5x'"),
                        (("--max-turns", "-1"), "a whole number"), (("--max-turns=x",), "got 'x'"),
-                       (("--jobs", "0"), "between 1 and 1024"), (("--color", "alway"), "always"),
+                       (("--jobs", "0"), "between 1 and 1024"), (("--memory", "64m"), "a size such as 64M"),
+                       (("--memory", "1K"), "at least 1M"), (("--color", "alway"), "always"),
                        (("-m",), "needs a value"), (("--raw=1",), "takes no value")):
         one_line(expect(lash("run", *args), 64, "", part))
     one_line(expect(lash("-t", "x.lua", "run", "a.lua"), 64, "", "-t is an option of ask"))
@@ -71,6 +72,7 @@ def test_option_values():
     expect(lash("--timeout=5s", "--max-turns=0", "--jobs=2", "-e", "print(1)"), 0, "1\n", "")
     one_line(expect(lash("-e", "", env={"LASH_JOBS": "many"}), 64, "", "LASH_JOBS"))
     one_line(expect(lash("-e", "", env={"LASH_TIMEOUT": "soon"}), 64, "", "LASH_TIMEOUT"))
+    one_line(expect(lash("-e", "", env={"LASH_MEMORY": "much"}), 64, "", "LASH_MEMORY"))
     one_line(expect(lash("-e", "", env={"LASH_COLOR": "red"}), 64, "", "LASH_COLOR"))
 
 

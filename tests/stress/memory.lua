@@ -1,4 +1,5 @@
--- Q4 and idling: tool calls, failures, waits and workers by the hundred thousand leave memory flat.
+-- Q4, D15 and idling: tool calls, failures of all kinds, waits and workers by the hundred thousand leave
+-- memory flat.
 --
 --     LUA_PATH='tests/lua/?.lua;;' lash tests/stress/memory.lua [THOUSANDS]      100
 local fake = require "fake"
@@ -67,3 +68,38 @@ end)
 flat("limits and groups", thousands * 100, function()
     lash.gather({ function() lash.sleep(0) end, function() end }, { limit = 1 })
 end)
+
+-- D15: what may go wrong in a worker. Every one of these ends as an error, and nothing stays.
+local function fails_with(name, fn)
+    return lash.tool { name = name, memory = "2M", timeout = 30, sync = fn }
+end
+local failures = {
+    fails_with("raises", function() error("x") end),
+    fails_with("raises_nil", function() error(nil) end),
+    fails_with("raises_table", function() error({ {} }) end),
+    fails_with("cannot_tell", function() error(setmetatable({}, { __tostring = function() error("worse") end })) end),
+    fails_with("returns_error", function() return nil, "no" end),
+    fails_with("returns_thread", function() return coroutine.create(print) end),
+    fails_with("yields", function() coroutine.yield() end),
+    fails_with("dead", function() local co = coroutine.wrap(error) pcall(co) co() end),
+    fails_with("exits", function() os.exit(1) end),
+    fails_with("long_string", function() return ("x"):rep(100000000) end),
+    fails_with("many_tables", function() local list = {} while true do list[#list + 1] = {} end end),
+    fails_with("deep", function() local function f() return 1 + f() end return f() end),
+    fails_with("leaves", function()
+        local l = require "lash"
+        l.spawn(function() l.sleep(100) end)
+        stray = 1
+        error({ code = "x" })
+    end),
+}
+local run_tool = require("lash.tool").run
+
+local function fail_in_all_ways()
+    lash.map(failures, function(tool)
+        local status = run_tool(tool, {}, {})
+        assert(status == "error", tool.name)
+    end, { raise = true, limit = 2 })
+end
+
+flat("mixed failures", math.ceil(thousands * 7.7), fail_in_all_ways)

@@ -131,7 +131,7 @@ TEST(task_mail_is_delivered_also_before_and_after_the_loop)
 TEST(task_memory_limit_fails_allocations_and_not_the_process)
 {
     begin();
-    rt.memory_limit = rt.memory_used + (1 << 20);
+    memory_begin(&rt.memory, 1 << 20);
     struct task *t =
         spawn("local list = {} while true do list[#list + 1] = ('x'):rep(1000) .. #list end");
     ASSERT_INT(runtime_run(&rt, is_done, t), 0);
@@ -139,7 +139,8 @@ TEST(task_memory_limit_fails_allocations_and_not_the_process)
     (void)task_push_results(rt.L, lua_gettop(rt.L));
     ASSERT_STR(lua_tostring(rt.L, -1), "not enough memory");
     lua_settop(rt.L, 0);
-    rt.memory_limit = 0;
+    ASSERT_INT(memory_met(&rt.memory), true);
+    memory_end(&rt.memory);
     lua_gc(rt.L, LUA_GCCOLLECT);
     t = spawn("return 1");
     ASSERT_INT(runtime_run(&rt, is_done, t), 0);

@@ -67,6 +67,11 @@ function M.apply(opts, format)
     if jobs then
         require("lash.core.engine").jobs(jobs)
     end
+    local memory = variable "LASH_MEMORY"
+    memory = opts.memory or (memory and options.memory(memory, "LASH_MEMORY"))
+    if memory then
+        require("lash.core.engine").memory_limit(memory)
+    end
     override(opts, format)
 end
 

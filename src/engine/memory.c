@@ -1,0 +1,112 @@
+#include "base/base.h"
+
+#include "engine/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROOM = 1 << 20 }; /* for handlers and closers, once the limit was met */
+
+#define MEMORY_ERROR "not enough memory" /* as Lua and its libraries have it */
+
+/* Lua asks for the same again when it has collected garbage; its libraries grow their buffers
+ * without that. So a refusal counts when it is repeated, or when something else comes next. */
+static void note_request(struct memory *m, const void *ptr, size_t nsize, bool granted)
+{
+    bool again = m->wanted_size == nsize && m->wanted == ptr;
+    if (m->wanted_size != 0 && !(again && granted)) {
+        m->met = true;
+    }
+    m->wanted = ptr;
+    m->wanted_size = granted || again ? 0 : nsize;
+}
+
+static bool fits(const struct memory *m, size_t more)
+{
+    size_t limit = m->limit + (m->met ? ROOM : 0);
+    return m->limit == 0 || (more <= limit && m->used <= limit - more);
+}
+
+/* `osize` is a type tag when ptr is NULL; shrinking never fails. */
+void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct memory *m = ud;
+    size_t old = ptr != NULL ? osize : 0;
+    if (nsize == 0) {
+        free(ptr);
+        m->used -= old;
+        return NULL;
+    }
+    if (nsize <= old) {
+        void *shrunk = realloc(ptr, nsize);
+        m->used -= old - nsize;
+        return shrunk != NULL ? shrunk : ptr;
+    }
+    bool granted = fits(m, nsize - old);
+    if (m->limit != 0) {
+        note_request(m, ptr, nsize, granted);
+    }
+    void *grown = granted ? realloc(ptr, nsize) : NULL;
+    if (grown != NULL) {
+        m->used += nsize - old;
+    }
+    return grown;
+}
+
+void memory_begin(struct memory *m, size_t bytes)
+{
+    memory_end(m);
+    m->job_limit = bytes;
+    if (bytes != 0) {
+        m->limit = bytes < SIZE_MAX - m->used ? m->used + bytes : SIZE_MAX;
+    }
+}
+
+void memory_relax(struct memory *m)
+{
+    if (m->limit != 0) {
+        size_t more = m->job_limit + ROOM;
+        m->limit = m->limit < SIZE_MAX - more ? m->limit + more : SIZE_MAX;
+    }
+}
+
+void memory_end(struct memory *m)
+{
+    m->limit = 0;
+    m->job_limit = 0;
+    m->wanted_size = 0;
+    m->met = false;
+}
+
+bool memory_met(const struct memory *m)
+{
+    return m->met || m->wanted_size != 0;
+}
+
+void memory_push_fault(lua_State *L, const struct memory *m)
+{
+    static const char *const units[] = {" bytes", "K", "M", "G"};
+    if (!memory_met(m)) {
+        lua_pushnil(L);
+        return;
+    }
+    size_t size = m->job_limit;
+    size_t unit = 0;
+    while (unit + 1 < ARRAY_LEN(units) && size % 1024 == 0) {
+        size /= 1024;
+        unit++;
+    }
+    char text[40];
+    (void)snprintf(text, sizeof(text), "%zu%s", size, units[unit]);
+    lua_pushfstring(L,
+                    "used more than its limit of %s of memory (raise it with the field `memory` of "
+                    "the tool, or with --memory for all tools)",
+                    text);
+}
+
+bool memory_is_error(lua_State *L, int index)
+{
+    return lua_type(L, index) == LUA_TSTRING &&
+           strstr(lua_tostring(L, index), MEMORY_ERROR) != NULL;
+}

@@ -1,89 +1,39 @@
---- lash.fs: whole files. A task waits while others run; a worker waits alone.
+--- lash.fs: files and directories. A task waits while others run; a worker waits alone.
 --
 --   local text, err = lash.fs.read("notes.md")
 --   local ok, err = lash.fs.write("notes.md", text)
+--   for _, path in ipairs(lash.fs.glob("src/**/*.c")) do print(path) end
 --
 -- Expected failures are `nil, err` with err.code the system's name of the error ("ENOENT", "EACCES",
--- "EISDIR" ...) and err.message, or tostring(err), a sentence that names the file.
+-- "EISDIR" ...) and err.message, or tostring(err), a sentence that names the file. Paths are bytes; one that
+-- is relative begins at the current directory of the program. Lists are sorted by bytes.
+--
+-- Cancel ends the wait at once. A step that the system has begun is carried out, its result is dropped:
+-- write and copy then leave the old file, read-only functions leave no trace, remove stops at the next name
+-- (what is removed does not come back), and one that is a single step (rename, mkdir, chmod, link) may have
+-- been done or not.
 
 local core = require "lash.core.fs"
-local near = require "lash.near"
-local size = require "lash.size"
+local check = require "lash.fs.check"
+local temp = require "lash.fs.temp"
 
-local M = {}
+local M = {
+    tempfile = temp.file,
+    tempdir = temp.dir,
+}
 
 local READ_OPTIONS = { "max" }
-local WRITE_OPTIONS = { "append", "sync", "mode" }
-
--- Misuse is raised where the user called read or write, two functions up.
-local function misuse(text, ...)
-    error(("lash.fs: " .. text):format(...), 4)
-end
-
-local function check_options(options, known)
-    if options == nil then
-        return {}
-    end
-    if type(options) ~= "table" then
-        misuse("options must be a table, not a %s", type(options))
-    end
-    for name in pairs(options) do
-        local found = false
-        for _, one in ipairs(known) do
-            found = found or one == name
-        end
-        if not found then
-            misuse("unknown option '%s'%s", tostring(name),
-                type(name) == "string" and near.hint(name, known) or "")
-        end
-    end
-    return options
-end
-
-local function check_path(path)
-    if type(path) ~= "string" then
-        misuse("the path must be a string, not a %s", type(path))
-    end
-    if path:find("\0", 1, true) then
-        misuse("the path contains a zero byte")
-    end
-end
-
-local function check_max(value)
-    local bytes = size.bytes(value == nil and "64M" or value)
-    if not bytes then
-        misuse("max must be a number of bytes or a text like \"64M\", not %s", tostring(value))
-    end
-    return bytes
-end
-
-local function check_data(data)
-    if type(data) == "number" then
-        return tostring(data)
-    end
-    if type(data) ~= "string" then
-        misuse("what is written must be a string, not a %s", type(data))
-    end
-    return data
-end
-
-local function check_mode(mode)
-    if mode == nil then
-        return nil
-    end
-    if type(mode) ~= "string" or not mode:find("^[0-7][0-7][0-7][0-7]?$") then
-        misuse("mode must be octal permissions as a text like \"644\", not %s", tostring(mode))
-    end
-    return tonumber(mode, 8)
-end
+local WRITE_OPTIONS = { "append", "atomic", "mode", "sync" }
+local APPEND_OPTIONS = { "mode", "sync" }
+local LIST_OPTIONS = { "all", "max" }
 
 --- read(path [, options]) -> text | nil, err
 -- Reads to the end, also what has no size: files of /proc, /dev/stdin, a FIFO (waits for its writer).
 -- options.max = bytes, or "8M" ("64M"): a larger file is the error EFBIG, never cut.
 function M.read(path, options)
-    check_path(path)
-    options = check_options(options, READ_OPTIONS)
-    local text, err = core.read(path, check_max(options.max))
+    check.path(path)
+    options = check.options(options, READ_OPTIONS)
+    local text, err = core.read(path, check.bytes(options.max))
     return text, err
 end
 
@@ -92,13 +42,162 @@ end
 -- old file or the new one, never a part: it is written beside it and renamed. What cannot be replaced so
 -- (a device, a FIFO, a file with several names or another owner, in a directory that is read-only) is
 -- written in place. A task that is cancelled meanwhile leaves the old file.
+-- options.atomic = false writes in place even where it could be replaced: the file keeps its inode, what
+-- others have open changes under their eyes, and a failure or cancel may leave a part.
 -- options.append = true adds to the end, in place; options.sync = true waits for the disk;
 -- options.mode = permissions such as "600" (those of the old file, or what the umask leaves of "666").
 function M.write(path, data, options)
-    check_path(path)
-    data = check_data(data)
-    options = check_options(options, WRITE_OPTIONS)
-    local ok, err = core.write(path, data, options.append, options.sync, check_mode(options.mode))
+    check.path(path)
+    data = check.data(data)
+    options = check.options(options, WRITE_OPTIONS)
+    local ok, err = core.write(path, data, check.flag(options, "append"), check.flag(options, "sync"),
+        check.mode(options.mode), check.flag(options, "atomic") == false)
+    return ok, err
+end
+
+--- append(path, data [, options]) -> true | nil, err
+-- Adds to the end of the file, in place; makes it if there is none. Tasks and programs that append small
+-- pieces to one file do not overwrite one another. options.sync and options.mode as for write.
+function M.append(path, data, options)
+    check.path(path)
+    data = check.data(data)
+    options = check.options(options, APPEND_OPTIONS)
+    local ok, err = core.write(path, data, true, check.flag(options, "sync"), check.mode(options.mode))
+    return ok, err
+end
+
+--- list(path [, options]) -> { { name =, type = }, ... } | nil, err
+-- What is in a directory, sorted by name. type is "file", "directory", "link" (whatever it leads to), "fifo",
+-- "socket" or "device" ("unknown" where the system does not say). options.all = true also lists names that
+-- begin with a dot; options.max = names (100000): more are the error E2BIG, never a part.
+function M.list(path, options)
+    check.path(path)
+    options = check.options(options, LIST_OPTIONS)
+    local list, err = core.list(path, check.flag(options, "all"), check.names(options.max))
+    return list, err
+end
+
+--- glob(pattern [, options]) -> { path, ... } | nil, err
+-- The paths that match, sorted; an empty list when there are none. Between slashes stand for
+--   *  any characters    ?  one character    [abc] [a-z] [[:digit:]]  one of these    [!abc]  one of the others
+--   **  alone: any number of directories, also none; links are not entered; at the end: all that is below
+-- A backslash takes the next character as it is (lash.fs.escape does it for a whole text); a [ without its ]
+-- stands for itself. Names that begin with a dot are only found by a part that begins with a dot. A pattern
+-- that ends in a slash finds directories only, with the slash. Directories that may not be read are passed
+-- over. options.max = paths (100000): more are the error E2BIG, never a part.
+function M.glob(pattern, options)
+    check.path(pattern, "the pattern")
+    options = check.options(options, READ_OPTIONS)
+    local list, err = core.glob(pattern, check.names(options.max))
+    return list, err
+end
+
+--- escape(text) -> pattern: a pattern for glob that means this very text.
+function M.escape(text)
+    check.path(text, "the text")
+    return (text:gsub("[%*%?%[%]\\]", "\\%0"))
+end
+
+--- stat(path [, options]) -> info | nil, err
+-- info = { type = as of list, size = bytes, mode = "644", mtime =, atime =, ctime = seconds since 1970 with a
+-- fraction, uid =, gid =, links = number of names, inode =, device = }. options.follow = false looks at a link
+-- itself: then info.target is where it leads.
+function M.stat(path, options)
+    check.path(path)
+    options = check.options(options, { "follow" })
+    local info, err = core.stat(path, check.flag(options, "follow") ~= false)
+    return info, err
+end
+
+--- exists(path) -> true | false | nil, err
+-- Whether there is something; a link that leads nowhere is nothing. When that cannot be known (permission
+-- denied on the way): nil, err.
+function M.exists(path)
+    check.path(path)
+    local info, err = core.stat(path, true)
+    if info then
+        return true
+    end
+    if err.code == "ENOENT" or err.code == "ENOTDIR" then
+        return false
+    end
+    return nil, err
+end
+
+--- mkdir(path [, options]) -> true | nil, err
+-- options.parents = true makes what is missing above it too, and finds nothing wrong in a directory that is
+-- there already; options.mode = permissions of the last one, such as "700" (what the umask leaves of "777").
+function M.mkdir(path, options)
+    check.path(path)
+    options = check.options(options, { "mode", "parents" })
+    local ok, err = core.mkdir(path, check.flag(options, "parents"), check.mode(options.mode))
+    return ok, err
+end
+
+--- remove(path [, options]) -> true | nil, err
+-- Removes a file, a link (never what it leads to) or an empty directory. options.recursive = true removes a
+-- directory with all that is in it, and follows no link on the way. "/", "" and paths that end in "." or ".."
+-- are refused (EINVAL). It stops at the first thing that cannot be removed.
+function M.remove(path, options)
+    check.path(path)
+    options = check.options(options, { "recursive" })
+    local ok, err = core.remove(path, check.flag(options, "recursive"))
+    return ok, err
+end
+
+--- rename(from, to) -> true | nil, err: in one step; a file `to` is replaced. Only within a file system (EXDEV).
+function M.rename(from, to)
+    check.path(from)
+    check.path(to, "the new path")
+    local ok, err = core.rename(from, to)
+    return ok, err
+end
+
+--- copy(from, to) -> true | nil, err
+-- Copies a regular file with its permissions (an old file `to` keeps its own). Others see the old file `to` or
+-- the whole copy, as with write.
+function M.copy(from, to)
+    check.path(from)
+    check.path(to, "the new path")
+    local ok, err = core.copy(from, to)
+    return ok, err
+end
+
+--- link(file, path) -> true | nil, err: makes `path` one more name of the file.
+function M.link(file, path)
+    check.path(file, "the file")
+    check.path(path)
+    local ok, err = core.link(file, path)
+    return ok, err
+end
+
+--- symlink(target, path) -> true | nil, err: makes `path` a symbolic link to `target`, which need not exist and,
+-- if relative, begins at the directory of the link.
+function M.symlink(target, path)
+    check.path(target, "the target")
+    check.path(path)
+    local ok, err = core.symlink(target, path)
+    return ok, err
+end
+
+--- readlink(path) -> target | nil, err: where a symbolic link leads, as it is written there.
+function M.readlink(path)
+    check.path(path)
+    local target, err = core.readlink(path)
+    return target, err
+end
+
+--- realpath(path) -> path | nil, err: from "/", without links, "." and "..".
+function M.realpath(path)
+    check.path(path)
+    local real, err = core.realpath(path)
+    return real, err
+end
+
+--- chmod(path, mode) -> true | nil, err: sets permissions such as "644"; links are followed.
+function M.chmod(path, mode)
+    check.path(path)
+    local ok, err = core.chmod(path, check.mode(mode == nil and "" or mode))
     return ok, err
 end
 

@@ -8,10 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,11 +17,6 @@
 #define CHUNK ((size_t)64 << 10)
 #define WRITE_CHUNK ((size_t)8 << 20) /* between looks at `abandoned` */
 #define OPEN_FLAGS (O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-
-static bool abandoned(struct fs_request *req)
-{
-    return atomic_load(&req->abandoned);
-}
 
 void fs_close_fd(struct fs_request *req)
 {
@@ -104,7 +97,7 @@ static void read_all(struct fs_request *req, size_t expected)
 {
     struct buf *data = &req->result.data;
     size_t want = expected > 0 ? expected + 1 : CHUNK;
-    while (!abandoned(req)) {
+    while (!fs_abandoned(req)) {
         size_t room = data->cap > data->len + 1 ? data->cap - data->len - 1 : 0;
         ssize_t n = read_some(req, room > 0 ? room : want);
         if (n == 0) {
@@ -147,7 +140,7 @@ static void job_read(struct fs_request *req)
 static int write_all(struct fs_request *req)
 {
     struct buf *data = &req->result.data;
-    while (req->offset < data->len && !abandoned(req)) {
+    while (req->offset < data->len && !fs_abandoned(req)) {
         size_t left = data->len - req->offset;
         ssize_t n =
             write(req->fd, data->data + req->offset, left < WRITE_CHUNK ? left : WRITE_CHUNK);
@@ -182,69 +175,30 @@ static void write_in_place(struct fs_request *req)
     req->err = write_all(req);
 }
 
-/* A new file beside `target`; its name goes to `name`. Returns the descriptor or -1 with errno. */
-static int open_beside(const char *target, mode_t mode, struct buf *name)
-{
-    const char *slash = strrchr(target, '/');
-    size_t dir = slash ? (size_t)(slash - target) + 1 : 0;
-    for (int tries = 0; tries < 100; tries++) {
-        uint64_t random;
-        if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
-            return -1;
-        }
-        buf_clear(name);
-        buf_append(name, target, dir);
-        buf_appendf(name, ".lash-%016llx.tmp", (unsigned long long)random);
-        int fd = open(name->data, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-        if (fd >= 0 || errno != EEXIST) {
-            return fd;
-        }
-    }
-    return -1;
-}
-
-/* Errors of the way, not of the file: the file itself may still be written in place. */
-static bool only_the_way(int err)
-{
-    return err == EACCES || err == EPERM || err == EROFS || err == EBUSY || err == EXDEV;
-}
-
-static int dress(int fd, const struct fs_request *req, const struct stat *old)
-{
-    if (old != NULL && geteuid() == 0 && fchown(fd, old->st_uid, old->st_gid) != 0) {
-        return errno;
-    }
-    if (old != NULL || req->options.mode >= 0) {
-        mode_t mode = mode_of(req, old != NULL ? old->st_mode & 07777 : 0666);
-        return fchmod(fd, mode) != 0 ? errno : 0;
-    }
-    return 0;
-}
-
 /* `old`: what is there now, or NULL. Sets *in_place when that should be tried instead. */
 static void replace(struct fs_request *req, const char *target, const struct stat *old,
                     bool *in_place)
 {
     struct buf name = {0};
-    req->fd = open_beside(target, mode_of(req, 0666), &name);
+    req->fd = fs_open_beside(target, mode_of(req, 0666), &name);
     if (req->fd < 0) {
         req->err = errno;
-        *in_place = old != NULL && only_the_way(req->err);
+        *in_place = old != NULL && fs_only_the_way(req->err);
         buf_release(&name);
         return;
     }
-    req->err = dress(req->fd, req, old);
+    req->err = fs_dress(req->fd, old, req->options.mode);
     if (req->err == 0) {
         req->err = write_all(req);
     }
     fs_close_fd(req);
-    if (req->err == 0 && !abandoned(req) && rename(name.data, target) == 0) {
+    if (req->err == 0 && !fs_abandoned(req) && rename(name.data, target) == 0) {
         buf_release(&name);
         return;
     }
-    if (req->err == 0 && !abandoned(req)) {
+    if (req->err == 0 && !fs_abandoned(req)) {
         req->err = errno;
-        *in_place = only_the_way(req->err);
+        *in_place = fs_only_the_way(req->err);
     }
     (void)unlink(name.data); // best effort: the error that led here is the one to report
     buf_release(&name);
@@ -256,7 +210,7 @@ static void write_regular(struct fs_request *req, const struct stat *old)
     struct stat link;
     if (old == NULL) {
         bool dangling = lstat(req->path, &link) == 0; // the link's target is to be made
-        if (req->options.append || dangling) {
+        if (req->options.append || req->options.in_place || dangling) {
             write_in_place(req);
         } else {
             replace(req, req->path, NULL, &in_place);
@@ -267,16 +221,14 @@ static void write_regular(struct fs_request *req, const struct stat *old)
         req->err = errno;
         return;
     }
-    uid_t me = geteuid();
     char *target = realpath(req->path, NULL);
-    if (req->options.append || old->st_nlink > 1 || (me != 0 && me != old->st_uid) ||
-        target == NULL) {
+    if (req->options.append || req->options.in_place || fs_must_stay(old) || target == NULL) {
         in_place = true;
     } else {
         replace(req, target, old, &in_place);
     }
     free(target);
-    if (in_place && !abandoned(req)) {
+    if (in_place && !fs_abandoned(req)) {
         req->err = 0;
         req->offset = 0;
         write_in_place(req);
@@ -320,11 +272,11 @@ static void job_write(struct fs_request *req)
 
 void fs_job(struct fs_request *req)
 {
-    if (req->unwatchable && req->writes) {
+    if (req->unwatchable && req->verb == FS_WRITE) {
         req->err = write_all(req);
     } else if (req->unwatchable) {
         read_all(req, 0);
-    } else if (req->writes) {
+    } else if (req->verb == FS_WRITE) {
         job_write(req);
     } else {
         job_read(req);
@@ -338,7 +290,7 @@ bool fs_step(struct fs_request *req)
 {
     struct buf *data = &req->result.data;
     ssize_t n;
-    if (!req->writes) {
+    if (req->verb == FS_READ) {
         n = read_some(req, CHUNK);
         if (n > 0 || (n < 0 && errno == EAGAIN)) {
             return false;

@@ -16,6 +16,7 @@ void group_init(struct group *g, struct runtime *rt, struct task *owner)
     *g = (struct group){.rt = rt, .owner = owner};
     list_init(&g->children);
     list_init(&g->waiters);
+    list_init(&g->of_user);
 }
 
 void group_cancel(struct group *g, enum cancel_reason reason)
@@ -26,6 +27,19 @@ void group_cancel(struct group *g, enum cancel_reason reason)
     /* A child leaves the list when it is done, never inside task_cancel(). */
     for (struct list *n = g->children.next; n != &g->children; n = n->next) {
         task_cancel(container_of(n, struct task, sibling), reason);
+    }
+}
+
+bool task_has_children(const struct task *t)
+{
+    return t->own.live > 0 || !list_empty(&t->groups);
+}
+
+void task_cancel_children(struct task *t)
+{
+    group_cancel(&t->own, CANCEL_PARENT);
+    for (struct list *n = t->groups.next; n != &t->groups; n = n->next) {
+        group_cancel(container_of(n, struct group, of_user), CANCEL_PARENT);
     }
 }
 
@@ -53,8 +67,12 @@ struct task *group_child_done(struct group *g, struct task *t)
     if (g->live > 0) {
         return NULL;
     }
+    struct task *parent = g->owner != NULL ? g->owner : g->user;
+    g->user = NULL;
+    list_remove(&g->of_user);
     group_finish_joins(&g->waiters);
-    return g->owner != NULL && g->owner->state == TASK_ENDING ? g->owner : NULL;
+    bool over = parent != NULL && parent->state == TASK_ENDING && !task_has_children(parent);
+    return over ? parent : NULL;
 }
 
 static void join_cancel(struct op *op)

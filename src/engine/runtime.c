@@ -1,6 +1,7 @@
 #include "base/base.h"
 
 #include "engine/runtime.h"
+#include "engine/semaphore.h"
 #include "engine/task.h"
 
 #include <lauxlib.h>
@@ -161,6 +162,13 @@ void runtime_post(struct runtime *rt, struct mail *mail)
     uv_mutex_unlock(&rt->mail_lock);
 }
 
+void runtime_take_back(struct runtime *rt, struct mail *mail)
+{
+    uv_mutex_lock(&rt->mail_lock);
+    list_remove(&mail->node);
+    uv_mutex_unlock(&rt->mail_lock);
+}
+
 void runtime_expect(struct runtime *rt)
 {
     (void)runtime_loop(rt);
@@ -225,6 +233,18 @@ int runtime_resume(struct runtime *rt, lua_State *co, lua_State *from, int nargs
     return status;
 }
 
+/* Nothing but letters can make a task ready. Waits for one, if a permit may come. */
+static bool await_permit(struct runtime *rt)
+{
+    if (!permit_may_come(rt)) {
+        return false;
+    }
+    runtime_expect(rt);
+    (void)uv_run(&rt->loop, UV_RUN_ONCE);
+    runtime_received(rt);
+    return true;
+}
+
 int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg)
 {
     while (!finished(arg)) {
@@ -234,13 +254,13 @@ int runtime_run(struct runtime *rt, bool (*finished)(void *arg), void *arg)
         }
         bool more = !list_empty(&rt->ready);
         if (!rt->loop_open) {
-            if (!more) {
+            if (!more && !await_permit(rt)) {
                 return RUNTIME_STALLED;
             }
             continue;
         }
         int alive = uv_run(&rt->loop, more ? UV_RUN_NOWAIT : UV_RUN_ONCE);
-        if (!alive && list_empty(&rt->ready) && !finished(arg)) {
+        if (!alive && list_empty(&rt->ready) && !finished(arg) && !await_permit(rt)) {
             return RUNTIME_STALLED;
         }
     }

@@ -116,6 +116,9 @@ void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
 /* Sends a letter to rt's thread; legal from any thread while rt is not released. */
 void runtime_post(struct runtime *rt, struct mail *mail);
 
+/* Takes back a letter that was posted to rt and is not delivered yet. On rt's thread. */
+void runtime_take_back(struct runtime *rt, struct mail *mail);
+
 /* Delivers what has arrived, without the loop: when its senders have ended. */
 void runtime_deliver_mail(struct runtime *rt);
 

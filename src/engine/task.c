@@ -1,6 +1,7 @@
 #include "base/base.h"
 #include "base/trace.h"
 
+#include "engine/semaphore.h"
 #include "engine/task.h"
 #include "engine/task_int.h"
 #include "io/timer.h"
@@ -115,6 +116,8 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     list_init(&t->all_node);
     list_init(&t->sibling);
     list_init(&t->waiters);
+    list_init(&t->permits);
+    list_init(&t->groups);
     group_init(&t->own, rt, t);
     luaL_setmetatable(L, TASK_TYPE);
     lua_insert(L, -(nargs + 2)); // -- task fn args...
@@ -140,6 +143,10 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     TRACE(TASK, "%llu starts in %s", (unsigned long long)t->id, rt->worker ? "a worker" : "main");
     t->group = group;
     if (group != NULL) {
+        if (group->live == 0 && group->owner == NULL && rt->current != NULL) {
+            group->user = rt->current;
+            list_append(&rt->current->groups, &group->of_user);
+        }
         list_append(&group->children, &t->sibling);
         group->live++;
         if (group->cancel != CANCEL_NONE) {
@@ -166,6 +173,7 @@ static struct task *task_finish(struct task *t)
     t->co = NULL;
     list_remove(&t->all_node);
     stop_timers(t);
+    permit_release_all(&t->permits);
     group_finish_joins(&t->waiters);
     struct group *group = t->group;
     t->group = NULL;
@@ -192,9 +200,9 @@ static void task_end(struct task *t)
     lua_xmove(t->co, L, 1);
     lua_setiuservalue(L, -2, UV_RESULT);
     lua_pop(L, 1);
-    if (t->own.live > 0) {
+    if (task_has_children(t)) {
         t->state = TASK_ENDING;
-        group_cancel(&t->own, CANCEL_PARENT);
+        task_cancel_children(t);
     } else {
         task_done(t);
     }

@@ -36,6 +36,9 @@ struct op {
     /* Runs in the task when the op is done: pushes results, returns their count; may raise. The
      * userdata of the op is at stack index op->index. */
     int (*finish)(lua_State *L, struct op *op);
+    /* Or NULL. Instead of finish(), when the op is done but its task was cancelled before it could
+     * take what it had waited for: passes that on to others. Calls no Lua. */
+    void (*forgo)(struct op *op);
     bool done;
     bool lingers;
     int index; /* stack index of the op's userdata in the waiting function */
@@ -63,6 +66,8 @@ struct group {
     size_t live;
     struct list waiters; /* struct join_op: done when live == 0 */
     struct task *owner;  /* the task whose implicit group this is, or NULL */
+    struct task *user;   /* else the one that spawned here while it was empty; NULL when empty */
+    struct list of_user; /* in user->groups */
     bool fail_fast;      /* the first error cancels the siblings */
     enum cancel_reason cancel;
 };
@@ -109,7 +114,9 @@ struct task {
     struct task *cancel_prev;
     struct group *group; /* that it belongs to; NULL for the root */
     struct group own;    /* what it spawned itself */
+    struct list groups;  /* struct group.of_user: it does not end before these are empty */
     struct list waiters; /* struct join_op */
+    struct list permits; /* struct permit.of_owner: given back when the task has ended */
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the

@@ -44,6 +44,12 @@ void task_unwinds(struct task *t);
 /* The hook that ends a cancelled task which waits again and again is taken from this state. */
 void task_forget_stubborn(lua_State *L);
 
+/* True while something runs that it spawned, itself or into a group. */
+bool task_has_children(const struct task *t);
+
+/* Cancels that: a task has ended, and nobody closed its groups. */
+void task_cancel_children(struct task *t);
+
 /* A child of the group is over. Returns the task that only waited for this, its last child, to be
  * over itself, or NULL. */
 struct task *group_child_done(struct group *g, struct task *t);

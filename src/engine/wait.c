@@ -154,6 +154,9 @@ static int wait_k(lua_State *L, int status, lua_KContext ctx)
         t->refusal = NULL;
         return luaL_error(L, "%s", why);
     }
+    if (op->forgo != NULL && op->done && t->cancel != CANCEL_NONE && !in_grace(t)) {
+        op->forgo(op);
+    }
     task_check(L);
     ASSERT(op->done);
     return op->finish(L, op);

@@ -1,4 +1,4 @@
---- Doing several things at once: lash.spawn, lash.gather, lash.map, lash.limit.
+--- Doing several things at once: lash.spawn, lash.gather, lash.map.
 local engine = require "lash.core.engine"
 
 local M = {}
@@ -119,35 +119,6 @@ function M.map(list, fn, opts)
     end
     group:wait()
     return collect(tasks, opts.raise)
-end
-
-local Limit = {}
-Limit.__index = Limit
-Limit.__name = "lash.limit"
-
---- A limit of how much runs at once: `local two = lash.limit(2)`, then two:run(fn, ...) waits until
--- fewer than two others run, runs fn(...) and returns its results.
--- @param n how many at once
-function M.limit(n)
-    if math.type(n) ~= "integer" or n < 1 then
-        error("lash.limit: expected a whole number of at least 1", 2)
-    end
-    return setmetatable({ name = ("limit %d"):format(engine.hrtime()), n = n }, Limit)
-end
-
-local function permit(self)
-    local batch = engine.batch(1, true)
-    local slot = batch:add(false)
-    batch:limit(slot, "l", self.name, self.n)
-    batch:start()
-    return batch
-end
-
---- Waits for its turn, then runs fn(...); an error of fn is raised, its permit given back.
-function Limit:run(fn, ...)
-    local batch <close> = permit(self)
-    batch:next()
-    return fn(...)
 end
 
 return M

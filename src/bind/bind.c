@@ -21,6 +21,7 @@ static const luaL_Reg core_modules[] = {
     {"lash.core.fs", luaopen_lash_core_fs},
     {"lash.core.http", luaopen_lash_core_http},
     {"lash.core.json", luaopen_lash_core_json},
+    {"lash.core.lock", luaopen_lash_core_lock},
     {"lash.core.pattern", luaopen_lash_core_pattern},
     {"lash.core.system", luaopen_lash_core_system},
     {"lash.core.timer", luaopen_lash_core_timer},

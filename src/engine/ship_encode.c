@@ -329,8 +329,12 @@ NORETURN static void refuse_userdata(struct encoder *e, int index, const struct 
         refuse(e, p, "userdata", "make the object inside the function, or in a module it requires");
     }
     lua_pushfstring(L, "userdata of type '%s'", type);
-    refuse(e, p, lua_tostring(L, -1),
-           "make the object inside the function, or in a module that it requires");
+    const char *is = lua_tostring(L, -1);
+    const char *remedy = "make the object inside the function, or in a module that it requires";
+    if (luaL_getmetafield(L, index, "__remedy") == LUA_TSTRING) { /* the type knows better */
+        remedy = lua_tostring(L, -1);
+    }
+    refuse(e, p, is, remedy);
 }
 
 static void put_number(struct encoder *e, int index)

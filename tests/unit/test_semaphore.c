@@ -1,0 +1,173 @@
+/*
+ * Semaphores of the process between runtimes of several threads: nothing is granted twice, the
+ * queue is served in order, and a runtime that goes away leaves nothing behind.
+ */
+#include "test.h"
+
+#include "bind/bind.h"
+#include "engine/runtime.h"
+#include "engine/semaphore.h"
+#include "engine/task.h"
+
+#include <lauxlib.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum { THREADS = 4, ROUNDS = 300 };
+
+static int run_chunk(lua_State *L)
+{
+    if (luaL_loadstring(L, lua_tostring(L, 1)) != LUA_OK) {
+        return lua_error(L);
+    }
+    task_spawn(L, 0, NULL, 0);
+    return 1;
+}
+
+/* Starts a task of the chunk; its userdata stays on the stack of the state. */
+static struct task *spawn(struct runtime *rt, const char *chunk)
+{
+    lua_pushcfunction(rt->L, run_chunk);
+    lua_pushstring(rt->L, chunk);
+    if (lua_pcall(rt->L, 1, 1, 0) != LUA_OK) {
+        test_fail(__FILE__, __LINE__, "%s", lua_tostring(rt->L, -1));
+    }
+    return lua_touserdata(rt->L, -1);
+}
+
+static bool is_waiting(void *arg)
+{
+    return semaphore_waiting("m=x") == *(const size_t *)arg;
+}
+
+static bool is_done(void *arg)
+{
+    return ((struct task *)arg)->state == TASK_DONE;
+}
+
+static void drive(struct task *t)
+{
+    task_drive(t);
+    ASSERT_INT(t->failed, false);
+}
+
+static atomic_int inside;
+static atomic_int entered;
+
+static int l_enter(lua_State *L)
+{
+    (void)L;
+    ASSERT_INT(atomic_fetch_add(&inside, 1), 0);
+    atomic_fetch_add(&entered, 1);
+    return 0;
+}
+
+static int l_leave(lua_State *L)
+{
+    (void)L;
+    ASSERT_INT(atomic_fetch_sub(&inside, 1), 1);
+    return 0;
+}
+
+static void thread_main(void *arg)
+{
+    struct runtime rt;
+    (void)arg;
+    ASSERT_INT(runtime_init(&rt), 0);
+    bind_open(&rt);
+    lua_register(rt.L, "enter", l_enter);
+    lua_register(rt.L, "leave", l_leave);
+    lua_pushinteger(rt.L, ROUNDS);
+    lua_setglobal(rt.L, "rounds");
+    drive(spawn(&rt, "local lash = require 'lash' local m = lash.mutex('x')\n"
+                     "local function body() enter() leave() end\n"
+                     "lash.gather({ function() for _ = 1, rounds do m:run(body) end end,\n"
+                     "  function() for _ = 1, rounds do m:run(body) lash.sleep(0) end end,\n"
+                     "  function() for _ = 1, rounds do\n"
+                     "    local t = lash.spawn(m.run, m, body) lash.sleep(0) t:cancel() t:wait()\n"
+                     "  end end }, { raise = true })"));
+    lua_settop(rt.L, 0);
+    runtime_release(&rt);
+}
+
+TEST(one_holder_among_threads)
+{
+    uv_thread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        ASSERT_INT(uv_thread_create(&threads[i], thread_main, NULL), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        ASSERT_INT(uv_thread_join(&threads[i]), 0);
+    }
+    ASSERT_TRUE(atomic_load(&entered) >= 2 * THREADS * ROUNDS);
+    ASSERT_INT(semaphore_count(), 0);
+}
+
+static void open_runtime(struct runtime *rt)
+{
+    ASSERT_INT(runtime_init(rt), 0);
+    bind_open(rt);
+}
+
+/* One thread drives two runtimes: what one does between the turns of the other is chosen. */
+TEST(runtime_that_waits_goes_away)
+{
+    struct runtime a, b;
+    open_runtime(&a);
+    open_runtime(&b);
+    drive(spawn(&a, "held = require('lash').mutex('x'):try_lock() and nil"));
+    ASSERT_INT(semaphore_count(), 0); /* its task has ended */
+    (void)spawn(&a, "local l = require 'lash' local h = l.mutex('x'):lock() l.sleep(1000)");
+    size_t want = 0;
+    task_run_ready(&a);
+    ASSERT_INT(semaphore_count(), 1);
+    (void)spawn(&b, "require('lash').mutex('x'):run(error, 'it ran')");
+    want = 1;
+    ASSERT_INT(runtime_run(&b, is_waiting, &want), 0);
+    lua_settop(b.L, 0);
+    runtime_release(&b);
+    ASSERT_INT(semaphore_waiting("m=x"), 0);
+    lua_settop(a.L, 0);
+    runtime_release(&a);
+    ASSERT_INT(semaphore_count(), 0);
+}
+
+TEST(runtime_goes_away_with_a_letter_under_way)
+{
+    struct runtime a, b, c;
+    open_runtime(&a);
+    open_runtime(&b);
+    open_runtime(&c);
+    struct task *holder = spawn(&a, "local l = require 'lash' l.mutex('x'):run(l.sleep, 0.001)");
+    task_run_ready(&a);
+    (void)spawn(&b, "require('lash').mutex('x'):run(error, 'it ran')");
+    struct task *last = spawn(&c, "require('lash').mutex('x'):run(function() end)");
+    size_t want = 1;
+    ASSERT_INT(runtime_run(&b, is_waiting, &want), 0);
+    want = 2;
+    ASSERT_INT(runtime_run(&c, is_waiting, &want), 0);
+    ASSERT_INT(runtime_run(&a, is_done, holder), 0); /* b's turn: its letter is posted */
+    lua_settop(b.L, 0);
+    runtime_release(&b); /* takes it back; c is next */
+    ASSERT_INT(runtime_run(&c, is_done, last), 0);
+    ASSERT_INT(last->failed, false);
+    ASSERT_INT(semaphore_count(), 0);
+    lua_settop(a.L, 0);
+    lua_settop(c.L, 0);
+    runtime_release(&a);
+    runtime_release(&c);
+}
+
+TEST(nobody_can_give_it_back)
+{
+    struct runtime a;
+    open_runtime(&a);
+    struct task *t = spawn(&a, "local l = require 'lash' local m = l.mutex('x')\n"
+                               "m:run(function() local t = l.spawn(m.run, m, print) t:wait() end)");
+    ASSERT_INT(runtime_run(&a, is_done, t), RUNTIME_STALLED);
+    task_cancel(t, CANCEL_STALL);
+    ASSERT_INT(runtime_run(&a, is_done, t), 0);
+    ASSERT_INT(semaphore_count(), 0);
+    lua_settop(a.L, 0);
+    runtime_release(&a);
+}

@@ -4,8 +4,10 @@ local engine = require "lash.core.engine"
 -- name in `lash` -> module that has it, and its name there (nil: the module itself)
 local parts = {
     agent = { "lash.agent", "new" },
+    every = { "lash.combine", "every" },
     fs = { "lash.fs" },
     gather = { "lash.tasks", "gather" },
+    group = { "lash.combine", "group" },
     hrtime = { "lash.core.engine", "hrtime" }, -- ns of a clock that only goes forward
     http = { "lash.http" },
     json = { "lash.json" },
@@ -16,9 +18,12 @@ local parts = {
     now = { "lash.core.timer", "now" },
     null = { "lash.json", "null" },
     prompt = { "lash.prompt", "new" },
+    race = { "lash.combine", "race" },
+    retry = { "lash.combine", "retry" },
     schema = { "lash.schema" },
     sleep = { "lash.core.timer", "sleep" },
     spawn = { "lash.tasks", "spawn" },
+    timeout = { "lash.combine", "timeout" },
     tool = { "lash.tool", "new" },
     version = { "lash.version", "text" },
 }

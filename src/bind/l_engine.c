@@ -102,6 +102,24 @@ static int l_task_lost(lua_State *L)
     return 1;
 }
 
+/* task:cancelled() -> the reason for which it was cancelled, or nil; also while it runs on */
+static int l_task_cancelled(lua_State *L)
+{
+    enum cancel_reason reason = check_task(L)->cancel;
+    if (reason == CANCEL_NONE) {
+        return 0;
+    }
+    lua_pushstring(L, cancel_reason_name(reason));
+    return 1;
+}
+
+/* task:told(): somebody has told of its error, should it fail. */
+static int l_task_told(lua_State *L)
+{
+    check_task(L)->observed = true;
+    return 0;
+}
+
 /* task:mark_call(): this task and what it spawns run a tool's function. */
 static int l_task_mark_call(lua_State *L)
 {
@@ -424,16 +442,11 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
 
 int luaopen_lash_core_engine(lua_State *L)
 {
-    static const luaL_Reg task_methods[] = {{"wait", l_task_wait},
-                                            {"result", l_task_result},
-                                            {"cancel", l_task_cancel},
-                                            {"deadline", l_task_deadline},
-                                            {"status", l_task_status},
-                                            {"traceback", l_task_traceback},
-                                            {"mark_call", l_task_mark_call},
-                                            {"lost", l_task_lost},
-                                            {"tag", l_task_tag},
-                                            {NULL, NULL}};
+    static const luaL_Reg task_methods[] = {
+        {"wait", l_task_wait},           {"result", l_task_result}, {"cancel", l_task_cancel},
+        {"deadline", l_task_deadline},   {"status", l_task_status}, {"traceback", l_task_traceback},
+        {"mark_call", l_task_mark_call}, {"lost", l_task_lost},     {"tag", l_task_tag},
+        {"cancelled", l_task_cancelled}, {"told", l_task_told},     {NULL, NULL}};
     static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
                                              {"wait", l_group_wait},
                                              {"cancel", l_group_cancel},

@@ -4,10 +4,12 @@ local engine = require "lash.core.engine"
 -- name in `lash` -> module that has it, and its name there (nil: the module itself)
 local parts = {
     agent = { "lash.agent", "new" },
+    base64 = { "lash.base64" },
     every = { "lash.combine", "every" },
     fs = { "lash.fs" },
     gather = { "lash.tasks", "gather" },
     group = { "lash.combine", "group" },
+    hash = { "lash.hash" },
     hrtime = { "lash.core.engine", "hrtime" }, -- ns of a clock that only goes forward
     http = { "lash.http" },
     json = { "lash.json" },
@@ -25,6 +27,7 @@ local parts = {
     spawn = { "lash.tasks", "spawn" },
     timeout = { "lash.combine", "timeout" },
     tool = { "lash.tool", "new" },
+    uuid = { "lash.uuid" },
     version = { "lash.version", "text" },
 }
 

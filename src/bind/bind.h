@@ -24,6 +24,7 @@ bool bind_stdout_reserved(void);
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);
 
+int luaopen_lash_core_codec(lua_State *L);
 int luaopen_lash_core_engine(lua_State *L);
 int luaopen_lash_core_fs(lua_State *L);
 int luaopen_lash_core_http(lua_State *L);

@@ -25,6 +25,7 @@ local parts = {
     schema = { "lash.schema" },
     sleep = { "lash.core.timer", "sleep" },
     spawn = { "lash.tasks", "spawn" },
+    time = { "lash.time" },
     timeout = { "lash.combine", "timeout" },
     tool = { "lash.tool", "new" },
     uuid = { "lash.uuid" },

@@ -223,9 +223,6 @@ case("P5 the server's own waits are kept", function()
     ok(date > 18.5 and date <= 20.2, date)
     about(34, wait({}, '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"retryDelay":"34s"}]}}',
         "gemini"))
-    equal(fault.http_date "Sun, 06 Nov 1994 08:49:37 GMT", 784111777)
-    equal(fault.http_date "Thu, 29 Feb 2024 00:00:00 GMT", 1709164800)
-    equal(fault.http_date "soon", nil)
 end)
 
 case("P5 a wait of more than a minute is not waited, and said", function()

@@ -5,6 +5,7 @@
 -- of the program when the error ends it; `retry` says that the same request may work in a while,
 -- `after` (seconds) when, if the provider told. Keys never stand in a message.
 local json = require "lash.json"
+local time = require "lash.time"
 local timer = require "lash.core.timer"
 
 local M = {}
@@ -77,30 +78,6 @@ local function request_id(res)
     return id and clean(id:sub(1, 100))
 end
 
-local MONTHS = { Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10,
-    Nov = 11, Dec = 12 }
-
--- Days from 1970-01-01 to a date of the Gregorian calendar: eras of 400 years that begin in March.
-local function days(year, month, day)
-    if month <= 2 then
-        year, month = year - 1, month + 12
-    end
-    local era = year // 400
-    local of_era = year - era * 400
-    local of_year = (153 * (month - 3) + 2) // 5 + day - 1
-    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
-end
-
---- http_date("Sun, 06 Nov 1994 08:49:37 GMT") -> seconds since 1970 | nil
-function M.http_date(text)
-    local day, month, year, h, m, s = text:match("^%a+, (%d%d?)[ -](%a%a%a)[ -](%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
-    if not day or not MONTHS[month] then
-        return nil
-    end
-    return days(tonumber(year), MONTHS[month], tonumber(day)) * 86400 + tonumber(h) * 3600 + tonumber(m) * 60
-        + tonumber(s)
-end
-
 local function seconds(text)
     local n = text and tonumber((text:match("^%s*(%d+%.?%d*)%s*$")))
     return n and n == n and n < math.huge and n or nil
@@ -114,7 +91,7 @@ function M.retry_after(res)
         return ms / 1000
     end
     local value = M.header(res, "retry-after")
-    local date = value and M.http_date(value)
+    local date = value and time.parse_http(value)
     return seconds(value) or date and math.max(0, date - timer.now()) or nil
 end
 

@@ -21,6 +21,7 @@ local core = require "lash.core.http"
 local json = require "lash.json"
 local near = require "lash.near"
 local size = require "lash.size"
+local uri = require "lash.uri"
 
 local M = {}
 
@@ -136,9 +137,7 @@ end
 
 --- Percent-encodes text for a part of a URL: all but letters, digits and - . _ ~
 function M.escape(text)
-    return (tostring(text):gsub("[^%w%-%._~]", function(c)
-        return ("%%%02X"):format(c:byte())
-    end))
+    return uri.encode(tostring(text))
 end
 
 -- Appends { name = value | { value, ... } } to the URL, sorted by name.
@@ -149,30 +148,15 @@ local function with_query(url, query, level)
     if type(query) ~= "table" then
         misuse(level + 1, "query must be a table of names and values, not a %s", type(query))
     end
-    local names, parts = {}, {}
-    for name in pairs(query) do
-        if type(name) ~= "string" then
-            misuse(level + 1, "query must be written as { name = value }, found a %s as a name", type(name))
-        end
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    for _, name in ipairs(names) do
-        local values = query[name]
-        for _, value in ipairs(type(values) == "table" and values or { values }) do
-            local kind = type(value)
-            if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
-                misuse(level + 1, "query.%s must be a text, a number or a boolean, not a %s", name, kind)
-            end
-            parts[#parts + 1] = M.escape(name) .. "=" .. M.escape(value)
-        end
-    end
-    if #parts == 0 then
+    local text, wrong = uri.query(query)
+    if not text then
+        misuse(level + 1, "query%s", wrong)
+    elseif text == "" then
         return url
     end
     local base, fragment = url:match("^([^#]*)(.*)$")
     local sign = base:find("?", 1, true) and (base:find("[?&]$") and "" or "&") or "?"
-    return base .. sign .. table.concat(parts, "&") .. fragment
+    return base .. sign .. text .. fragment
 end
 
 -- -> body | nil, err

@@ -28,6 +28,7 @@ local parts = {
     time = { "lash.time" },
     timeout = { "lash.combine", "timeout" },
     tool = { "lash.tool", "new" },
+    url = { "lash.url" },
     uuid = { "lash.uuid" },
     version = { "lash.version", "text" },
 }

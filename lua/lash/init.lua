@@ -19,6 +19,7 @@ local parts = {
     mutex = { "lash.lock", "mutex" },
     now = { "lash.core.timer", "now" },
     null = { "lash.json", "null" },
+    path = { "lash.path" },
     prompt = { "lash.prompt", "new" },
     race = { "lash.combine", "race" },
     retry = { "lash.combine", "retry" },

@@ -26,6 +26,7 @@ local parts = {
     schema = { "lash.schema" },
     sleep = { "lash.core.timer", "sleep" },
     spawn = { "lash.tasks", "spawn" },
+    template = { "lash.template" },
     time = { "lash.time" },
     timeout = { "lash.combine", "timeout" },
     tool = { "lash.tool", "new" },

@@ -214,7 +214,8 @@ local function digits_of(value)
     return digits and digits >= 0 and digits <= 9 and digits or nil
 end
 
-local NO_TIME = "the time must be seconds of the years 0000 to 9999, or { seconds =, nanoseconds = } as parse gives, not %s"
+local NO_TIME = "the time must be seconds of the years 0000 to 9999, or { seconds =, nanoseconds = } as parse "
+    .. "gives, not %s"
 
 --- format(when [, options]) -> text of RFC 3339
 -- when: seconds since 1970 in UTC, integer or float, or the second result of parse().

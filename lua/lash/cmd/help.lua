@@ -11,7 +11,8 @@ local ALIASES = { [""] = "overview", models = "providers", model = "providers", 
     provider = "providers", config = "providers", numbers = "json", sync = "sync-vs-async", async = "sync-vs-async",
     marks = "sync-vs-async", exit = "exit-codes", env = "environment", script = "scripts", tool = "tools",
     agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",
-    conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits" }
+    conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits",
+    sha256 = "hash", hmac = "hash", urls = "url", date = "time", templates = "template", paths = "path" }
 
 local function page(name)
     local path = "lash/help/" .. name .. ".txt"

@@ -82,6 +82,9 @@ void sha256_update(struct sha256 *s, const void *data, size_t len)
 {
     const uint8_t *in = data;
     size_t have = s->total % SHA256_BLOCK;
+    if (len == 0) { // data may be NULL then
+        return;
+    }
     s->total += len;
     if (have > 0) {
         size_t part = SHA256_BLOCK - have < len ? SHA256_BLOCK - have : len;
@@ -96,9 +99,7 @@ void sha256_update(struct sha256 *s, const void *data, size_t len)
     for (; len >= SHA256_BLOCK; in += SHA256_BLOCK, len -= SHA256_BLOCK) {
         add_block(s->h, in);
     }
-    if (len > 0) { // data may be NULL when there is nothing
-        memcpy(s->block, in, len);
-    }
+    memcpy(s->block, in, len);
 }
 
 void sha256_digest(const struct sha256 *s, uint8_t out[SHA256_LEN])

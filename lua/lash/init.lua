@@ -6,6 +6,7 @@ local parts = {
     agent = { "lash.agent", "new" },
     base64 = { "lash.base64" },
     every = { "lash.combine", "every" },
+    exec = { "lash.exec" },
     fs = { "lash.fs" },
     gather = { "lash.tasks", "gather" },
     group = { "lash.combine", "group" },

@@ -42,12 +42,14 @@ local function boundary(text, at)
 end
 
 --- Cuts text to `cap` bytes: head and tail stay, a marker with the original size stands between.
-function M.cap(text, cap)
+-- @param total the original size, where the text itself is only its first two and last third of `cap`
+function M.cap(text, cap, total)
     cap = cap or M.CAP
-    if #text <= cap then
+    total = total or #text
+    if total <= cap then
         return text
     end
-    local marker = ("\n[... %d bytes in all, the middle is left out ...]\n"):format(#text)
+    local marker = ("\n[... %d bytes in all, the middle is left out ...]\n"):format(total)
     local room = math.max(cap - #marker, 0)
     local head = boundary(text, room * 2 // 3 + 1) - 1
     local tail = boundary(text, #text - (room - room * 2 // 3) + 1)

@@ -19,6 +19,7 @@ enum { DEFAULT_JOBS = 16, EXIT_GRACE_MS = 500 };
 static const luaL_Reg core_modules[] = {
     {"lash.core.codec", luaopen_lash_core_codec},
     {"lash.core.engine", luaopen_lash_core_engine},
+    {"lash.core.exec", luaopen_lash_core_exec},
     {"lash.core.fs", luaopen_lash_core_fs},
     {"lash.core.http", luaopen_lash_core_http},
     {"lash.core.json", luaopen_lash_core_json},

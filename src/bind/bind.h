@@ -26,6 +26,7 @@ void bind_add_offload(lua_State *L);
 
 int luaopen_lash_core_codec(lua_State *L);
 int luaopen_lash_core_engine(lua_State *L);
+int luaopen_lash_core_exec(lua_State *L);
 int luaopen_lash_core_fs(lua_State *L);
 int luaopen_lash_core_http(lua_State *L);
 int luaopen_lash_core_json(lua_State *L);

@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/files.h"
 #include "base/trace.h"
 
 #include "io/http.h"
@@ -18,15 +19,7 @@
 
 static void raise_open_files(void)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return;
-    }
-    rlim_t want = limit.rlim_max < OPEN_FILES_MAX ? limit.rlim_max : OPEN_FILES_MAX;
-    if (limit.rlim_cur < want) {
-        limit.rlim_cur = want;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); // then fewer connections are possible at once
-    }
+    files_raise_limit(OPEN_FILES_MAX);
 }
 
 /* -- life of a request ------------------------------------------------------------------------- */

@@ -194,7 +194,8 @@ bool proc_group_step(struct proc_group *g)
     if (!g->reaped) {
         reap_leader(g);
     }
-    bool empty = g->reaped && (g->spared || (kill(-g->pid, 0) < 0 && errno == ESRCH));
+    bool left_alone = g->spared && g->kill_at == 0;
+    bool empty = g->reaped && (left_alone || (kill(-g->pid, 0) < 0 && errno == ESRCH));
     // what is left after SIGKILL and this time are zombies that nobody takes away
     bool hopeless = g->reaped && g->killed && now >= g->kill_at + PROC_GRACE_MS;
     if (empty || hopeless) {
@@ -265,10 +266,10 @@ static bool start_thread(void)
 
 void proc_group_orphan(struct proc_group *g)
 {
-    proc_group_stop(g);
     if (proc_group_step(g)) {
         return;
     }
+    proc_group_stop(g);
     struct orphan *o = xcalloc(1, sizeof(*o));
     o->group = *g;
     g->slot = NULL;

@@ -1,5 +1,6 @@
 /*
- * What the parts of proc share: the life of a group (proc_group.c). Included by these only.
+ * What the parts of proc share: the life of a group (proc_group.c), the start of a program
+ * (proc_spawn.c), what is kept of an output (proc_keep.c). Included by these only.
  */
 #ifndef LASH_PROC_INT_H
 #define LASH_PROC_INT_H
@@ -13,7 +14,7 @@
 struct proc_group {
     atomic_int *slot; /* its place in the table of live groups; NULL when gone */
     pid_t pid;        /* the leader; the group and the session have the same number */
-    bool spared;      /* when the leader has ended, the others are left alone */
+    bool spared;      /* when the leader ends before it is stopped, the others live on */
     bool reaped;      /* the leader has ended: `status` is what waitpid() tells of it, or -1 */
     int status;
     bool killed;      /* SIGKILL was sent at `kill_at` */
@@ -47,5 +48,44 @@ bool proc_group_step(struct proc_group *g);
 /* Nobody waits for this group any more: a thread sees to its end, stopping it if it was not. `g` is
  * copied. */
 void proc_group_orphan(struct proc_group *g);
+
+/* ---- proc_spawn.c ---- */
+
+/* The parent's ends of a new process's pipes. Non-blocking is not set; -1 where there is none. */
+struct proc_pipes {
+    int in;
+    int out;
+    int err;
+};
+
+/* Starts the program. Returns 0 with `pipes` (owned by the caller from then on) and the group, or
+ * -1 with the fault. */
+/* Tells of an error of the parent, an errno. Returns -1. */
+int proc_spawn_fault(const struct proc_options *options, int error, struct proc_fault *fault);
+
+int proc_spawn(const struct proc_options *options, struct proc_group *group,
+               struct proc_pipes *pipes, struct proc_fault *fault);
+
+/* ---- proc_keep.c ---- */
+
+/* Bytes of one output: either all that came and nobody consumed, or head and tail. */
+struct proc_keep {
+    struct buf buf;
+    size_t start;   /* what is before was consumed; 0 when capturing */
+    bool capturing; /* keeps at most `max` bytes: a head, and a ring of what came last */
+    size_t max;
+    size_t ring;    /* where the next byte goes, once `total` is more than `max` */
+    uint64_t total; /* all that came, but for what was consumed */
+};
+
+void proc_keep_init(struct proc_keep *k, size_t max, bool capturing);
+void proc_keep_release(struct proc_keep *k);
+void proc_keep_add(struct proc_keep *k, const char *data, size_t len);
+void proc_keep_consume(struct proc_keep *k, size_t len);
+size_t proc_keep_unread(const struct proc_keep *k);
+/* From now on it captures. */
+void proc_keep_capture(struct proc_keep *k);
+/* Puts the bytes in their order; nothing is added any more. */
+void proc_keep_finish(struct proc_keep *k, struct proc_output *out);
 
 #endif

@@ -12,7 +12,8 @@ local ALIASES = { [""] = "overview", models = "providers", model = "providers", 
     marks = "sync-vs-async", exit = "exit-codes", env = "environment", script = "scripts", tool = "tools",
     agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",
     conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits",
-    sha256 = "hash", hmac = "hash", urls = "url", date = "time", templates = "template", paths = "path" }
+    sha256 = "hash", hmac = "hash", urls = "url", date = "time", templates = "template", paths = "path",
+    process = "exec", processes = "exec", shell = "exec" }
 
 local function page(name)
     local path = "lash/help/" .. name .. ".txt"

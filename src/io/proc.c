@@ -80,16 +80,24 @@ static void on_timer_closed(uv_handle_t *handle)
     maybe_release(p);
 }
 
-static void channel_close(struct channel *c)
+/* The loop watches it no more; returns the descriptor, the caller's from here on. */
+static int channel_release(struct channel *c)
 {
+    int fd = c->fd;
+    c->fd = -1;
     if (c->opened) {
         c->opened = false;
-        (void)uv_poll_stop(&c->poll);
+        (void)uv_poll_stop(&c->poll); // takes it out of the loop's epoll, before anybody closes it
         uv_close((uv_handle_t *)&c->poll, on_channel_closed);
     }
-    if (c->fd >= 0) { // not before it has left the loop's epoll
-        (void)close(c->fd);
-        c->fd = -1;
+    return fd;
+}
+
+static void channel_close(struct channel *c)
+{
+    int fd = channel_release(c);
+    if (fd >= 0) {
+        (void)close(fd);
     }
 }
 
@@ -405,7 +413,7 @@ static void advance(struct proc *p)
         proc_group_stop(&p->group);
     }
     if (p->drain_until == 0 && p->group.killed && now >= p->group.kill_at + STUCK_MS) {
-        proc_group_orphan(&p->group);
+        proc_group_orphan(&p->group, -1, -1);
         begin_drain(p);
     }
     bool quiet = outputs_over(p, now);
@@ -495,10 +503,11 @@ void proc_free(struct proc *p)
     }
     p->freed = true;
     p->pending = NULL;
-    if (!p->over) {
-        proc_group_orphan(&p->group);
-    }
     p->handles++; // closing the last one must not free it under our hands
+    if (!p->over) {
+        int out = channel_release(&p->out);
+        proc_group_orphan(&p->group, out, channel_release(&p->err));
+    }
     close_all(p);
     p->handles--;
     maybe_release(p);

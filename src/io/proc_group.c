@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum {
@@ -34,6 +35,8 @@ static atomic_bool leaving; /* no process starts any more */
 struct orphan {
     struct list node;
     struct proc_group group;
+    int out;
+    int err;
 };
 
 static struct {
@@ -211,6 +214,16 @@ bool proc_group_step(struct proc_group *g)
 
 /* ---- groups without an owner ---- */
 
+static void close_both(int out, int err)
+{
+    if (out >= 0) {
+        (void)close(out);
+    }
+    if (err >= 0) {
+        (void)close(err);
+    }
+}
+
 /* Returns the ms until they want to be looked at again, 0 when none is left. With the lock held. */
 static unsigned step_orphans(void)
 {
@@ -220,6 +233,7 @@ static unsigned step_orphans(void)
         struct orphan *o = container_of(n, struct orphan, node);
         if (proc_group_step(&o->group)) {
             list_remove(&o->node);
+            close_both(o->out, o->err);
             free(o);
         } else if (!o->group.killed || proc_now_ms() < o->group.kill_at + PROC_GRACE_MS) {
             pause = PROC_POLL_MS;
@@ -264,14 +278,17 @@ static bool start_thread(void)
     return status == 0;
 }
 
-void proc_group_orphan(struct proc_group *g)
+void proc_group_orphan(struct proc_group *g, int out, int err)
 {
     if (proc_group_step(g)) {
+        close_both(out, err);
         return;
     }
     proc_group_stop(g);
     struct orphan *o = xcalloc(1, sizeof(*o));
     o->group = *g;
+    o->out = out;
+    o->err = err;
     g->slot = NULL;
     pthread_mutex_lock(&orphans.lock);
     if (orphans.list.next == NULL) {

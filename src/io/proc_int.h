@@ -46,8 +46,9 @@ void proc_group_stop(struct proc_group *g);
 bool proc_group_step(struct proc_group *g);
 
 /* Nobody waits for this group any more: a thread sees to its end, stopping it if it was not. `g` is
- * copied. */
-void proc_group_orphan(struct proc_group *g);
+ * copied. Its outputs (owned from here on; -1 = none) stay open until then: who says good-bye in
+ * them must not die of it. */
+void proc_group_orphan(struct proc_group *g, int out, int err);
 
 /* ---- proc_spawn.c ---- */
 

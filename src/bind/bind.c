@@ -150,6 +150,7 @@ static int open_protected(lua_State *L)
     if (runtime_of(L)->owns_state) { /* a host's own functions stay as they are */
         lua_pushcfunction(L, l_print);
         lua_setglobal(L, "print");
+        bind_replace_process(L);
         lua_getglobal(L, "debug"); /* the registry holds what must not be broken by a script */
         lua_pushnil(L);
         lua_setfield(L, -2, "getregistry");

@@ -21,6 +21,9 @@ size_t bind_close_pool(struct runtime *rt);
 void bind_reserve_stdout(void);
 bool bind_stdout_reserved(void);
 
+/* Replaces os.execute and io.popen. */
+void bind_replace_process(lua_State *L);
+
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);
 

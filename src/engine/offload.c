@@ -10,6 +10,7 @@
 #include "io/timer.h"
 
 #include <lauxlib.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #define BYTES_TYPE "lash.offload.bytes"
 
 enum {
+    CHILDREN_MS = 30, /* from the cancel on, until its children are asked to end, and then killed */
     OBEY_MS = 100,    /* a cancelled worker that has not come back by then is lost */
     CLOSERS_MS = 250, /* ... that much later when closers of the job wait */
     MAX_REPORTS = 64, /* of one job that are on their way */
@@ -92,6 +94,28 @@ static void offload_forget(struct offload_op *off)
     uv_mutex_unlock(&off->pool->lock);
 }
 
+static void offload_lost(void *arg);
+
+/* It may wait for a child, in os.execute or a read from io.popen. */
+static void end_children(void *arg)
+{
+    static const struct {
+        int sig;
+        uint64_t then_ms;
+    } steps[] = {{SIGTERM, CHILDREN_MS}, {SIGKILL, OBEY_MS - 2 * CHILDREN_MS}};
+    struct offload_op *off = arg;
+    struct job *job = off->job;
+    uv_mutex_lock(&off->pool->lock);
+    if (job->worker != NULL) {
+        child_set_kill(&job->worker->rt.children, steps[off->step].sig);
+    }
+    uv_mutex_unlock(&off->pool->lock);
+    uint64_t ms = steps[off->step].then_ms;
+    off->step++;
+    bool last = off->step == ARRAY_LEN(steps);
+    off->grace = timer_start(runtime_loop(job->from), ms, last ? offload_lost : end_children, off);
+}
+
 /* The worker did not obey: it is stuck in C. It is set aside, and another one takes its place. */
 static void offload_lost(void *arg)
 {
@@ -150,7 +174,7 @@ static void offload_cancel(struct op *op)
         job_unref(job);
         op_done(op);
     } else if (off->grace == NULL && op->task != NULL) {
-        off->grace = timer_start(runtime_loop(job->from), OBEY_MS, offload_lost, off);
+        off->grace = timer_start(runtime_loop(job->from), CHILDREN_MS, end_children, off);
     }
 }
 

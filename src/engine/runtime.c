@@ -25,6 +25,7 @@ static void init_fields(struct runtime *rt)
     list_init(&rt->tasks);
     list_init(&rt->mail);
     dispatcher_init(&rt->dispatcher, PROCESS_CAP);
+    child_set_init(&rt->children, false);
     ASSERT(uv_mutex_init(&rt->mail_lock) == 0);
 }
 
@@ -348,5 +349,6 @@ void runtime_release(struct runtime *rt)
     runtime_close_loop(rt);
     runtime_deliver_mail(rt); /* late results: nobody waits, their memory is freed */
     dispatcher_release(&rt->dispatcher);
+    child_set_release(&rt->children);
     uv_mutex_destroy(&rt->mail_lock);
 }

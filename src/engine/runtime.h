@@ -13,13 +13,14 @@
 #include "base/list.h"
 #include "engine/dispatch.h"
 #include "engine/memory.h"
+#include "io/child.h"
 
 #include <lua.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <uv.h>
 
-struct runtime;
+    struct runtime;
 struct task;
 struct worker;
 
@@ -54,8 +55,9 @@ struct runtime {
     bool giving_up;       /* that hook yields instead of raising: what yields is not resumed */
     atomic_bool in_grace; /* a closer of a cancelled task has waited; any thread may read it */
     uint64_t last_task_id;
-    struct worker *worker; /* the worker whose runtime this is; NULL on main */
-    struct pool *pool;     /* borrowed; NULL until it is made */
+    struct worker *worker;     /* the worker whose runtime this is; NULL on main */
+    struct pool *pool;         /* borrowed; NULL until it is made */
+    struct child_set children; /* of os.execute and io.popen */
     struct service services[4];
     struct dispatcher dispatcher; /* permits of this runtime's calls */
 

@@ -526,6 +526,7 @@ static int pool_grow(struct pool *pool)
         return status;
     }
     w->rt.worker = w;
+    w->rt.children.own_groups = true; /* they end with the call */
     w->rt.interrupt = interrupt_hook;
     w->rt.pool = pool;
     install_signal();
@@ -600,6 +601,7 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
         (void)uv_cond_timedwait(&pool->end, &pool->lock, deadline - now);
     }
     for (struct list *n = pool->workers.next; n != &pool->workers; n = n->next) {
+        child_set_kill(&container_of(n, struct worker, node)->rt.children, SIGKILL);
         lost++;
     }
     uv_mutex_unlock(&pool->lock);

@@ -86,6 +86,7 @@ struct offload_op {
     struct pool *pool;
     struct job *job;     /* NULL when it came back */
     struct timer *grace; /* owned: runs from the cancel on */
+    unsigned step;       /* of ending the worker's children */
     bool extended;       /* closers of the job wait: the grace was made longer */
     struct list reports; /* struct report.node: owned; user value 1 is called with each */
     bool failed;         /* ... and has raised the error that is there now */

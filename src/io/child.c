@@ -1,0 +1,116 @@
+#include "base/base.h"
+
+#include "io/child.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+struct child {
+    struct list node;
+    pid_t pid;
+};
+
+void child_set_init(struct child_set *set, bool own_groups)
+{
+    *set = (struct child_set){.own_groups = own_groups};
+    ASSERT(pthread_mutex_init(&set->lock, NULL) == 0);
+    list_init(&set->children);
+}
+
+void child_set_release(struct child_set *set)
+{
+    struct list *node;
+    while ((node = list_take(&set->children)) != NULL) {
+        /* only the debug library can bring it about that its owner still has it: that one leaks */
+    }
+    pthread_mutex_destroy(&set->lock);
+}
+
+static void set_attributes(const struct child_set *set, posix_spawnattr_t *attr)
+{
+    sigset_t signals;
+    short flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
+    sigfillset(&signals);
+    (void)posix_spawnattr_setsigdefault(attr, &signals);
+    sigemptyset(&signals);
+    (void)posix_spawnattr_setsigmask(attr, &signals);
+    if (set->own_groups) {
+        flags |= POSIX_SPAWN_SETPGROUP;
+        (void)posix_spawnattr_setpgroup(attr, 0);
+    }
+    (void)posix_spawnattr_setflags(attr, flags);
+}
+
+static int spawn(const struct child_set *set, const char *command, int in, int out, pid_t *pid)
+{
+    char *argv[] = {(char *)"sh", (char *)"-c", (char *)command, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    int err = posix_spawn_file_actions_init(&actions);
+    if (err != 0) {
+        return -err;
+    }
+    err = posix_spawnattr_init(&attr);
+    if (err != 0) {
+        (void)posix_spawn_file_actions_destroy(&actions);
+        return -err;
+    }
+    set_attributes(set, &attr);
+    if (in >= 0) {
+        err = posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
+    }
+    if (err == 0 && out >= 0) {
+        err = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    }
+    if (err == 0) {
+        err = posix_spawn(pid, "/bin/sh", &actions, &attr, argv, environ);
+    }
+    (void)posix_spawnattr_destroy(&attr);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    return -err;
+}
+
+int child_start(struct child_set *set, const char *command, int in, int out, struct child **child)
+{
+    struct child *c = xcalloc(1, sizeof(*c));
+    pthread_mutex_lock(&set->lock); /* nobody kills it before it is in the list */
+    int status = spawn(set, command, in, out, &c->pid);
+    if (status == 0) {
+        list_append(&set->children, &c->node);
+        *child = c;
+    } else {
+        free(c);
+    }
+    pthread_mutex_unlock(&set->lock);
+    return status;
+}
+
+int child_wait(struct child_set *set, struct child *child)
+{
+    siginfo_t info;
+    while (waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+    }
+    int status = 0;
+    pthread_mutex_lock(&set->lock); /* reaped out of the list: its number may be another's then */
+    list_remove(&child->node);
+    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    pthread_mutex_unlock(&set->lock);
+    free(child);
+    return status;
+}
+
+void child_set_kill(struct child_set *set, int sig)
+{
+    pthread_mutex_lock(&set->lock);
+    for (struct list *n = set->children.next; set->own_groups && n != &set->children; n = n->next) {
+        (void)kill(-container_of(n, struct child, node)->pid, sig); // it may have ended: fine
+    }
+    pthread_mutex_unlock(&set->lock);
+}

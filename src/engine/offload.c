@@ -346,10 +346,12 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
             lua_pop(L, 1);
             return NULL;
         }
-        luaL_error(L, "no worker can take this call: %s",
-                   status == UV_EBUSY    ? "too many calls wait already"
-                   : status == UV_EAGAIN ? "too many workers are stuck in calls that do not end"
-                                         : uv_strerror(status));
+        lua_pushfstring(L, "no worker can take this call: %s",
+                        status == UV_EBUSY ? "too many calls wait already"
+                        : status == UV_EAGAIN
+                            ? "too many workers are stuck in calls that do not end"
+                            : uv_strerror(status));
+        lua_error(L);
     }
     off->job = job;
     return &off->op;

@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
-    struct runtime;
+struct runtime;
 struct task;
 struct worker;
 

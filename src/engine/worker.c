@@ -254,6 +254,15 @@ static void forget_task(struct worker *w)
     memory_end(&w->rt.memory);
 }
 
+/* A call that was stopped leaves no child of io.popen behind; closing its file would wait for it.
+ */
+static void stop_children(struct worker *w)
+{
+    if (worker_cancelled(w) || memory_met(&w->rt.memory)) {
+        child_set_kill(&w->rt.children, SIGKILL);
+    }
+}
+
 /* After the result has left: nothing that the job did to the state is seen by the next one. False
  * when there is no memory for that. */
 static bool worker_clean(struct worker *w)
@@ -264,7 +273,8 @@ static bool worker_clean(struct worker *w)
     int status = lua_pcall(L, 0, 0, 0);
     lua_settop(L, 0);
     runtime_reset_gc(L);
-    if (w->rt.memory.used > 2 * w->base_memory + GARBAGE_SLACK) {
+    if (child_set_busy(&w->rt.children) || /* files of io.popen that nobody has closed */
+        w->rt.memory.used > 2 * w->base_memory + GARBAGE_SLACK) {
         lua_gc(L, LUA_GCCOLLECT);
     }
     return status == LUA_OK;
@@ -370,6 +380,7 @@ static bool worker_serve(struct worker *w)
     }
     worker_run(w, job);
     bool spent = memory_met(&w->rt.memory);
+    stop_children(w);
     bool hurry = atomic_load(&w->interrupt) != CANCEL_NONE;
     if (spent && !hurry) {
         discard_state(w);

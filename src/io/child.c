@@ -106,6 +106,14 @@ int child_wait(struct child_set *set, struct child *child)
     return status;
 }
 
+bool child_set_busy(struct child_set *set)
+{
+    pthread_mutex_lock(&set->lock);
+    bool busy = !list_empty(&set->children);
+    pthread_mutex_unlock(&set->lock);
+    return busy;
+}
+
 void child_set_kill(struct child_set *set, int sig)
 {
     pthread_mutex_lock(&set->lock);

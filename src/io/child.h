@@ -35,6 +35,9 @@ int child_start(struct child_set *set, const char *command, int in, int out, str
 /* Waits for its end, blocking, and frees it. Returns the status as of waitpid(). */
 int child_wait(struct child_set *set, struct child *child);
 
+/* True while a child was started and not yet waited for. */
+bool child_set_busy(struct child_set *set);
+
 /* Sends `sig` to the groups of all children. Any thread. Does nothing without own groups. */
 void child_set_kill(struct child_set *set, int sig);
 

@@ -2,17 +2,14 @@
 local t = require "t"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local start_server = require "support.serve"
 
 local case, equal, ok, has = t.case, t.equal, t.ok, t.has
 
 local base
 
--- The server ends with the case's process group, or after a minute.
 local function serve()
-    local tests = os.getenv "LASH_TESTS" or "tests"
-    local python = io.open("/usr/bin/python3") and "/usr/bin/python3" or "python3"
-    local pipe = assert(io.popen(("%s '%s/program/httpd.py' --for 60 </dev/null 2>/dev/null &"):format(python, tests)))
-    base = "http://127.0.0.1:" .. assert(pipe:read("l"), "the server did not start")
+    base = start_server()
 end
 
 local function echo(options)

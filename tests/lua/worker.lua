@@ -3,6 +3,7 @@ local t = require "t"
 local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local misbehave = require "support.misbehave"
 
 local function offload(fn, ...)
     return engine.offload(engine.ship("a test", fn), ...)
@@ -152,102 +153,12 @@ t.case("T4 a queued job is taken back at once, one that runs is cancelled", func
     t.equal(io.open(mark), nil)
 end)
 
-local SPINS = {
-    plain = function() while true do end end,
-    ["pcall in a loop"] = function() while true do pcall(function() while true do end end) end end,
-    ["xpcall with a spinning handler"] = function()
-        while true do xpcall(error, function() while true do end end) end
-    end,
-    coroutine = function() coroutine.wrap(function() while true do end end)() end,
-    ["coroutine in a coroutine"] = function()
-        coroutine.wrap(function() coroutine.wrap(function() while true do end end)() end)()
-    end,
-    ["pcall loop around coroutines"] = function()
-        while true do pcall(coroutine.wrap(function() while true do end end)) end
-    end,
-    ["pcall loop in a coroutine in a pcall loop"] = function()
-        while true do
-            pcall(function()
-                coroutine.wrap(function() while true do pcall(function() while true do end end) end end)()
-            end)
-        end
-    end,
-    ["resumed again and again"] = function()
-        local co = coroutine.create(function() while true do coroutine.yield() end end)
-        while true do coroutine.resume(co) end
-    end,
-    ["new coroutines without end"] = function()
-        while true do
-            coroutine.resume(coroutine.create(function() for _ = 1, 1e9 do end end))
-        end
-    end,
-    __index = function() return setmetatable({}, { __index = function() while true do end end }).x end,
-    ["__index in a pcall loop"] = function()
-        local x = setmetatable({}, { __index = function() while true do end end })
-        while true do pcall(function() return x.y end) end
-    end,
-    __close = function()
-        local x <close> = setmetatable({}, { __close = function() while true do end end })
-    end,
-    ["__close in a coroutine that failed"] = function()
-        coroutine.wrap(function()
-            local x <close> = setmetatable({}, { __close = function() while true do end end })
-            error("x")
-        end)()
-    end,
-    ["__close by coroutine.close"] = function()
-        local co = coroutine.create(function()
-            local x <close> = setmetatable({}, { __close = function() while true do end end })
-            coroutine.yield()
-        end)
-        coroutine.resume(co)
-        coroutine.close(co)
-    end,
-    gsub = function() return (("x"):rep(100):gsub("x", function() while true do end end)) end,
-    ["gsub in a pcall loop"] = function()
-        while true do pcall(string.gsub, "x", "x", function() while true do end end) end
-    end,
-    sort = function() table.sort({ 3, 2, 1 }, function() while true do end end) end,
-    load = function() return load(function() while true do end end) end,
-    tostring = function() return tostring(setmetatable({}, { __tostring = function() while true do end end })) end,
-    iterator = function() for _ in function() return 1 end do end end,
-    ["require"] = function()
-        package.preload.spinner = function() while true do end end
-        require "spinner"
-    end,
-    ["waits in a pcall loop"] = function() while true do pcall(require("lash").sleep, 10) end end,
-    ["short waits for ever"] = function() while true do pcall(require("lash").sleep, 0) end end,
-    ["a child that spins"] = function()
-        local l = require "lash"
-        l.spawn(function() while true do pcall(function() while true do end end) end end)
-        l.sleep(10)
-    end,
-    ["allocating"] = function() local list = {} while true do list[#list % 1000 + 1] = {} end end,
-    ["waiting in a gsub callback"] = function()
-        while true do pcall(string.gsub, "x", "x", function() require("lash").sleep(10) end) end
-    end,
-    ["a cleanup that spins"] = function()
-        while true do
-            pcall(function()
-                local x <close> = setmetatable({}, { __close = function() while true do end end })
-                while true do end
-            end)
-        end
-    end,
-}
-
-local names = {}
-for name in pairs(SPINS) do
-    names[#names + 1] = name
-end
-table.sort(names)
-
 t.case("T1 T2 T6 whatever spins ends at its deadline, and its worker is used again", function()
     t.needs_prompt_signals()
     engine.jobs(1)
     offload(function() end)
-    for _, name in ipairs(names) do
-        local task, seconds = stopped(SPINS[name])
+    for _, name in ipairs(misbehave.names(misbehave.spins)) do
+        local task, seconds = stopped(misbehave.spins[name][1])
         local ok, err = task:result()
         t.equal({ ok, engine.cancel_reason(err) }, { false, "deadline" }, name)
         t.equal(task:lost(), false, name .. ": its worker was given up")

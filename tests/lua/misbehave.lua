@@ -1,0 +1,77 @@
+-- Each tool of support/misbehave.lua, in a batch with two that behave: it ends as documented and within its
+-- limit, its siblings answer, and the next call on that worker is right.
+local t = require "t"
+local fake = require "fake"
+local engine = require "lash.core.engine"
+local lash = require "lash"
+local misbehave = require "support.misbehave"
+local serve = require "support.serve"
+
+local LIMIT = 0.1 -- seconds that the tool may take
+
+-- Longest time from the deadline to the answer: a stuck worker is waited for 100 ms.
+local PATIENCE = 2
+
+local function arguments(entry)
+    local args = {}
+    local source = string.dump(entry.fn)
+    if source:find("fifo", 1, true) then
+        args.fifo = t.path()
+        assert(os.execute("mkfifo " .. args.fifo))
+        t.remove_later(args.fifo)
+    end
+    if source:find("trickle", 1, true) then
+        args.trickle = serve() .. "/trickle/100?ms=1000"
+    end
+    return args
+end
+
+local function children()
+    local found = {}
+    local pipe = io.popen("ps -o pid=,ppid=,stat=,args= --ppid " .. require("lash.core.system").getpid())
+    for line in pipe:lines() do
+        if not line:find("ps -o", 1, true) and not line:find(" Z", 1, true) and not line:find("httpd.py", 1, true) then
+            found[#found + 1] = line
+        end
+    end
+    pipe:close()
+    return found
+end
+
+local function judge(entry)
+    local args = arguments(entry)
+    local bad = lash.tool {
+        name = "bad", params = { fifo = "string?", trickle = "string?" },
+        timeout = entry.status == "timeout" and LIMIT or entry.status == "lost" and LIMIT or 20,
+        memory = entry.memory, [entry.mark] = entry.fn,
+    }
+    local good = lash.tool { name = "good", async = function() lash.sleep(0.01) return "good" end }
+    local best = lash.tool { name = "best", sync = function() return "best" end }
+    local started = engine.hrtime()
+    local outcomes = fake.batch({ bad, good, best }, { { "good" }, { "bad", args }, { "best" } })
+    local seconds = (engine.hrtime() - started) / 1e9
+    t.equal({ outcomes[1].output, outcomes[3].output }, { "good", "best" })
+    t.equal(outcomes[2].status, entry.status, outcomes[2].output)
+    t.has(outcomes[2].output, entry.has or "")
+    if entry.status == "timeout" then
+        t.has(outcomes[2].output, "timed out after 0.1 s")
+        t.ok(seconds >= LIMIT and seconds < (LIMIT + PATIENCE) * t.slower, seconds)
+    end
+    t.equal(children(), {})
+    engine.jobs(entry.burns and 2 or 1)
+    t.equal(fake.batch({ best }, { { "best" } })[1].output, "best")
+end
+
+local all = misbehave.all()
+for _, name in ipairs(misbehave.names(all)) do
+    local entry = all[name]
+    local ids = { spins = "T2 T6", blocked = "T3 T4", stuck = "T3", fails = "D15 E1" }
+    t.case(("%s a misbehaving tool: %s"):format(ids[entry.kind], name), function()
+        if entry.status ~= "error" then
+            t.needs_prompt_signals()
+        end
+        judge(entry)
+    end)
+end
+
+return t.main(...)

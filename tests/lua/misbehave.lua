@@ -39,6 +39,9 @@ local function children()
 end
 
 local function judge(entry)
+    if entry.name:find("lash.exec", 1, true) or entry.name:find("child's output") and not lash.exec then
+        t.skip("lash.exec is not there yet")
+    end
     local args = arguments(entry)
     local bad = lash.tool {
         name = "bad", params = { fifo = "string?", trickle = "string?" },

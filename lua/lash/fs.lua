@@ -16,10 +16,12 @@
 local core = require "lash.core.fs"
 local check = require "lash.fs.check"
 local temp = require "lash.fs.temp"
+local watch = require "lash.fs.watch"
 
 local M = {
     tempfile = temp.file,
     tempdir = temp.dir,
+    watch = watch.watch,
 }
 
 local READ_OPTIONS = { "max" }

@@ -21,6 +21,7 @@ static const luaL_Reg core_modules[] = {
     {"lash.core.engine", luaopen_lash_core_engine},
     {"lash.core.exec", luaopen_lash_core_exec},
     {"lash.core.fs", luaopen_lash_core_fs},
+    {"lash.core.fs.watch", luaopen_lash_core_fs_watch},
     {"lash.core.http", luaopen_lash_core_http},
     {"lash.core.json", luaopen_lash_core_json},
     {"lash.core.lock", luaopen_lash_core_lock},

@@ -31,6 +31,7 @@ int luaopen_lash_core_codec(lua_State *L);
 int luaopen_lash_core_engine(lua_State *L);
 int luaopen_lash_core_exec(lua_State *L);
 int luaopen_lash_core_fs(lua_State *L);
+int luaopen_lash_core_fs_watch(lua_State *L);
 int luaopen_lash_core_http(lua_State *L);
 int luaopen_lash_core_json(lua_State *L);
 int luaopen_lash_core_lock(lua_State *L);

@@ -58,7 +58,7 @@ struct runtime {
     struct worker *worker;     /* the worker whose runtime this is; NULL on main */
     struct pool *pool;         /* borrowed; NULL until it is made */
     struct child_set children; /* of os.execute and io.popen */
-    struct service services[4];
+    struct service services[8];
     struct dispatcher dispatcher; /* permits of this runtime's calls */
 
     uv_mutex_t mail_lock;  /* guards mail, loop_open as seen by senders */

@@ -25,12 +25,23 @@ int fs_random_name(struct buf *name, const char *dir, size_t dir_len, const char
     return 0;
 }
 
+#define BEFORE ".lash-"
+#define AFTER ".tmp"
+
+bool fs_is_beside(const char *name)
+{
+    size_t len = strlen(name);
+    return len == strlen(BEFORE) + 16 + strlen(AFTER) &&
+           strncmp(name, BEFORE, strlen(BEFORE)) == 0 &&
+           strcmp(name + len - strlen(AFTER), AFTER) == 0;
+}
+
 int fs_open_beside(const char *target, mode_t mode, struct buf *name)
 {
     const char *slash = strrchr(target, '/');
     size_t dir = slash ? (size_t)(slash - target) + 1 : 0;
     for (int tries = 0; tries < 100; tries++) {
-        int err = fs_random_name(name, target, dir, ".lash-", ".tmp");
+        int err = fs_random_name(name, target, dir, BEFORE, AFTER);
         if (err != 0) {
             errno = err;
             return -1;

@@ -4,6 +4,7 @@
 #include "base/base.h"
 
 #include "io/fs_int.h"
+#include "io/fs_watch_int.h"
 
 #include <errno.h>
 #include <string.h>
@@ -85,10 +86,9 @@ static const char *invalid(enum fs_verb verb)
     }
 }
 
-static const char *advice(const struct fs_request *req)
+static const char *advice(enum fs_verb verb, int err, bool recursive)
 {
-    enum fs_verb verb = req->verb;
-    switch (req->err) {
+    switch (err) {
     case ENOENT:
         return not_found(verb);
     case EINVAL:
@@ -100,7 +100,7 @@ static const char *advice(const struct fs_request *req)
                                : "a part of the path before the last is not a directory: check the "
                                  "path";
     case ENOTEMPTY:
-        if (verb == FS_REMOVE && req->command.recursive) {
+        if (verb == FS_REMOVE && recursive) {
             return "somebody fills it while it is emptied";
         }
         return verb == FS_REMOVE ? "the directory is not empty: use { recursive = true }"
@@ -132,8 +132,14 @@ static const char *advice(const struct fs_request *req)
     default:
         break;
     }
-    const char *text = strerrordesc_np(req->err);
+    const char *text = strerrordesc_np(err);
     return text != NULL ? text : "unknown error";
+}
+
+const char *fs_error_name(int err)
+{
+    const char *name = strerrorname_np(err);
+    return name != NULL ? name : "EUNKNOWN";
 }
 
 void fs_describe(struct fs_request *req)
@@ -152,9 +158,26 @@ void fs_describe(struct fs_request *req)
     } else if (req->err == E2BIG && (req->verb == FS_LIST || req->verb == FS_GLOB)) {
         buf_appendf(m, "there are more than %zu names: raise max", req->max);
     } else {
-        buf_append_str(m, advice(req));
+        buf_append_str(m, advice(req->verb, req->err, req->command.recursive));
     }
-    const char *name = strerrorname_np(req->err);
-    req->result.code = name != NULL ? name : "EUNKNOWN";
+    req->result.code = fs_error_name(req->err);
     req->result.message = m->data;
+}
+
+void fs_watch_describe(struct fs_watch *w)
+{
+    struct buf *m = &w->message;
+    buf_appendf(m, "cannot watch ");
+    show_path(w->path, m);
+    buf_append_str(m, ": ");
+    if (w->no_watches) {
+        buf_append_str(
+            m, "this user watches too many directories: close watchers, or raise the sysctl "
+               "fs.inotify.max_user_watches");
+    } else if (w->no_instances) {
+        buf_append_str(m, "this user has too many watchers: close some, or raise the sysctl "
+                          "fs.inotify.max_user_instances");
+    } else {
+        buf_append_str(m, advice(FS_STAT, w->err, false));
+    }
 }

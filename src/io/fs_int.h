@@ -62,6 +62,9 @@ int fs_open_beside(const char *target, mode_t mode, struct buf *name);
 int fs_random_name(struct buf *name, const char *dir, size_t dir_len, const char *before,
                    const char *after);
 
+/* True for the names that fs_open_beside() gives. */
+bool fs_is_beside(const char *name);
+
 /* Gives the new file the owner of the old one (NULL: there was none) and the permissions `mode`, or
  * with -1 those of the old one. Returns 0 or errno. */
 int fs_dress(int fd, const struct stat *old, int mode);
@@ -92,7 +95,8 @@ static inline bool fs_abandoned(struct fs_request *req)
     return atomic_load(&req->abandoned);
 }
 
-/* fs_error.c: code and message for req->err. */
+/* fs_error.c: code and message for req->err; "ENOENT" ... for an errno. */
 void fs_describe(struct fs_request *req);
+const char *fs_error_name(int err);
 
 #endif

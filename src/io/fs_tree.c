@@ -90,7 +90,12 @@ static int split(struct fs_request *req, struct tree *t, bool *slash)
 /* The descriptor of the directory that holds the innermost one. */
 static int outer_fd(const struct tree *t)
 {
-    return t->depth >= 2 ? dirfd(t->levels[t->depth - 2].dir) : t->above;
+    if (t->depth < 2) {
+        return t->above;
+    }
+    DIR *outer = t->levels[t->depth - 2].dir;
+    ASSERT(outer != NULL); // leave() has opened it
+    return dirfd(outer);
 }
 
 static int open_level(struct level *level, int at, const char *name)
@@ -148,13 +153,13 @@ static int leave(struct tree *t)
         }
     }
     const char *name = t->depth >= 2 ? t->path.data + inner->name + 1 : t->root;
-    if (unlinkat(outer_fd(t), name, AT_REMOVEDIR) != 0) {
+    if (unlinkat(outer_fd(t), name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
         if ((errno == ENOTEMPTY || errno == EEXIST) && inner->progress) {
             inner->progress = false; // names were passed over, or came meanwhile
             rewinddir(inner->dir);
             return 0;
         }
-        return errno == ENOENT ? 0 : errno;
+        return errno;
     }
     (void)closedir(inner->dir);
     t->path.len = inner->name;
@@ -186,6 +191,7 @@ static int remove_one(struct tree *t, int at, const char *name, bool directory)
     int err = enter(t, name);
     if (err == ENOTDIR || err == ELOOP) { // something else came in its place
         err = unlinkat(at, name, 0) == 0 ? 0 : errno;
+        t->levels[t->depth - 1].progress = true;
     }
     return err == ENOENT ? 0 : err;
 }
@@ -194,6 +200,7 @@ static int remove_one(struct tree *t, int at, const char *name, bool directory)
 static int step(struct tree *t, struct buf *name)
 {
     struct level *level = &t->levels[t->depth - 1];
+    ASSERT(level->dir != NULL); // the innermost ones are open
     errno = 0;
     struct dirent *entry = readdir(level->dir);
     buf_clear(name);

@@ -11,8 +11,31 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+/* What somebody else does just before a name is removed: 'd' removes a directory too, 'l' puts a
+ * link to "keep" in the place of the directory "swap" before it is entered. */
+static int meanwhile;
+
+int unlinkat(int fd, const char *name, int flags)
+{
+    if (meanwhile == 'd' && (flags & AT_REMOVEDIR) != 0) {
+        (void)syscall(SYS_unlinkat, fd, name, flags);
+    }
+    return (int)syscall(SYS_unlinkat, fd, name, flags);
+}
+
+int openat(int fd, const char *name, int flags, ...)
+{
+    if (meanwhile == 'l' && strcmp(name, "swap") == 0) {
+        meanwhile = 0;
+        (void)syscall(SYS_renameat2, fd, name, fd, "moved", 0);
+        (void)syscall(SYS_symlinkat, "../keep", fd, name);
+    }
+    return (int)syscall(SYS_openat, fd, name, flags, 0);
+}
 
 /* Each case works in an empty directory of its own. */
 struct world {
@@ -178,6 +201,29 @@ TEST(fs_tree_remove)
     stop(&w);
 }
 
+/* Others remove, and put links, where we are about to go. */
+TEST(fs_tree_remove_races)
+{
+    struct world w;
+    start(&w);
+    ASSERT_INT(mkdir("keep", 0755), 0);
+    touch("keep/safe", 0644);
+    ASSERT_INT(mkdir("d", 0755), 0);
+    ASSERT_INT(mkdir("d/e", 0755), 0);
+    meanwhile = 'd';
+    struct fs_command command = {.verb = FS_REMOVE, .path = "d", .recursive = true};
+    expect(&w, &command, "none");
+    ASSERT_TRUE(!there("d"));
+    ASSERT_INT(mkdir("d", 0755), 0);
+    ASSERT_INT(mkdir("d/swap", 0755), 0);
+    touch("d/swap/f", 0644);
+    meanwhile = 'l';
+    expect(&w, &command, "none");
+    ASSERT_INT(meanwhile, 0);
+    ASSERT_TRUE(!there("d") && there("keep/safe"));
+    stop(&w);
+}
+
 /* Deeper than paths may be long, and than there are descriptors. */
 TEST(fs_tree_remove_deep)
 {
@@ -186,10 +232,9 @@ TEST(fs_tree_remove_deep)
     char name[101];
     memset(name, 'n', 100);
     name[100] = '\0';
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 120; i++) {
         ASSERT_INT(mkdir(name, 0755), 0);
-        touch("a", 0644);
-        touch("z", 0644);
+        touch(i % 2 == 0 ? "a" : "z", 0644);
         ASSERT_INT(chdir(name), 0);
     }
     ASSERT_INT(chdir(w.dir), 0);
@@ -212,15 +257,15 @@ TEST(fs_tree_remove_many)
     start(&w);
     for (int round = 0; round < 2; round++) {
         ASSERT_INT(mkdir("d", 0755), 0);
-        for (int i = 0; i < 3000; i++) {
-            char path[32];
-            (void)snprintf(path, sizeof path, "d/%d", i);
+        for (int i = 0; i < 200; i++) {
+            char path[256]; // long: more than one read of the directory
+            (void)snprintf(path, sizeof path, "d/%0240d", i);
             touch(path, 0644);
         }
         struct fs_command command = {.verb = FS_REMOVE, .path = "d", .recursive = true};
         if (round == 1) {
             struct fs_request *req = fs_start(&w.loop, &command, must_not_be_called, NULL);
-            usleep(1000);
+            usleep(300);
             fs_free(req);
             ASSERT_INT(uv_run(&w.loop, UV_RUN_DEFAULT), 0);
             if (!there("d")) { // it was quicker

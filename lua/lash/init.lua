@@ -5,6 +5,7 @@ local engine = require "lash.core.engine"
 local parts = {
     agent = { "lash.agent", "new" },
     base64 = { "lash.base64" },
+    channel = { "lash.core.channel", "channel" },
     every = { "lash.combine", "every" },
     exec = { "lash.exec" },
     fs = { "lash.fs" },

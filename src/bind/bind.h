@@ -27,6 +27,7 @@ void bind_replace_process(lua_State *L);
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);
 
+int luaopen_lash_core_channel(lua_State *L);
 int luaopen_lash_core_codec(lua_State *L);
 int luaopen_lash_core_engine(lua_State *L);
 int luaopen_lash_core_exec(lua_State *L);

@@ -26,6 +26,7 @@ local parts = {
     race = { "lash.combine", "race" },
     retry = { "lash.combine", "retry" },
     schema = { "lash.schema" },
+    shared = { "lash.shared" },
     sleep = { "lash.core.timer", "sleep" },
     spawn = { "lash.tasks", "spawn" },
     template = { "lash.template" },

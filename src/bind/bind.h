@@ -37,6 +37,7 @@ int luaopen_lash_core_http(lua_State *L);
 int luaopen_lash_core_json(lua_State *L);
 int luaopen_lash_core_lock(lua_State *L);
 int luaopen_lash_core_pattern(lua_State *L);
+int luaopen_lash_core_shared(lua_State *L);
 int luaopen_lash_core_system(lua_State *L);
 int luaopen_lash_core_timer(lua_State *L);
 

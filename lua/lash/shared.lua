@@ -1,0 +1,180 @@
+--- lash.shared: tables that all tasks and all workers of the process see.
+--
+--   local hits = lash.shared("hits")
+--   hits:incr("/index")                          -- atomic, from everywhere at once
+--   hits:set("token", text, { ttl = 60 })        -- gone after a minute
+--
+-- `lash.shared(name)` is a plain table that names the shared one, so sync tools may capture it. Keys are
+-- strings; values are strings, integers, floats and booleans, and come back as they went in: 1 is not 1.0.
+-- Every call is atomic. All tables together hold at most 64 MiB: what finds no room is refused with
+-- `nil, err`, err.code "ENOSPC"; nothing is thrown away to make room.
+local core = require "lash.core.shared"
+local near = require "lash.near"
+local size = require "lash.size"
+
+local M = {}
+
+--- The metatable of shared tables; functions that travel to workers find it here.
+M.Shared = { __name = "lash.shared" }
+M.Shared.__index = M.Shared
+
+local Shared = M.Shared
+
+-- `level`: where the user called, as seen from the function that was called
+local function misuse(self, level, text, ...)
+    error(("lash.shared '%s': " .. text):format(self.name, ...), level + 1)
+end
+
+local function check_key(self, key, level)
+    if type(key) ~= "string" then
+        misuse(self, level + 1, "a key is a string, not a %s%s", type(key),
+            type(key) == "number" and ": use tostring(key)" or "")
+    end
+end
+
+local function check_value(self, value, level)
+    local kind = type(value)
+    if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+        misuse(self, level + 1, "a %s cannot be stored, only strings, numbers and booleans%s", kind,
+            kind == "table" and ": use lash.json.encode" or kind == "nil" and ": use delete" or "")
+    end
+end
+
+local function check_options(self, opts, known, level)
+    if opts == nil then
+        return nil
+    elseif type(opts) ~= "table" then
+        misuse(self, level + 1, "its options are a table, not a %s", type(opts))
+    end
+    for name in pairs(opts) do
+        if not known[name] then
+            misuse(self, level + 1, "unknown option '%s'%s; the options are %s", tostring(name),
+                near.hint(tostring(name), near.names(known)), table.concat(near.names(known), ", "))
+        end
+    end
+    local ttl = opts.ttl
+    if ttl ~= nil and (type(ttl) ~= "number" or not (ttl > 0 and ttl <= 1e9)) then
+        misuse(self, level + 1, "ttl is a number of seconds above 0, not %s", tostring(ttl))
+    end
+    return ttl
+end
+
+local TTL = { ttl = true }
+local INCR = { ttl = true, initial = true }
+
+--- @return the value, or nil
+function Shared:get(key)
+    check_key(self, key, 2)
+    return core.get(self.name, key)
+end
+
+--- Stores a value in place of what is there.
+-- @param opts ttl = seconds after which it is gone (for ever)
+-- @return true | nil, err with err.code "ENOSPC"
+function Shared:set(key, value, opts)
+    check_key(self, key, 2)
+    check_value(self, value, 2)
+    local ttl = check_options(self, opts, TTL, 2)
+    return core.set(self.name, key, value, ttl)
+end
+
+--- Stores a value if there is none.
+-- @return true | false when there is one | nil, err
+function Shared:add(key, value, opts)
+    check_key(self, key, 2)
+    check_value(self, value, 2)
+    local ttl = check_options(self, opts, TTL, 2)
+    return core.add(self.name, key, value, ttl)
+end
+
+--- Adds to a number.
+-- @param by 1 unless given; an integer or a float
+-- @param opts initial = what an absent entry counts from (0); ttl = seconds that an entry lives which this
+--   call makes: one that is there keeps its time
+-- @return the sum | nil, err; err.code "ERANGE" when two integers have none of 64 bits, "EINVAL" when the
+--   entry is no number, "ENOSPC"
+function Shared:incr(key, by, opts)
+    check_key(self, key, 2)
+    local ttl = check_options(self, opts, INCR, 2)
+    local initial = opts and opts.initial
+    if by == nil then
+        by = 1
+    end
+    if initial == nil then
+        initial = 0
+    end
+    if type(by) ~= "number" or type(initial) ~= "number" then
+        misuse(self, 2, "incr adds a number to a number, not a %s to a %s", type(by), type(initial))
+    end
+    return core.incr(self.name, key, by, initial, ttl)
+end
+
+--- Replaces `expected` by `value`, if that is what is there; nil stands for absent in both places.
+-- 1 and 1.0 are not the same here.
+-- @return true | false when something else is there | nil, err
+function Shared:swap(key, expected, value, opts)
+    check_key(self, key, 2)
+    if expected ~= nil then
+        check_value(self, expected, 2)
+    end
+    if value ~= nil then
+        check_value(self, value, 2)
+    end
+    local ttl = check_options(self, opts, TTL, 2)
+    return core.swap(self.name, key, expected, value, ttl)
+end
+
+--- @return true when it was there
+function Shared:delete(key)
+    check_key(self, key, 2)
+    return core.delete(self.name, key)
+end
+
+--- Deletes everything in this table.
+function Shared:clear()
+    core.clear(self.name)
+end
+
+--- @return the keys as they are at one moment, sorted
+function Shared:keys()
+    return core.keys(self.name)
+end
+
+--- @return how many entries there are
+function Shared:size()
+    return core.size(self.name)
+end
+
+function Shared:__tostring()
+    return ("lash.shared '%s'"):format(self.name)
+end
+
+--- What all tables together may hold.
+-- @param bytes nil, or a number of bytes or a text like "256M": the new limit
+-- @return the limit in bytes: 64 MiB in the beginning
+function M.limit(bytes)
+    if bytes ~= nil then
+        local n = size.bytes(bytes)
+        if not n then
+            error(("lash.shared.limit: expected a number of bytes or a text like \"64M\", not %s")
+                :format(tostring(bytes)), 2)
+        end
+        bytes = n
+    end
+    return core.limit(bytes)
+end
+
+--- @return the bytes that all tables together hold now
+function M.used()
+    return core.used()
+end
+
+return setmetatable(M, {
+    __call = function(_, name)
+        if type(name) ~= "string" or name == "" or #name > 255 or name:find("\0", 1, true) then
+            error(("lash.shared: a name is a text of 1 to 255 bytes without zero bytes, not %s"):format(
+                type(name) == "string" and ("%q"):format(name:sub(1, 40)) or "a " .. type(name)), 2)
+        end
+        return setmetatable({ name = name }, Shared)
+    end,
+})

@@ -368,8 +368,7 @@ local function ticker_ended(watch, ok, err)
     end
 end
 
-local function tick(seconds, fn)
-    local started = engine.hrtime()
+local function tick(started, seconds, fn)
     local count = 0
     while true do
         local passed = (engine.hrtime() - started) / 1e9
@@ -388,7 +387,7 @@ end
 function M.every(seconds, fn)
     check_seconds("lash.every", seconds, 1e-6, 2)
     check_function("lash.every", fn, 2)
-    return engine.spawn(watched, watch_of(ticker_ended, { fn = fn }), tick, seconds, fn)
+    return engine.spawn(watched, watch_of(ticker_ended, { fn = fn }), tick, engine.hrtime(), seconds, fn)
 end
 
 return M

@@ -1,210 +1,41 @@
---- lash.http: HTTP/1.1 requests. A task waits for the answer while others run; a worker waits alone.
+--- lash.http: HTTP requests. A task waits for the answer while others run; a worker waits alone.
 --
 --   local res, err = lash.http.get("https://example.com/data.json", { timeout = 5 })
 --   if not res then error(err) end
 --   if res.ok then print(res:json().name) end
 --
 -- An answer of any status is an answer; `nil, err` means that there is none. err.code is one of
---   "url" "request"          the request itself is wrong; nothing was sent
+--   "url" "request"          the request itself is wrong; nothing was sent, or not all of it
 --   "resolve" "connect" "tls" no connection
---   "timeout"                a limit of time was reached
+--   "timeout"                a limit of time was reached: timeout, connect_timeout, idle_timeout
+--   "stalled"                the connection is alive, but no event came within event_timeout
 --   "closed"                 the server hung up before the end of its answer
 --   "too_large" "encoding" "protocol"  the answer is too large, cannot be unpacked, is not HTTP
+--   "redirect"               a redirect asks for a body that is gone
+--   "status"                 download: the answer is none of success; err.status has it
+--   "cancelled"              the answer was closed while it was read
 --   "no_libcurl"             libcurl is not installed
--- and err.message, or tostring(err), a sentence without keys: of URLs no query, user or password.
+-- or, where a file is sent or written, the system's name of the error (ENOENT, EACCES, ENOSPC ...), or
+-- "changed" for one that became shorter meanwhile; err.message, or tostring(err), is a sentence without keys: of
+-- URLs no query, user or password.
 --
 -- Certificates are always verified; SSL_CERT_FILE and SSL_CERT_DIR name other authorities. Proxies are
--- taken from http_proxy, https_proxy and no_proxy. Connections are kept for later requests. A redirect
--- to another scheme, host or port does not take headers along whose names look like keys.
+-- taken from http_proxy, https_proxy, HTTPS_PROXY and no_proxy. Connections are kept for later requests. A
+-- redirect to another scheme, host or port does not take headers along whose names look like keys.
 
+local checked = require "lash.http.options"
 local core = require "lash.core.http"
 local json = require "lash.json"
-local near = require "lash.near"
-local size = require "lash.size"
+local stream = require "lash.http.stream"
 local uri = require "lash.uri"
 
 local M = {}
 
-local OPTIONS = {
-    "url", "method", "headers", "query", "body", "json", "timeout", "connect_timeout",
-    "idle_timeout", "max_body", "follow",
-}
-local known = {}
-for _, name in ipairs(OPTIONS) do
-    known[name] = true
-end
-
--- Misuse is raised where the user called us. `level` is everywhere that of the user's function as seen
--- from the function that has it as its argument, so it grows by one a call; no tail calls on the way.
-local function misuse(level, text, ...)
-    error(("lash.http: " .. text):format(...), level)
-end
-
-local function check_time(options, name, level)
-    local value = options[name]
-    if value == nil then
-        return nil
-    end
-    if value == false then
-        return 0
-    end
-    if type(value) ~= "number" or not (value > 0 and value <= 1e6) then
-        misuse(level + 1, "%s must be a number of seconds above 0 (false: no limit), not %s", name,
-            tostring(value))
-    end
-    return value
-end
-
-local function check_size(options, name, level)
-    local value = options[name]
-    if value == nil then
-        return nil
-    end
-    local bytes = size.bytes(value)
-    if not bytes then
-        misuse(level + 1, "%s must be a number of bytes or a text like \"64M\", not %s", name,
-            tostring(value))
-    end
-    return bytes
-end
-
-local function check_follow(options, level)
-    local value = options.follow
-    if value == nil or value == true then
-        return nil
-    end
-    if value == false then
-        return 0
-    end
-    value = math.type(value) and math.tointeger(value)
-    if not value or value < 0 or value > 100 then
-        misuse(level + 1, "follow must be true, false or a number of redirects, not %s",
-            tostring(options.follow))
-    end
-    return value
-end
-
-local function add_header(list, name, value, level)
-    if type(value) == "number" then
-        value = tostring(value)
-    end
-    if type(value) ~= "string" then
-        misuse(level + 1, "header %s must be a string or a list of strings, not a %s", name, type(value))
-    end
-    list[#list + 1] = name
-    list[#list + 1] = value
-end
-
--- { name = value | { value, ... } } -> { name, value, ... } in an order that is always the same
-local function check_headers(headers, level)
-    local list = {}
-    if headers == nil then
-        return list
-    end
-    if type(headers) ~= "table" then
-        misuse(level + 1, "headers must be a table of names and values, not a %s", type(headers))
-    end
-    local names = {}
-    for name in pairs(headers) do
-        if type(name) ~= "string" then
-            misuse(level + 1, "headers must be written as { name = value }, found a %s as a name",
-                type(name))
-        end
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    for _, name in ipairs(names) do
-        local value = headers[name]
-        if type(value) == "table" then
-            for _, one in ipairs(value) do
-                add_header(list, name, one, level + 1)
-            end
-        else
-            add_header(list, name, value, level + 1)
-        end
-    end
-    return list
-end
-
-local function has_header(list, name)
-    for i = 1, #list, 2 do
-        if list[i]:lower() == name then
-            return true
-        end
-    end
-    return false
-end
+local misuse = checked.misuse
 
 --- Percent-encodes text for a part of a URL: all but letters, digits and - . _ ~
 function M.escape(text)
     return uri.encode(tostring(text))
-end
-
--- Appends { name = value | { value, ... } } to the URL, sorted by name.
-local function with_query(url, query, level)
-    if query == nil then
-        return url
-    end
-    if type(query) ~= "table" then
-        misuse(level + 1, "query must be a table of names and values, not a %s", type(query))
-    end
-    local text, wrong = uri.query(query)
-    if not text then
-        misuse(level + 1, "query%s", wrong)
-    elseif text == "" then
-        return url
-    end
-    local base, fragment = url:match("^([^#]*)(.*)$")
-    local sign = base:find("?", 1, true) and (base:find("[?&]$") and "" or "&") or "?"
-    return base .. sign .. text .. fragment
-end
-
--- -> body | nil, err
-local function make_body(options, headers, level)
-    if options.json == nil then
-        local body = options.body
-        if body ~= nil and type(body) ~= "string" then
-            misuse(level + 1, "body must be a string, not a %s; a table goes under json", type(body))
-        end
-        return body
-    end
-    if options.body ~= nil then
-        misuse(level + 1, "give either body or json, not both")
-    end
-    local text, err = json.encode(options.json, { name = "json" })
-    if not text then
-        misuse(level + 1, "%s", tostring(err))
-    end
-    if not has_header(headers, "content-type") then
-        headers[#headers + 1] = "Content-Type"
-        headers[#headers + 1] = "application/json"
-    end
-    return text
-end
-
-local header_mt = {
-    -- names in any case
-    __index = function(headers, name)
-        return type(name) == "string" and rawget(headers, name:lower()) or nil
-    end,
-}
-
--- Keys in lower case; repeated headers joined by ", " but for set-cookie, which is a list.
-local function read_headers(list)
-    local headers, joined = {}, {}
-    for i = 1, #list, 2 do
-        local name, value = list[i]:lower(), list[i + 1]
-        local values = headers[name]
-        if values then
-            values[#values + 1] = value
-        else
-            headers[name] = { value }
-        end
-    end
-    for name, values in next, headers do
-        joined[name] = name == "set-cookie" and values or table.concat(values, ", ")
-    end
-    return setmetatable(joined, header_mt)
 end
 
 local answer = {}
@@ -223,7 +54,7 @@ local function finish(status, body, headers, url, version, first_byte, total)
         status = status,
         ok = status >= 200 and status < 300,
         body = body,
-        headers = read_headers(headers),
+        headers = stream.headers(headers),
         url = url,
         version = version,
         first_byte = first_byte,
@@ -231,42 +62,52 @@ local function finish(status, body, headers, url, version, first_byte, total)
     }, answer)
 end
 
+-- A body that goes in pieces; its answer is wanted whole.
+local function send_pieces(plan)
+    local handle <close>, err = stream.open(plan)
+    if not handle then
+        return nil, err
+    end
+    local body, broken = stream.collect(handle)
+    if not body then
+        return nil, broken
+    end
+    local status, headers, first_byte, url = handle:head()
+    local version, total = handle:over()
+    return finish(status, body, headers, url, version, first_byte, total)
+end
+
 local function send(options, method, level)
-    for name in pairs(options) do
-        if not known[name] then
-            misuse(level + 1, "unknown option '%s'%s", tostring(name),
-                type(name) == "string" and near.hint(name, OPTIONS) or "")
-        end
+    local plan = checked.check(options, method, "request", level + 1)
+    if plan.source then
+        return send_pieces(plan)
     end
-    local url = options.url
-    if type(url) ~= "string" then
-        misuse(level + 1, "the URL must be a string, not a %s", type(url))
-    end
-    method = method or options.method or "GET"
-    if type(method) ~= "string" then
-        misuse(level + 1, "method must be a string, not a %s", type(method))
-    end
-    local headers = check_headers(options.headers, level + 1)
-    local body = make_body(options, headers, level + 1)
-    url = with_query(url, options.query, level + 1)
-    return finish(core.send(method:upper(), url, headers, body, {
-        timeout = check_time(options, "timeout", level + 1),
-        connect_timeout = check_time(options, "connect_timeout", level + 1),
-        idle_timeout = check_time(options, "idle_timeout", level + 1),
-        max_body = check_size(options, "max_body", level + 1),
-        redirects = check_follow(options, level + 1),
-    }))
+    return finish(core.send(plan.method, plan.url, plan.headers, plan.body, plan.core))
 end
 
 --- request(options) -> res | nil, err
 -- options.url; options.method ("GET"); options.headers = { name = value or list of values };
 -- options.query = { name = value or list of values }, added to the URL, sorted by name;
--- options.body = string, or options.json = any value, sent as JSON;
+--
+-- what is sent, one of
+--   body = string
+--   body = function: called, in the task, for one piece after the other; it may wait; nil ends the body,
+--     nil and an error value ends the request with that error; `length` = bytes in all, if they are known
+--   json = any value
+--   form = { name = value or list of values }, as a web form, sorted by name
+--   multipart = { { name =, value = }, { name =, file = path, filename =, type = }, ... }
+--   file = path
+-- (files are read while they are sent: memory holds a piece of them; a function's body cannot be sent again
+-- when a redirect asks for it, which is the error "redirect");
+--
 -- options.timeout = seconds for all of it (no limit); options.connect_timeout = seconds until there is
 -- a connection (10); options.idle_timeout = seconds without a byte in either direction (300), looked at
 -- once a second; `false` takes a limit away;
 -- options.max_body = bytes of the unpacked body, or "8M" ("64M"): more is an error, never cut;
--- options.follow = false, or the number of redirects to follow (10).
+-- options.follow = false, or the number of redirects to follow (10);
+-- options.proxy = the URL of a proxy, false = none; options.ca_file = path of the certificate authorities;
+-- options.version = "1.1", or "2" where libcurl is 8.0 or newer.
+--
 -- res.status, res.ok (2xx), res.body, res.headers (any case; of equal names joined by ", ";
 -- set-cookie is a list), res.url (after redirects), res.version, res.first_byte and res.total
 -- (seconds), res:json().
@@ -276,6 +117,32 @@ function M.request(options)
     end
     local res, err = send(options, nil, 3)
     return res, err
+end
+
+--- stream(options) -> res | nil, err: like request, but returns when the head of the answer is there.
+--
+--   local res <close> = assert(lash.http.stream { url = url, json = question, method = "POST" })
+--   for event in res:events() do print(event.data) end
+--
+-- res.status, res.ok, res.headers, res.url, res.first_byte; the body is read by res:read(), res:chunks(),
+-- res:lines() and res:events(), see lash.http.stream. Who reads slowly holds the server back. One task
+-- reads at a time; when it is cancelled, or res is closed, the transfer ends at once: write `<close>`.
+-- Options as of request, but max_body has no limit unless you give one, and
+-- options.event_timeout = seconds to wait for an event (no limit): comments, by which servers keep connections
+-- alive, do not count as events, though they do for idle_timeout;
+-- options.keep_alive = name, or list of names, of events that do not count either ("ping");
+-- options.max_event ("16M") and options.max_line ("1M") = bytes.
+function M.stream(options)
+    if type(options) ~= "table" then
+        misuse(3, "stream expects a table of options, not a %s", type(options))
+    end
+    local plan = checked.check(options, nil, "stream", 3)
+    plan.core.max_body = plan.core.max_body or 0
+    local handle, err = stream.open(plan)
+    if not handle then
+        return nil, err
+    end
+    return stream.new(handle, plan)
 end
 
 local function with_url(url, options, level)
@@ -293,16 +160,95 @@ local function with_url(url, options, level)
     return all
 end
 
---- get(url [, options]) -> res | nil, err; options as of request.
-function M.get(url, options)
-    local res, err = send(with_url(url, options, 3), "GET", 3)
-    return res, err
+--- get, head, delete (url [, options]) -> res | nil, err; options as of request.
+--- post, put, patch (url [, options]) -> res | nil, err; options.body, json, form, multipart or file is what is sent.
+for _, method in ipairs { "get", "head", "delete", "post", "put", "patch" } do
+    M[method] = function(url, options)
+        local res, err = send(with_url(url, options, 3), method:upper(), 3)
+        return res, err
+    end
 end
 
---- post(url [, options]) -> res | nil, err; options.body or options.json is what is sent.
-function M.post(url, options)
-    local res, err = send(with_url(url, options, 3), "POST", 3)
-    return res, err
+-- Copies the body into the file, which is created only when the answer is one of success.
+local function save(handle, file)
+    local made, err = file:create()
+    if not made then
+        return nil, err
+    end
+    while true do
+        local chunk, broken = handle:read()
+        if broken then
+            return nil, broken
+        elseif not chunk then
+            break
+        end
+        local written, why = file:write(chunk)
+        if not written then
+            return nil, why
+        end
+    end
+    return file:commit()
+end
+
+local function bad_status(url, status)
+    return nil, setmetatable({
+        code = "status",
+        status = status,
+        message = ("%s answered with status %d: nothing was written"):format(url, status),
+    }, json.error_mt)
+end
+
+--- download(url, path [, options]) -> { status =, bytes =, headers =, url = } | nil, err
+-- Writes the body to the file as it comes: memory holds a piece of it. The file is written beside `path` and
+-- renamed when it is complete, so `path` has the old contents, or nothing, until then, and when anything fails.
+-- An answer that is none of success (2xx) is the error "status". Options as of get, but max_body has no limit
+-- unless you give one.
+function M.download(url, path, options)
+    if type(path) ~= "string" or path:find("\0", 1, true) then
+        misuse(3, "the path must be a string without zero bytes, not %s", tostring(path))
+    end
+    local plan = checked.check(with_url(url, options, 3), "GET", "request", 3)
+    plan.core.max_body = plan.core.max_body or 0
+    local handle <close>, err = stream.open(plan)
+    if not handle then
+        return nil, err
+    end
+    local status, headers, _, final = handle:head()
+    if status < 200 or status > 299 then
+        return bad_status(final:match("^[^?#]*"), status)
+    end
+    local file <close> = core.file(path)
+    local saved, why = save(handle, file)
+    if not saved then
+        file:discard()
+        return nil, why
+    end
+    local _, _, bytes = handle:over()
+    return { status = status, bytes = bytes, headers = stream.headers(headers), url = final }
+end
+
+--- configure { per_host = n } -> true | nil, err: at most n requests to one host and port at once, in this runtime (the
+-- main one, or that of the sync tool that calls it); the others wait, in the order they came, for as long as
+-- their `timeout` lets them. false takes the limit away, as at first. Streams count until they are closed.
+function M.configure(options)
+    if type(options) ~= "table" then
+        misuse(3, "configure expects a table of options, not a %s", type(options))
+    end
+    for name in pairs(options) do
+        if name ~= "per_host" then
+            misuse(3, "unknown option '%s' of configure: per_host is known", tostring(name))
+        end
+    end
+    local n = options.per_host
+    if n == nil then
+        return true
+    end
+    local limit = n == false and 0 or math.type(n) and math.tointeger(n)
+    if not limit or limit < 0 or n == 0 or limit > 1000000 then
+        misuse(3, "per_host must be a number of requests above 0, or false, not %s", tostring(n))
+    end
+    local ok, err = core.limit_hosts(limit)
+    return ok, err
 end
 
 return M

@@ -5,6 +5,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/l_http.h"
 #include "engine/task.h"
 #include "io/http.h"
 
@@ -26,9 +27,9 @@ static void close_service(void *data)
     http_close(data, NULL, NULL);
 }
 
-/* The runtime's HTTP, made on first use; NULL when there is no libcurl. */
-static struct http *service(struct runtime *rt)
+struct http *l_http_service(lua_State *L)
 {
+    struct runtime *rt = runtime_of(L);
     struct http *h = runtime_service(rt, &service_key);
     int err;
     if (h == NULL && (h = http_new(runtime_loop(rt), &err)) != NULL) {
@@ -61,8 +62,7 @@ static int request_gc(lua_State *L)
     return 0;
 }
 
-/* The headers as they came: { name, value, name, value ... } */
-static void push_headers(lua_State *L, struct http_request *req)
+void l_http_push_headers(lua_State *L, struct http_request *req)
 {
     size_t n = http_result(req)->nheaders;
     lua_createtable(L, (int)(2 * n), 0);
@@ -91,7 +91,7 @@ static int request_finish(lua_State *L, struct op *op)
     } else {
         lua_pushinteger(L, res->status);
         lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
-        push_headers(L, http->req);
+        l_http_push_headers(L, http->req);
         lua_pushstring(L, res->url);
         lua_pushstring(L, res->version);
         lua_pushnumber(L, (lua_Number)res->first_byte_us * 1e-6);
@@ -106,7 +106,7 @@ static int request_finish(lua_State *L, struct op *op)
     return pushed;
 }
 
-static uint64_t option_ms(lua_State *L, int arg, const char *name, uint64_t standard)
+uint64_t l_http_option_ms(lua_State *L, int arg, const char *name, uint64_t standard)
 {
     uint64_t ms = standard;
     if (lua_getfield(L, arg, name) != LUA_TNIL) {
@@ -118,7 +118,7 @@ static uint64_t option_ms(lua_State *L, int arg, const char *name, uint64_t stan
     return ms;
 }
 
-static lua_Integer option_count(lua_State *L, int arg, const char *name, lua_Integer standard)
+lua_Integer l_http_option_count(lua_State *L, int arg, const char *name, lua_Integer standard)
 {
     lua_Integer n = standard;
     if (lua_getfield(L, arg, name) != LUA_TNIL) {
@@ -129,14 +129,29 @@ static lua_Integer option_count(lua_State *L, int arg, const char *name, lua_Int
     return n;
 }
 
-static void read_options(lua_State *L, int arg, struct http_request *req)
+static void read_limits(lua_State *L, int arg, struct http_request *req)
 {
-    luaL_checktype(L, arg, LUA_TTABLE);
-    http_request_connect_timeout(req, option_ms(L, arg, "connect_timeout", 10 * 1000));
-    http_request_timeout(req, option_ms(L, arg, "timeout", 0));
-    http_request_idle_timeout(req, option_ms(L, arg, "idle_timeout", 300 * 1000));
-    http_request_max_body(req, (size_t)option_count(L, arg, "max_body", (lua_Integer)64 << 20));
-    http_request_max_redirects(req, (unsigned)option_count(L, arg, "redirects", 10));
+    http_request_connect_timeout(req, l_http_option_ms(L, arg, "connect_timeout", 10 * 1000));
+    http_request_timeout(req, l_http_option_ms(L, arg, "timeout", 0));
+    http_request_idle_timeout(req, l_http_option_ms(L, arg, "idle_timeout", 300 * 1000));
+    http_request_max_body(req,
+                          (size_t)l_http_option_count(L, arg, "max_body", (lua_Integer)64 << 20));
+    http_request_max_redirects(req, (unsigned)l_http_option_count(L, arg, "redirects", 10));
+}
+
+static void read_way(lua_State *L, int arg, struct http_request *req)
+{
+    if (lua_getfield(L, arg, "proxy") != LUA_TNIL) {
+        http_request_proxy(req, luaL_checkstring(L, -1));
+    }
+    if (lua_getfield(L, arg, "ca_file") != LUA_TNIL) {
+        http_request_ca_file(req, luaL_checkstring(L, -1));
+    }
+    lua_getfield(L, arg, "version_2");
+    if (lua_toboolean(L, -1)) {
+        http_request_version_2(req);
+    }
+    lua_pop(L, 3);
 }
 
 static void read_headers(lua_State *L, int arg, struct http_request *req)
@@ -157,9 +172,17 @@ static void read_headers(lua_State *L, int arg, struct http_request *req)
     }
 }
 
+void l_http_read_request(lua_State *L, int headers, int options, struct http_request *req)
+{
+    luaL_checktype(L, options, LUA_TTABLE);
+    read_limits(L, options, req);
+    read_way(L, options, req);
+    read_headers(L, headers, req);
+}
+
 /* send(method, url, headers, body | nil, options)
  * headers: { name, value, ... }; options: connect_timeout, timeout, idle_timeout (seconds, 0 =
- * none), max_body (bytes), redirects.
+ * none), max_body (bytes), redirects, proxy, ca_file, version_2.
  * -> status, body, headers, url, version, seconds to the first byte, seconds in all | nil, err */
 static int l_send(lua_State *L)
 {
@@ -168,7 +191,7 @@ static int l_send(lua_State *L)
     size_t body_len;
     const char *body = luaL_optlstring(L, 4, NULL, &body_len);
     task_check(L);
-    struct http *h = service(runtime_of(L));
+    struct http *h = l_http_service(L);
     if (h == NULL) {
         return bind_fail(L, "no_libcurl", http_unavailable());
     }
@@ -176,8 +199,7 @@ static int l_send(lua_State *L)
     *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish}};
     luaL_setmetatable(L, REQUEST_TYPE);
     http->req = http_request_new(method, url);
-    read_options(L, 5, http->req);
-    read_headers(L, 3, http->req);
+    l_http_read_request(L, 3, 5, http->req);
     if (body != NULL) {
         lua_pushvalue(L, 4);
         lua_setiuservalue(L, -2, 1);
@@ -190,9 +212,31 @@ static int l_send(lua_State *L)
     return task_wait(L, &http->op);
 }
 
+/* limit_hosts(n): at most n requests of this runtime to one host at once; 0 = no limit
+ * -> true | nil, err */
+static int l_limit_hosts(lua_State *L)
+{
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n >= 0 && n <= 1000000, 1, "expected a number of requests");
+    task_check(L);
+    struct http *h = l_http_service(L);
+    if (h == NULL) {
+        return bind_fail(L, "no_libcurl", http_unavailable());
+    }
+    http_limit_hosts(h, (unsigned)n);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 int luaopen_lash_core_http(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"send", l_send}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"send", l_send},
+                                         {"open", l_http_open},
+                                         {"file", l_http_file},
+                                         {"limit_hosts", l_limit_hosts},
+                                         {NULL, NULL}};
+    l_http_open_streams(L);
+    l_http_open_files(L);
     luaL_newmetatable(L, REQUEST_TYPE);
     lua_pushcfunction(L, request_gc);
     lua_setfield(L, -2, "__gc");

@@ -89,6 +89,7 @@ static void finish(struct http_request *req)
     buf_release(&req->lines);
     req->nlines = 0;
     buf_release(&req->own_body);
+    buf_release(&req->upload.buf);
     req->body = NULL;
     if (req->result.total_us == 0) {
         req->result.total_us = (uv_hrtime() - req->started_ns) / 1000;
@@ -122,7 +123,7 @@ static int launch(struct http_request *req)
 }
 
 /* To libcurl, or first to the gate of its host. Outside libcurl's callbacks. */
-static int go(struct http_request *req)
+static int pass_on(struct http_request *req)
 {
     struct http *h = req->http;
     if (!gate_enter(h, req)) {
@@ -134,9 +135,26 @@ static int go(struct http_request *req)
         struct list failed;
         list_init(&failed);
         gate_leave(req, false, &failed);
+        limit_leave(req);
         http_kick(h);
     }
     return err;
+}
+
+static int go(struct http_request *req)
+{
+    return limit_enter(req->http, req) ? pass_on(req) : 0;
+}
+
+static void launch_admitted(struct http *h)
+{
+    struct list *node;
+    while ((node = list_take(&h->admitted)) != NULL) {
+        struct http_request *req = container_of(node, struct http_request, place_node);
+        if (pass_on(req) != 0) {
+            finish(req);
+        }
+    }
 }
 
 static void launch_released(struct http *h)
@@ -148,6 +166,7 @@ static void launch_released(struct http *h)
             struct list failed;
             list_init(&failed);
             gate_leave(req, false, &failed); // may add to h->released
+            limit_leave(req);
             finish(req);
         }
     }
@@ -163,11 +182,13 @@ static void end(struct http_request *req, bool clean)
     unlaunch(req, clean);
     gate_leave(req, lookup_failed, &failed);
     list_remove(&req->gate_node); // let through, but not yet launched
+    limit_leave(req);
     finish(req);
     struct list *node;
     while ((node = list_take(&failed)) != NULL) {
         struct http_request *other = container_of(node, struct http_request, gate_node);
         other->gate = NULL;
+        limit_leave(other);
         http_error_of_curl(other, CURLE_COULDNT_RESOLVE_HOST);
         finish(other);
     }
@@ -188,6 +209,7 @@ static void on_message(struct http *h, CURL *easy, CURLcode rc)
     list_init(&failed);
     unlaunch(req, rc == CURLE_OK);
     gate_leave(req, false, &failed);
+    limit_leave(req);
     if (go(req) != 0) {
         finish(req);
     }
@@ -200,7 +222,10 @@ static void end_broken(struct http *h)
     for (struct list *at = h->running.next; at != &h->running; at = next) {
         struct http_request *req = container_of(at, struct http_request, node);
         next = at->next;
-        if (req->broken != 0) {
+        if (req->unpause_rc != CURLE_OK) {
+            http_error_of_curl(req, req->unpause_rc);
+            end(req, false);
+        } else if (req->broken != 0) {
             http_fail(req, "connect",
                       "its socket cannot be watched: %s: make fewer requests at once",
                       uv_strerror(req->broken));
@@ -211,18 +236,39 @@ static void end_broken(struct http *h)
 
 static void watch(struct http *h);
 
-/* One at a time, from the head: a callback may free any request. */
+void http_unpause(struct http_request *req)
+{
+    int still = (req->paused ? CURLPAUSE_RECV : 0) | (req->upload.paused ? CURLPAUSE_SEND : 0);
+    // may call on_body(), which only stores; what else follows comes from the loop
+    CURLcode rc = req->http->curl->easy_pause(req->easy, still);
+    if (rc != CURLE_OK) {
+        // libcurl would go on behind what it could not deliver
+        req->unpause_rc = rc;
+        req->http->any_broken = true;
+    }
+    http_kick(req->http);
+}
+
+/* One event at a time, from the head: a callback may free any request. */
 static void deliver(struct http *h)
 {
     struct list *node;
     while (!h->closing && (node = list_take(&h->events)) != NULL) {
         struct http_request *req = container_of(node, struct http_request, event_node);
-        if (req->data_event) {
-            req->data_event = false;
-            if (req->state == REQ_FINISHED) {
+        if (req->unpause) {
+            req->unpause = req->upload.paused = false;
+            if (req->state == REQ_RUNNING) {
+                http_unpause(req);
+            }
+        }
+        bool data = req->data_event;
+        bool wants = !data && req->upload.event;
+        if (data || wants) {
+            *(data ? &req->data_event : &req->upload.event) = false;
+            if (req->state == REQ_FINISHED || req->upload.event) {
                 list_append(&h->events, &req->event_node);
             }
-            req->on_data(req, req->arg);
+            (data ? req->on_data : req->upload.on_want)(req, req->arg);
         } else if (req->state == REQ_FINISHED) {
             req->state = REQ_DONE;
             req->http = NULL;
@@ -245,6 +291,7 @@ void http_pump(struct http *h)
     if (h->any_broken) {
         end_broken(h);
     }
+    launch_admitted(h);
     launch_released(h);
     deliver(h);
     if (!h->closing) {
@@ -258,7 +305,8 @@ void http_pump(struct http *h)
  * only when all seems still. */
 static bool is_idle(struct http_request *req, uint64_t now)
 {
-    if (req->paused || req->idle_timeout_ms == 0 || now - req->active_ms < req->idle_timeout_ms) {
+    if (req->paused || req->upload.paused || req->idle_timeout_ms == 0 ||
+        now - req->active_ms < req->idle_timeout_ms) {
         return false;
     }
     curl_off_t uploaded = 0;
@@ -274,7 +322,8 @@ static bool is_idle(struct http_request *req, uint64_t now)
 static bool held_too_long(const struct http_request *req, uint64_t now)
 {
     uint64_t gone = (uv_hrtime() - req->started_ns) / 1000000;
-    return (req->connect_timeout_ms > 0 && now - req->active_ms >= req->connect_timeout_ms) ||
+    return (req->state == REQ_HELD && req->connect_timeout_ms > 0 &&
+            now - req->active_ms >= req->connect_timeout_ms) ||
            (req->timeout_ms > 0 && gone >= req->timeout_ms);
 }
 
@@ -285,7 +334,7 @@ static void end_stalled(struct http *h)
     for (struct list *at = h->running.next; at != &h->running; at = next) {
         struct http_request *req = container_of(at, struct http_request, node);
         next = at->next;
-        if (req->state == REQ_HELD && held_too_long(req, now)) {
+        if ((req->state == REQ_HELD || req->state == REQ_QUEUED) && held_too_long(req, now)) {
             http_error_of_curl(req, CURLE_OPERATION_TIMEDOUT);
             end(req, false);
         } else if (req->state == REQ_RUNNING && is_idle(req, now)) {
@@ -355,6 +404,8 @@ struct http *http_new(uv_loop_t *loop, int *err)
     list_init(&h->events);
     list_init(&h->released);
     list_init(&h->gates);
+    list_init(&h->places);
+    list_init(&h->admitted);
     list_init(&h->socks);
     h->multi = curl->multi_init();
     if (h->multi == NULL || !set_multi(h)) {
@@ -379,6 +430,19 @@ size_t http_running(const struct http *h)
     return h->nrunning;
 }
 
+static int check_version_2(struct http *h, struct http_request *req)
+{
+    const curl_version_info_data *info = h->curl->version_info(CURLVERSION_NOW);
+    if (info->version_num >= 0x080000 && (info->features & CURL_VERSION_HTTP2)) {
+        return 0;
+    }
+    http_fail(req, "request",
+              "HTTP/2 needs libcurl 8.0 or newer with HTTP/2 in it, and this is %s, which spins on "
+              "larger uploads: leave version out",
+              info->version);
+    return UV_ENOTSUP;
+}
+
 int http_start(struct http *h, struct http_request *req, http_done_fn done, void *arg)
 {
     ASSERT(req->state == REQ_NEW);
@@ -387,6 +451,9 @@ int http_start(struct http *h, struct http_request *req, http_done_fn done, void
         return UV_ECANCELED;
     }
     int err = http_request_check(req);
+    if (err == 0 && req->version_2) {
+        err = check_version_2(h, req);
+    }
     if (err != 0) {
         return err;
     }
@@ -417,6 +484,7 @@ void http_abort(struct http_request *req)
     unlaunch(req, false);
     gate_leave(req, false, &failed);
     list_remove(&req->gate_node);
+    limit_leave(req);
     list_remove(&req->node);
     list_remove(&req->event_node);
     req->result.code = NULL;
@@ -427,7 +495,7 @@ void http_abort(struct http_request *req)
     if (h->closing) {
         return;
     }
-    if (!list_empty(&h->released)) {
+    if (!list_empty(&h->released) || !list_empty(&h->admitted)) {
         http_kick(h);
     }
     watch(h);
@@ -445,9 +513,7 @@ void http_take(struct http_request *req, struct buf *out)
     if (req->paused && req->state == REQ_RUNNING) {
         req->paused = false;
         req->active_ms = uv_now(req->http->loop);
-        // may call on_body(), which only stores; what else follows comes from the loop
-        (void)req->http->curl->easy_pause(req->easy, CURLPAUSE_CONT);
-        http_kick(req->http);
+        http_unpause(req);
     }
 }
 

@@ -26,13 +26,14 @@ struct http_request;
 
 typedef void (*http_done_fn)(struct http_request *req, void *arg);
 typedef void (*http_data_fn)(struct http_request *req, void *arg);
+typedef void (*http_want_fn)(struct http_request *req, void *arg);
 typedef void (*http_closed_fn)(void *arg);
 
 /* What became of a request. Pointers live as long as the request, or until it is started again. */
 struct http_result {
     /* NULL, or why there is no complete answer: "timeout" "connect" "resolve" "tls" "too_large"
      * "closed" (the server hung up before the end) "protocol" "encoding" "url" "request"
-     * "cancelled" "no_libcurl" */
+     * "redirect" (it asks for a body that is gone) "cancelled" "no_libcurl" */
     const char *code;
     const char *message; /* with code: a sentence that names the place and the remedy, no secrets */
     int status;          /* HTTP status; 0 while no answer has begun */
@@ -59,6 +60,10 @@ const char *http_unavailable(void);
  * to free. */
 void http_close(struct http *h, http_closed_fn closed, void *arg);
 
+/* At most `n` requests to one host and port at once, 0 = no limit, as at first: later ones wait in
+ * the order they came, for as long as their timeout in all lets them. */
+void http_limit_hosts(struct http *h, unsigned n);
+
 /* Requests that are started and not done. */
 size_t http_running(const struct http *h);
 
@@ -75,6 +80,27 @@ void http_request_body(struct http_request *req, const void *data, size_t len);
 /* The same, but `body` is moved into the request. */
 void http_request_own_body(struct http_request *req, struct buf *body);
 
+/* The body comes in pieces, by http_give(). `length` of all of it, or -1: then chunks are sent.
+ * on_want is called whenever libcurl waits for a piece, and when the body has to begin anew. Only
+ * with `replayable` that may be: else a redirect that asks for the body again is an error. */
+void http_request_upload(struct http_request *req, http_want_fn on_want, int64_t length,
+                         bool replayable);
+
+/* Is a piece of the body waited for? */
+bool http_wants(const struct http_request *req);
+
+/* Is the body still being sent? No longer when the answer is one that makes it useless. */
+bool http_sending(const struct http_request *req);
+
+/* True once after the body had to begin anew: the next piece is its first again. Pieces that are
+ * given before this was asked are dropped. */
+bool http_restarts(struct http_request *req);
+
+/* The next piece (copied), or the end. A body that is longer or shorter than its length ends the
+ * request with the code "request". Ignored when the body is of no use any more. */
+void http_give(struct http_request *req, const void *data, size_t len);
+void http_give_end(struct http_request *req);
+
 /* Options, all before http_start(); 0 = no limit where a default is given. */
 void http_request_connect_timeout(struct http_request *req, uint64_t ms); /* 10 s */
 void http_request_timeout(struct http_request *req, uint64_t ms);         /* in all: none */
@@ -82,6 +108,12 @@ void http_request_timeout(struct http_request *req, uint64_t ms);         /* in 
 void http_request_idle_timeout(struct http_request *req, uint64_t ms);
 void http_request_max_body(struct http_request *req, size_t bytes);    /* decoded: 64 MiB */
 void http_request_max_redirects(struct http_request *req, unsigned n); /* 10; 0 = do not follow */
+/* A proxy's URL instead of those of the environment; "" = none. Copied. */
+void http_request_proxy(struct http_request *req, const char *url);
+/* Certificate authorities instead of SSL_CERT_FILE and SSL_CERT_DIR. Copied. */
+void http_request_ca_file(struct http_request *req, const char *path);
+/* HTTP/2 over TLS where the server knows it. Refused by http_start() with a libcurl before 8.0. */
+void http_request_version_2(struct http_request *req);
 
 /* Streaming: on_data is called when the head of the answer is there, and whenever more of the body
  * came; http_take() takes what there is. A consumer that takes nothing makes libcurl stop reading
@@ -90,6 +122,12 @@ void http_request_stream(struct http_request *req, http_data_fn on_data, size_t 
 
 /* Appends all waiting bytes of the body to `out`; lets a held back server go on. */
 void http_take(struct http_request *req, struct buf *out);
+
+/* Is the head of the answer there, of the last one, after redirects? */
+bool http_has_head(const struct http_request *req);
+
+/* The URL of the present answer, without user and password; borrowed until the request is done. */
+const char *http_present_url(struct http_request *req);
 
 /* Starts the request. Returns 0: `done` will be called once. Or a negative libuv code: nothing was
  * started, http_result(req) has code and message. */

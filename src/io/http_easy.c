@@ -10,6 +10,8 @@
 
 #define HEAD_MAX ((size_t)256 << 10)
 #define RESERVE_MAX ((size_t)1 << 20)
+#define INTERIM_MAX 32 /* 1xx answers before the real one */
+
 static void touch(struct http_request *req)
 {
     req->active_ms = uv_now(req->http->loop);
@@ -52,8 +54,8 @@ static bool announced_length(const struct http_request *req, uint64_t *len)
     return errno == 0 && end != text && *end == '\0' && *text != '-';
 }
 
-/* "HTTP/1.1 200 OK" */
-static void begin_head(struct http_request *req, const char *line, size_t len)
+/* "HTTP/1.1 200 OK". Returns false when there were too many before. */
+static bool begin_head(struct http_request *req, const char *line, size_t len)
 {
     http_head_clear(req);
     req->head_done = false;
@@ -67,6 +69,11 @@ static void begin_head(struct http_request *req, const char *line, size_t len)
         status = status * 10 + (*p - '0');
     }
     req->result.status = status;
+    if (status < 200 && ++req->interim > INTERIM_MAX) {
+        req->refusal = "interim";
+        return false;
+    }
+    return true;
 }
 
 /* Returns false when the answer is refused for its size. */
@@ -77,6 +84,13 @@ static bool end_head(struct http_request *req)
         return true; // 1xx: the real one follows
     }
     req->redirecting = is_followed(req);
+    if (req->result.status >= 300 && req->upload.paused) {
+        // libcurl sends no more of the body then, but would wait for ever for the pause's end
+        req->unpause = true;
+        if (list_empty(&req->event_node)) {
+            list_append(&req->http->events, &req->event_node);
+        }
+    }
     uint64_t len;
     if (!req->redirecting && announced_length(req, &len)) {
         if (req->max_body > 0 && len > req->max_body) {
@@ -139,21 +153,22 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
     while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) {
         len--;
     }
-    bool fresh = !req->head_done || req->result.status < 200;
-    if (fresh && len > 5 && strncasecmp(line, "HTTP/", 5) == 0) {
-        begin_head(req, line, len);
-    } else if (req->head_done) {
-        // trailers could forge what was said in the head
-    } else if (len == 0) {
-        if (!end_head(req)) {
-            return 0;
-        }
-    } else if (req->head.len + len > HEAD_MAX) {
+    req->head_bytes += whole;
+    if (req->head_bytes > HEAD_MAX) {
         req->refusal = "head_too_large";
         return 0;
-    } else {
-        header_line(req, line, len);
     }
+    bool fresh = !req->head_done || req->result.status < 200;
+    if (fresh && len > 5 && strncasecmp(line, "HTTP/", 5) == 0) {
+        return begin_head(req, line, len) ? whole : 0;
+    }
+    if (req->head_done) {
+        return whole; // trailers could forge what was said in the head
+    }
+    if (len == 0) {
+        return end_head(req) ? whole : 0;
+    }
+    header_line(req, line, len);
     return whole;
 }
 
@@ -162,6 +177,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     struct http_request *req = arg;
     size_t len = size * count;
     touch(req);
+    if (req->refusal != NULL) {
+        return 0; // what was refused when libcurl went on after a pause may be followed by more
+    }
     if (req->redirecting) {
         req->passed_over += len;
         if (req->max_body > 0 && req->passed_over > req->max_body) {
@@ -282,6 +300,9 @@ static void set_method(struct setup *s, struct http_request *req)
     if (strcmp(method, "HEAD") == 0) {
         set_long(s, CURLOPT_NOBODY, 1L);
         sends_body = false;
+    } else if (req->upload.used) {
+        CURLcode rc = upload_setup(req);
+        s->rc = s->rc != CURLE_OK ? s->rc : rc;
     } else if (sends_body) {
         set_long(s, CURLOPT_POST, 1L);
         CURLcode rc =
@@ -304,7 +325,12 @@ static void set_connection(struct setup *s, struct http_request *req)
     set_long(s, CURLOPT_NOSIGNAL, 1L);
     set_long(s, CURLOPT_QUICK_EXIT, 1L); // or a cancel waits for getaddrinfo (curl#8515)
     // HTTP/2 uploads over 64 KiB spin in libcurl before 8.0 (curl#10449)
-    set_long(s, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    set_long(s, CURLOPT_HTTP_VERSION,
+             (long)(req->version_2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    if (req->proxy != NULL) {
+        set_ptr(s, CURLOPT_PROXY, req->proxy);
+        set_ptr(s, CURLOPT_NOPROXY, ""); // or no_proxy of the environment would take it away
+    }
     set_ptr(s, CURLOPT_PROTOCOLS_STR, "http,https");
     set_long(s, CURLOPT_FOLLOWLOCATION, 0L);
     set_long(s, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -326,8 +352,13 @@ static void set_connection(struct setup *s, struct http_request *req)
     }
 }
 
-static void set_trust(struct setup *s)
+static void set_trust(struct setup *s, const struct http_request *req)
 {
+    if (req->ca_file != NULL) {
+        set_ptr(s, CURLOPT_CAINFO, req->ca_file);
+        set_ptr(s, CURLOPT_CAPATH, NULL);
+        return;
+    }
     const char *file = getenv("SSL_CERT_FILE");
     const char *dir = getenv("SSL_CERT_DIR");
     if (file != NULL && *file != '\0') {
@@ -357,7 +388,7 @@ int http_easy_setup(struct http_request *req)
         set_ptr(&s, CURLOPT_PREREQDATA, req);
     }
     set_connection(&s, req);
-    set_trust(&s);
+    set_trust(&s, req);
     set_method(&s, req);
     if (s.rc != CURLE_OK) {
         http_fail(req, "request", "libcurl refuses the request: %s", s.curl->easy_strerror(s.rc));
@@ -366,12 +397,27 @@ int http_easy_setup(struct http_request *req)
     req->errbuf[0] = '\0';
     req->head_done = false;
     req->redirecting = false;
-    req->paused = false;
+    req->paused = req->upload.paused = false;
+    req->unpause = false;
+    req->interim = 0;
+    req->head_bytes = 0;
     req->result.status = 0;
     http_head_clear(req);
     buf_clear(&req->result.body);
     touch(req);
     return 0;
+}
+
+static bool body_is_gone(struct http_request *req)
+{
+    struct buf shown = {0};
+    url_show(req->url, &shown);
+    http_fail(req, "redirect",
+              "%s redirects (status %d) and wants the body again, of which a part is gone: send it "
+              "where it redirects to, or give the body as a text or a file",
+              shown.data, req->result.status);
+    buf_release(&shown);
+    return false;
 }
 
 /* The answer is a redirect: turns the request into the one to make next. False = none is made. */
@@ -407,6 +453,8 @@ static bool redirect(struct http_request *req)
     if ((status == 303 && !safe) || ((status == 301 || status == 302) && is_post)) {
         http_request_set_method(req, "GET");
         http_request_drop_body(req);
+    } else if (!upload_rewind(req)) {
+        return body_is_gone(req);
     }
     char *url = xstrdup(to);
     free(req->url);
@@ -425,7 +473,7 @@ static bool is_stale(struct http_request *req, CURLcode rc)
            fresh == 0 && !req->retried && req->result.first_byte_us == 0;
 }
 
-static void show_result_url(struct http_request *req)
+const char *http_present_url(struct http_request *req)
 {
     struct url url;
     buf_clear(&req->shown_url);
@@ -435,18 +483,23 @@ static void show_result_url(struct http_request *req)
     } else {
         buf_append_str(&req->shown_url, req->url);
     }
-    req->result.url = req->shown_url.data;
+    return req->shown_url.data;
 }
 
 bool http_easy_end(struct http_request *req, CURLcode rc)
 {
     const struct curl_api *curl = req->http->curl;
+    if (rc == CURLE_OK && req->refusal != NULL) {
+        rc = CURLE_WRITE_ERROR;
+    } else if (rc == CURLE_OK && (!req->head_done || req->result.status < 200)) {
+        rc = CURLE_PARTIAL_FILE; // closed in the middle of the head: libcurl is content with that
+    }
     if (rc == CURLE_OK && req->redirecting) {
         if (redirect(req)) {
             return true;
         }
     } else if (rc != CURLE_OK) {
-        if (is_stale(req, rc)) {
+        if (is_stale(req, rc) && upload_rewind(req)) {
             req->retried = true;
             return true;
         }
@@ -457,7 +510,7 @@ bool http_easy_end(struct http_request *req, CURLcode rc)
     req->result.version = version == CURL_HTTP_VERSION_1_0   ? "1.0"
                           : version == CURL_HTTP_VERSION_2_0 ? "2"
                                                              : "1.1";
-    show_result_url(req);
+    req->result.url = http_present_url(req);
     req->result.total_us = since_start_us(req);
     return false;
 }

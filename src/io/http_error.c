@@ -75,7 +75,22 @@ static void not_connected(struct http_request *req, const char *where, const cha
 static void refused(struct http_request *req, const char *where)
 {
     char size[32];
-    if (strcmp(req->refusal, "too_large") == 0) {
+    if (strncmp(req->refusal, "body_", 5) == 0) {
+        http_fail(req, "request",
+                  "the body for %s is %s than its length says, which is %lld bytes: mend the "
+                  "length, or leave it out",
+                  where, strcmp(req->refusal, "body_too_long") == 0 ? "longer" : "shorter",
+                  (long long)req->upload.length);
+    } else if (strcmp(req->refusal, "interim") == 0) {
+        http_fail(req, "protocol",
+                  "%s sends interim answers (status 1xx) without end instead of its answer: look "
+                  "into the server's log",
+                  where);
+    } else if (strcmp(req->refusal, "unpacked") == 0) {
+        http_fail(req, "too_large",
+                  "the answer of %s unpacks to far more than it is long, faster than it is read",
+                  where);
+    } else if (strcmp(req->refusal, "too_large") == 0) {
         http_fail(req, "too_large", "the answer of %s is larger than %s: raise max_body", where,
                   show_bytes(req->max_body, size, sizeof size));
     } else {
@@ -101,10 +116,9 @@ static void other(struct http_request *req, CURLcode rc, const char *where, cons
                   where, why);
         break;
     case CURLE_SSL_CACERT_BADFILE:
-        http_fail(req, "tls",
-                  "no safe connection to %s: the CA file cannot be read: install "
-                  "ca-certificates, or mend SSL_CERT_FILE",
-                  where);
+        http_fail(req, "tls", "no safe connection to %s: the CA file cannot be read: %s", where,
+                  req->ca_file != NULL ? "mend ca_file"
+                                       : "install ca-certificates, or mend SSL_CERT_FILE");
         break;
     case CURLE_BAD_CONTENT_ENCODING:
         http_fail(req, "encoding", "the answer of %s cannot be unpacked: %s", where, why);
@@ -147,7 +161,14 @@ void http_error_of_curl(struct http_request *req, CURLcode rc)
     case CURLE_INTERFACE_FAILED:
         not_connected(req, where, why);
         break;
+    case CURLE_OUT_OF_MEMORY:
+        // its answer to a header line of more than 100 KiB, and to a body that unpacks to more than
+        // 64 MiB while it is not read
+        req->refusal = req->head_done ? "unpacked" : "head_too_large";
+        refused(req, where);
+        break;
     case CURLE_WRITE_ERROR:
+    case CURLE_ABORTED_BY_CALLBACK:
         if (req->refusal != NULL) {
             refused(req, where);
         } else {
@@ -156,6 +177,14 @@ void http_error_of_curl(struct http_request *req, CURLcode rc)
         break;
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
+        if (strstr(req->errbuf, "CONNECT") != NULL) {
+            http_fail(req, "connect",
+                      "the proxy on the way to %s refuses: %s: check the proxy's address, and "
+                      "the user and password in it",
+                      where, why);
+            break;
+        }
+        /* fall through */
     case CURLE_SEND_ERROR:
     case CURLE_PARTIAL_FILE:
         http_fail(req, "closed",

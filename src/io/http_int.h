@@ -1,10 +1,13 @@
 /*
  * What the http*.c files share; nobody else includes it. Loop thread only.
  *
- *     http.c          the life of requests: start, end, abort, delivery of events, watchdog,
- * teardown http_sock.c     libcurl's sockets and timers on the loop http_easy.c     one transfer in
- * libcurl: options, callbacks, redirects http_error.c    libcurl's results as codes and sentences
+ *     http.c          requests: start, end, abort, delivery of events, watchdog, teardown
+ *     http_sock.c     libcurl's sockets and timers on the loop
+ *     http_easy.c     one transfer in libcurl: options, callbacks, redirects
+ *     http_upload.c   bodies that come in pieces
+ *     http_error.c    libcurl's results as codes and sentences
  *     http_gate.c     one name lookup at a time for one host
+ *     http_limit.c    so many requests at a time for one host
  *     http_request.c  building requests, reading results: no libcurl in it
  */
 #ifndef LASH_HTTP_INT_H
@@ -33,6 +36,9 @@ struct http {
     struct list
         released;      /* request.gate_node: let through a gate, to be launched outside callbacks */
     struct list gates; /* gate.node */
+    struct list places;   /* place.node */
+    struct list admitted; /* request.place_node: may go on, outside callbacks */
+    unsigned per_host;    /* 0 = no limit */
     size_t ngates;
     struct list socks;              /* sock.node */
     size_t nrunning;                /* started, not yet delivered */
@@ -44,6 +50,7 @@ struct http {
 
 enum request_state {
     REQ_NEW,
+    REQ_QUEUED,   /* its host has as many requests as it may have */
     REQ_HELD,     /* waits for another request's name lookup */
     REQ_RUNNING,  /* libcurl has it */
     REQ_FINISHED, /* the result is there, `done` not yet called */
@@ -55,13 +62,31 @@ struct header_ref {
     size_t value;
 };
 
+/* A body that comes in pieces. */
+struct upload {
+    bool used;
+    bool replayable;
+    bool ended;     /* the last piece was given */
+    bool paused;    /* libcurl waits for a piece */
+    bool restart;   /* the giver does not know yet that it has to begin anew */
+    bool event;     /* on_want is due */
+    int64_t length; /* -1 = unknown */
+    uint64_t given;
+    uint64_t taken; /* by libcurl */
+    size_t offset;  /* of what is not taken yet, in buf */
+    struct buf buf; /* owned */
+    http_want_fn on_want;
+};
+
 struct http_request {
     struct http *http; /* borrowed while started and not done */
     enum request_state state;
     struct list node;
     struct list event_node;
     struct list gate_node;
-    struct gate *gate; /* borrowed: the one it leads or is held at */
+    struct list place_node;
+    struct gate *gate;   /* borrowed: the one it leads or is held at */
+    struct place *place; /* borrowed: where it is counted or queued */
 
     char *method;     /* owned */
     char *url;        /* owned; the present one, redirects change it */
@@ -71,6 +96,10 @@ struct http_request {
     size_t body_len;
     bool has_body;
     struct buf own_body;
+    struct upload upload;
+    char *proxy;   /* owned; NULL = as the environment says */
+    char *ca_file; /* owned; NULL = as the environment says */
+    bool version_2;
     uint64_t connect_timeout_ms;
     uint64_t timeout_ms;
     uint64_t idle_timeout_ms;
@@ -84,11 +113,15 @@ struct http_request {
     CURL *easy;               /* owned while RUNNING */
     struct curl_slist *slist; /* owned: one block with all its nodes */
     uint64_t started_ns;
-    uint64_t active_ms; /* uv_now() when bytes last moved */
-    uint64_t uploaded;  /* as last seen */
-    bool head_done;     /* the head of the answer is complete */
-    bool redirecting;   /* it will be followed: its body is of no interest */
-    size_t passed_over; /* bytes of such a body */
+    uint64_t active_ms;  /* uv_now() when bytes last moved */
+    uint64_t uploaded;   /* as last seen */
+    bool head_done;      /* the head of the answer is complete */
+    bool redirecting;    /* it will be followed: its body is of no interest */
+    size_t passed_over;  /* bytes of such a body */
+    unsigned interim;    /* 1xx answers */
+    size_t head_bytes;   /* of heads, 1xx and trailers included */
+    bool unpause;        /* libcurl stopped sending while it was paused */
+    CURLcode unpause_rc; /* what waited in libcurl was refused when it went on */
     bool has_location;
     bool paused; /* the consumer is behind */
     bool retried;
@@ -144,6 +177,21 @@ int http_easy_setup(struct http_request *req);
 /* What libcurl knows of the transfer goes into the result. Returns true when the request has to be
  * launched again: a redirect (its URL and method are changed) or a stale connection. */
 bool http_easy_end(struct http_request *req, CURLcode rc);
+
+/* Tells libcurl which directions are still paused. Not from its callbacks. */
+void http_unpause(struct http_request *req);
+
+/* http_upload.c */
+CURLcode upload_setup(struct http_request *req);
+/* The body will be sent from its beginning; false when that is not possible any more. */
+bool upload_rewind(struct http_request *req);
+void upload_release(struct upload *up);
+
+/* http_limit.c */
+/* May the request go on now? If not it is queued, and comes back in http.admitted. */
+bool limit_enter(struct http *h, struct http_request *req);
+/* The request ends or goes elsewhere. Harmless for one that is not counted. */
+void limit_leave(struct http_request *req);
 
 /* http_error.c */
 void http_error_of_curl(struct http_request *req, CURLcode rc);

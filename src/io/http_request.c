@@ -18,6 +18,7 @@ struct http_request *http_request_new(const char *method, const char *url)
     list_init(&req->node);
     list_init(&req->event_node);
     list_init(&req->gate_node);
+    list_init(&req->place_node);
     req->connect_timeout_ms = 10 * 1000;
     req->idle_timeout_ms = 300 * 1000;
     req->max_body = (size_t)64 << 20;
@@ -35,6 +36,9 @@ void http_request_free(struct http_request *req)
     free(req->url);
     buf_release(&req->lines);
     buf_release(&req->own_body);
+    upload_release(&req->upload);
+    free(req->proxy);
+    free(req->ca_file);
     free(req->slist);
     buf_release(&req->head);
     free(req->refs);
@@ -151,10 +155,42 @@ void http_request_max_redirects(struct http_request *req, unsigned n)
     req->max_redirects = n;
 }
 
+void http_request_proxy(struct http_request *req, const char *url)
+{
+    free(req->proxy);
+    req->proxy = xstrdup(url);
+}
+
+void http_request_ca_file(struct http_request *req, const char *path)
+{
+    free(req->ca_file);
+    req->ca_file = xstrdup(path);
+}
+
+void http_request_version_2(struct http_request *req)
+{
+    req->version_2 = true;
+}
+
 void http_request_stream(struct http_request *req, http_data_fn on_data, size_t high_mark)
 {
     req->on_data = on_data;
     req->high_mark = high_mark < 16384 ? 16384 : high_mark;
+}
+
+/* libcurl takes nearly any text for a proxy, and finds out when it looks up its name. */
+static bool is_proxy(const char *text)
+{
+    static const char *const schemes[] = {"http://",    "https://",  "socks4://",
+                                          "socks4a://", "socks5://", "socks5h://"};
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        size_t len = strlen(schemes[i]);
+        if (strncasecmp(text, schemes[i], len) == 0) {
+            size_t rest = strcspn(text + len, "/?# \\");
+            return rest > 0 && (text[len + rest] == '\0' || strcmp(text + len + rest, "/") == 0);
+        }
+    }
+    return *text == '\0';
 }
 
 int http_request_check(struct http_request *req)
@@ -168,8 +204,14 @@ int http_request_check(struct http_request *req)
                   "PATCH, DELETE, HEAD or OPTIONS");
         return UV_EINVAL;
     }
-    if (strcmp(req->method, "HEAD") == 0 && req->body_len > 0) {
+    if (strcmp(req->method, "HEAD") == 0 && (req->body_len > 0 || req->upload.used)) {
         http_fail(req, "request", "a HEAD request cannot have a body: leave it out or use GET");
+        return UV_EINVAL;
+    }
+    if (req->proxy != NULL && !is_proxy(req->proxy)) {
+        http_fail(req, "request",
+                  "the proxy is not a URL: begin it with http://, https:// or socks5://, and leave "
+                  "its path out");
         return UV_EINVAL;
     }
     struct url url;
@@ -236,6 +278,7 @@ void http_request_drop_body(struct http_request *req)
     req->body = NULL;
     req->body_len = 0;
     req->has_body = false;
+    upload_release(&req->upload);
     drop_lines(req, is_of_body);
 }
 
@@ -270,6 +313,11 @@ void http_head_continue(struct http_request *req, const char *text, size_t len)
     req->head.data[req->head.len - 1] = ' ';
     buf_append(&req->head, text, len);
     buf_append_char(&req->head, '\0');
+}
+
+bool http_has_head(const struct http_request *req)
+{
+    return req->head_done && !req->redirecting && req->result.status >= 200;
 }
 
 struct http_result *http_result(struct http_request *req)

@@ -28,6 +28,19 @@
     /hugehead           headers of 1 MiB
     /early              1xx answers before the real one
     /garbage            something that is not HTTP
+    /count              takes the body without keeping it; as JSON: bytes, crc, chunked, method, type
+    /refuse/N?status=   reads N bytes of the body, answers with that status (413) and hangs up
+    /hold/NAME?how=     keeps the connection busy until the client closes it: silent, head, drip (a byte each 10 ms),
+                        comments (of an event stream), flood, upload (takes the body)
+    /closed/NAME        answers when that connection is closed: the time that it saw it, seconds since 1970
+    /held/NAME          answers when /hold/NAME has begun
+    /play               answers with what its body says, a JSON list: texts are sent as they are (bytes as U+0000 to
+                        U+00FF), numbers are seconds of waiting, null hangs up, {"repeat": list, "times": n} (without
+                        times: for ever), {"wait": NAME} waits for
+    /go/NAME            which this does
+    /gauge/MS?id=       answers after that time; /gauges: how many at most were at it at once, and their ids in order
+
+As a proxy it answers itself, whatever the host.
 """
 import asyncio
 import gzip
@@ -35,10 +48,18 @@ import json
 import socket
 import ssl
 import sys
+import time
 import zlib
 from urllib.parse import parse_qs, unquote, urlsplit
 
 made = 0
+events = {}  # name -> asyncio.Event
+seen = {}    # name -> when
+gauge = {"now": 0, "peak": 0, "order": []}
+
+
+def event(name):
+    return events.setdefault(name, asyncio.Event())
 
 
 def head(status, headers, length=None):
@@ -92,8 +113,11 @@ class Connection:
         self.query = {k: v[0] for k, v in parse_qs(parts.query, keep_blank_values=True).items()}
         words = parts.path.strip("/").split("/")
         self.length = int(lower.get("content-length", 0))
-        if words[0] != "half":
-            self.body = await self.reader.readexactly(self.length)
+        self.chunked = lower.get("transfer-encoding", "").lower() == "chunked"
+        self.type = lower.get("content-type")
+        self.crc = 0
+        if words[0] not in ("half", "count", "refuse", "hold"):
+            self.body = b"".join([piece async for piece in self.pieces()])
         handler = getattr(self, "do_" + words[0], None)
         if handler is None:
             self.send(404, b"no such page")
@@ -102,6 +126,26 @@ class Connection:
         await self.writer.drain()
         return lower.get("connection", "").lower() != "close"
 
+    async def pieces(self):
+        """The body of the request as it comes."""
+        if not self.chunked:
+            left = self.length
+            while left > 0:
+                piece = await self.reader.read(min(left, 1 << 16))
+                if not piece:
+                    raise HangUp
+                left -= len(piece)
+                yield piece
+            return
+        while True:
+            size = int((await self.reader.readline()).split(b";")[0], 16)
+            if size > 0:
+                yield await self.reader.readexactly(size)
+            if await self.reader.readline() != b"\r\n":
+                raise HangUp
+            if size == 0:
+                return
+
     def send(self, status, body, headers=()):
         self.writer.write(head(status, headers, len(body)) + (b"" if self.method == "HEAD" else body))
 
@@ -109,7 +153,7 @@ class Connection:
         self.send(200, json.dumps({
             "method": self.method, "path": self.target, "headers": self.headers,
             "body": self.body.decode("latin-1"), "length": self.length,
-            "connection": self.number, "nth": self.nth,
+            "connection": self.number, "nth": self.nth, "chunked": self.chunked,
         }).encode(), [("Content-Type", "application/json")])
 
     async def do_connections(self):
@@ -227,6 +271,94 @@ class Connection:
         self.writer.write(b"220 mail.example.com ESMTP\r\n")
         await self.writer.drain()
         raise HangUp
+
+    async def do_count(self):
+        total = 0
+        async for piece in self.pieces():
+            total += len(piece)
+            self.crc = zlib.crc32(piece, self.crc)
+        self.send(200, json.dumps({"bytes": total, "crc": self.crc, "chunked": self.chunked, "method": self.method,
+                                   "type": self.type}).encode())
+
+    async def do_refuse(self, n):
+        left = int(n)
+        async for piece in self.pieces():
+            left -= len(piece)
+            if left <= 0:
+                break
+        self.send(int(self.query.get("status", 413)), b"too much", [
+            (name.title(), value) for name, value in self.query.items() if name != "status"])
+        await self.writer.drain()
+        await asyncio.sleep(0.05)
+        raise HangUp
+
+    async def do_hold(self, name):
+        how = self.query.get("how", "silent")
+        event("held " + name).set()
+        try:
+            if how == "upload":
+                async for _ in self.pieces():
+                    pass
+                raise HangUp
+            if how != "silent":
+                self.writer.write(head(200, [("Transfer-Encoding", "chunked")]))
+                await self.writer.drain()
+            closed = asyncio.ensure_future(self.reader.read())
+            while how in ("drip", "comments", "flood") and not closed.done():
+                data = {"drip": b"x", "comments": b": alive\n\n", "flood": b"f" * 65536}[how]
+                self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+                await asyncio.wait({closed, asyncio.ensure_future(self.writer.drain())},
+                                   return_when=asyncio.FIRST_COMPLETED)
+                if how != "flood":
+                    await asyncio.wait({closed}, timeout=0.01)
+            await closed
+        finally:
+            seen[name] = time.time()
+            event("closed " + name).set()
+        raise HangUp
+
+    async def do_closed(self, name):
+        await event("closed " + name).wait()
+        self.send(200, repr(seen[name]).encode())
+
+    async def do_held(self, name):
+        await event("held " + name).wait()
+        self.send(200, b"yes")
+
+    async def play(self, steps):
+        for step in steps:
+            if step is None:
+                raise HangUp
+            if isinstance(step, str):
+                self.writer.write(step.encode("latin-1"))
+                await self.writer.drain()
+            elif isinstance(step, (int, float)):
+                await asyncio.sleep(step)
+            elif "wait" in step:
+                await event(step["wait"]).wait()
+            else:
+                times = step.get("times")
+                while times is None or times > 0:
+                    await self.play(step["repeat"])
+                    times = None if times is None else times - 1
+
+    async def do_play(self):
+        await self.play(json.loads(self.body))
+
+    async def do_go(self, name):
+        event(name).set()
+        self.send(200, b"gone")
+
+    async def do_gauge(self, ms):
+        gauge["now"] += 1
+        gauge["peak"] = max(gauge["peak"], gauge["now"])
+        gauge["order"].append(self.query.get("id"))
+        await asyncio.sleep(int(ms) / 1000)
+        gauge["now"] -= 1
+        self.send(200, b"ok")
+
+    async def do_gauges(self):
+        self.send(200, json.dumps(gauge).encode())
 
 
 async def main(args):

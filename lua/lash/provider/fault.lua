@@ -158,6 +158,7 @@ end
 -- What lash.http calls a failure -> code here, worth another attempt
 local TRANSPORT = {
     timeout = { "timeout", true },
+    stalled = { "timeout", true },
     connect = { "network", true },
     resolve = { "network", true },
     closed = { "network", true },

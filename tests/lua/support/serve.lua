@@ -1,8 +1,10 @@
 --- Starts tests/program/httpd.py; it ends with the case's process group, or after a minute.
+-- @param options more words for its command line
 -- @return its base URL
-return function()
+return function(options)
     local tests = os.getenv "LASH_TESTS" or "tests"
     local python = io.open("/usr/bin/python3") and "/usr/bin/python3" or "python3"
-    local pipe = assert(io.popen(("%s '%s/program/httpd.py' --for 60 </dev/null 2>/dev/null &"):format(python, tests)))
+    local pipe = assert(io.popen(("%s '%s/program/httpd.py' %s --for 60 </dev/null 2>/dev/null &"):format(
+        python, tests, options or "")))
     return "http://127.0.0.1:" .. assert(pipe:read("l"), "the server did not start")
 end

@@ -1,0 +1,223 @@
+--- What lash.http is asked for, checked and turned into what the core takes.
+--
+-- Misuse is raised where the user called us. `level` is everywhere that of the user's function as seen
+-- from the function that has it as its argument, so it grows by one a call; no tail calls on the way.
+local body = require "lash.http.body"
+local near = require "lash.near"
+local size = require "lash.size"
+
+local M = {}
+
+local REQUEST = {
+    "url", "method", "headers", "query", "body", "length", "json", "form", "multipart", "file", "timeout",
+    "connect_timeout", "idle_timeout", "max_body", "follow", "proxy", "ca_file", "version",
+}
+local STREAM = { "event_timeout", "max_event", "max_line", "keep_alive" }
+
+local function set(...)
+    local known = {}
+    for _, names in ipairs { ... } do
+        for _, name in ipairs(names) do
+            known[name] = true
+        end
+    end
+    return known
+end
+
+local known = { request = set(REQUEST), stream = set(REQUEST, STREAM) }
+
+local function misuse(level, text, ...)
+    error(("lash.http: " .. text):format(...), level)
+end
+M.misuse = misuse
+
+local function check_time(options, name, level)
+    local value = options[name]
+    if value == nil then
+        return nil
+    end
+    if value == false then
+        return 0
+    end
+    if type(value) ~= "number" or not (value > 0 and value <= 1e6) then
+        misuse(level + 1, "%s must be a number of seconds above 0 (false: no limit), not %s", name,
+            tostring(value))
+    end
+    return value
+end
+
+local function check_size(options, name, level)
+    local value = options[name]
+    if value == nil then
+        return nil
+    end
+    local bytes = size.bytes(value)
+    if not bytes then
+        misuse(level + 1, "%s must be a number of bytes or a text like \"64M\", not %s", name,
+            tostring(value))
+    end
+    return bytes
+end
+
+local function check_follow(options, level)
+    local value = options.follow
+    if value == nil or value == true then
+        return nil
+    end
+    if value == false then
+        return 0
+    end
+    value = math.type(value) and math.tointeger(value)
+    if not value or value < 0 or value > 100 then
+        misuse(level + 1, "follow must be true, false or a number of redirects, not %s",
+            tostring(options.follow))
+    end
+    return value
+end
+
+local function check_text(options, name, what, level)
+    local value = options[name]
+    if value ~= nil and (type(value) ~= "string" or value == "" or value:find("\0", 1, true)) then
+        misuse(level + 1, "%s must be %s, not %s", name, what, tostring(value))
+    end
+    return value
+end
+
+local function check_proxy(options, level)
+    if options.proxy == false then
+        return ""
+    end
+    local proxy = check_text(options, "proxy", "the URL of a proxy, or false for none", level + 1)
+    return proxy
+end
+
+local function check_version(options, level)
+    local version = options.version
+    if version ~= nil and version ~= "1.1" and version ~= "2" then
+        misuse(level + 1, "version must be \"1.1\" or \"2\", not %s", tostring(version))
+    end
+    return version == "2"
+end
+
+local function add_header(list, name, value, level)
+    if type(value) == "number" then
+        value = tostring(value)
+    end
+    if type(value) ~= "string" then
+        misuse(level + 1, "header %s must be a string or a list of strings, not a %s", name, type(value))
+    end
+    list[#list + 1] = name
+    list[#list + 1] = value
+end
+
+-- { name = value | { value, ... } } -> { name, value, ... } in an order that is always the same
+local function check_headers(headers, level)
+    local list = {}
+    if headers == nil then
+        return list
+    end
+    if type(headers) ~= "table" then
+        misuse(level + 1, "headers must be a table of names and values, not a %s", type(headers))
+    end
+    local names = {}
+    for name in pairs(headers) do
+        if type(name) ~= "string" then
+            misuse(level + 1, "headers must be written as { name = value }, found a %s as a name",
+                type(name))
+        end
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    for _, name in ipairs(names) do
+        local value = headers[name]
+        if type(value) == "table" then
+            for _, one in ipairs(value) do
+                add_header(list, name, one, level + 1)
+            end
+        else
+            add_header(list, name, value, level + 1)
+        end
+    end
+    return list
+end
+
+-- Appends { name = value | { value, ... } } to the URL, sorted by name.
+local function with_query(url, query, level)
+    if query == nil then
+        return url
+    end
+    local text = body.pairs_text(query, "query", level + 1)
+    if text == "" then
+        return url
+    end
+    local base, fragment = url:match("^([^#]*)(.*)$")
+    local sign = base:find("?", 1, true) and (base:find("[?&]$") and "" or "&") or "?"
+    return base .. sign .. text .. fragment
+end
+
+local function check_known(options, kind, level)
+    for name in pairs(options) do
+        if not known[kind][name] then
+            misuse(level + 1, "unknown option '%s'%s", tostring(name),
+                type(name) == "string" and near.hint(name, near.names(known[kind])) or "")
+        end
+    end
+end
+
+-- { name = true } of the events that are only signs of life
+local function check_keep_alive(options, level)
+    local names = options.keep_alive
+    if type(names) == "string" then
+        names = { names }
+    end
+    if names ~= nil and type(names) ~= "table" then
+        misuse(level + 1, "keep_alive must be the name of an event or a list of names, not a %s", type(names))
+    end
+    local result = {}
+    for _, name in ipairs(names or {}) do
+        if type(name) ~= "string" then
+            misuse(level + 1, "keep_alive must be the name of an event or a list of names, found a %s", type(name))
+        end
+        result[name] = true
+    end
+    return result
+end
+
+--- check(options, method | nil, kind, level) -> plan: url, method, headers, body (string or nil), source (of
+-- lash.http.body, or nil), core (options of the core), keep_alive. `kind` is "request" or "stream".
+function M.check(options, method, kind, level)
+    check_known(options, kind, level + 1)
+    local url = options.url
+    if type(url) ~= "string" then
+        misuse(level + 1, "the URL must be a string, not a %s", type(url))
+    end
+    method = method or options.method or "GET"
+    if type(method) ~= "string" then
+        misuse(level + 1, "method must be a string, not a %s", type(method))
+    end
+    local headers = check_headers(options.headers, level + 1)
+    local text, source = body.make(options, headers, level + 1)
+    return {
+        method = method:upper(),
+        url = with_query(url, options.query, level + 1),
+        headers = headers,
+        body = text,
+        source = source,
+        keep_alive = check_keep_alive(options, level + 1),
+        core = {
+            timeout = check_time(options, "timeout", level + 1),
+            connect_timeout = check_time(options, "connect_timeout", level + 1),
+            idle_timeout = check_time(options, "idle_timeout", level + 1),
+            event_timeout = check_time(options, "event_timeout", level + 1),
+            max_body = check_size(options, "max_body", level + 1),
+            max_event = check_size(options, "max_event", level + 1),
+            max_line = check_size(options, "max_line", level + 1),
+            redirects = check_follow(options, level + 1),
+            proxy = check_proxy(options, level + 1),
+            ca_file = check_text(options, "ca_file", "the path of a file", level + 1),
+            version_2 = check_version(options, level + 1),
+        },
+    }
+end
+
+return M

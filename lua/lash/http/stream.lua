@@ -1,0 +1,195 @@
+--- Requests whose body or answer goes in pieces: how they are driven, and the answer of lash.http.stream.
+local core = require "lash.core.http"
+
+local M = {}
+
+local header_mt = {
+    -- names in any case
+    __index = function(headers, name)
+        return type(name) == "string" and rawget(headers, name:lower()) or nil
+    end,
+}
+
+--- { name, value, ... } -> keys in lower case; repeated headers joined by ", " but for set-cookie, which is a list.
+function M.headers(list)
+    local headers, joined = {}, {}
+    for i = 1, #list, 2 do
+        local name, value = list[i]:lower(), list[i + 1]
+        local values = headers[name]
+        if values then
+            values[#values + 1] = value
+        else
+            headers[name] = { value }
+        end
+    end
+    for name, values in next, headers do
+        joined[name] = name == "set-cookie" and values or table.concat(values, ", ")
+    end
+    return setmetatable(joined, header_mt)
+end
+
+-- Gives the body until the head of the answer is there.
+local function drive(handle, source)
+    while true do
+        local what, err = handle:step()
+        if what == "head" then
+            return true
+        elseif what == "rewind" then
+            source:rewind()
+        elseif what == "send" then
+            local chunk, broken = source:next()
+            if chunk == nil and broken ~= nil then
+                return nil, broken
+            end
+            handle:send(chunk)
+        else
+            return nil, err
+        end
+    end
+end
+
+local guard_mt = {
+    __close = function(guard)
+        if guard.source then
+            guard.source:close()
+        end
+        if not guard.keep then
+            guard.handle:close()
+        end
+    end,
+}
+
+--- open(plan) -> handle | nil, err: a started request, its body sent, the head of its answer there.
+-- Whatever goes wrong, no transfer is left.
+function M.open(plan)
+    local source, options = plan.source, plan.core
+    if source then
+        local ready, err = source:prepare()
+        if not ready then
+            return nil, err
+        end
+        options.upload, options.length, options.replayable = true, source.length, source.replayable
+    end
+    local handle, err = core.open(plan.method, plan.url, plan.headers, plan.body, options)
+    if not handle then
+        return nil, err
+    end
+    local guard <close> = setmetatable({ handle = handle, source = source }, guard_mt)
+    local ok, broken = drive(handle, source)
+    if not ok then
+        return nil, broken
+    end
+    guard.keep = true
+    return handle
+end
+
+--- collect(handle) -> the rest of the body | nil, err
+function M.collect(handle)
+    local pieces = {}
+    while true do
+        local piece, err = handle:read()
+        if not piece then
+            if err then
+                return nil, err
+            end
+            return table.concat(pieces)
+        end
+        pieces[#pieces + 1] = piece
+    end
+end
+
+-- ---- the answer ----
+
+local HANDLE, KEEP_ALIVE = {}, {}
+
+local answer = {}
+answer.__index = answer
+answer.__name = "lash.http.answer"
+
+local function handle_of(res, name)
+    local handle = type(res) == "table" and rawget(res, HANDLE)
+    if not handle then
+        error(("lash.http: %s is a method of a streamed answer: write res:%s(...)"):format(name, name), 3)
+    end
+    return handle
+end
+
+--- res:read([n]) -> bytes | nil at the end | nil, err
+-- Without n what has come, at least a byte; with n so many bytes, fewer only at the end; with "a" the rest.
+-- What came before a stream broke is read before its error, but for read(n) and read("a"), which give no
+-- part.
+function answer:read(n)
+    local handle = handle_of(self, "read")
+    if n == nil then
+        return handle:read()
+    elseif n == "a" or n == "*a" then
+        return M.collect(handle)
+    end
+    local count = math.type(n) and math.tointeger(n)
+    if not count or count < 1 then
+        error(("lash.http: read expects a number of bytes, \"a\" or nothing, not %s"):format(tostring(n)), 2)
+    end
+    return handle:read(count)
+end
+
+local function iterator(handle, method)
+    return function()
+        local value, err = handle[method](handle)
+        if err ~= nil then
+            error(err, 0)
+        end
+        return value
+    end
+end
+
+--- for chunk in res:chunks() do: the body as it comes. A broken stream raises its error value, for a loop
+-- cannot return one; so with lines and events.
+function answer:chunks()
+    return iterator(handle_of(self, "chunks"), "read")
+end
+
+--- for line in res:lines() do: without line ends, which are LF or CRLF; the last one may lack its end.
+-- A line over max_line bytes ("1M") is the error too_large.
+function answer:lines()
+    return iterator(handle_of(self, "lines"), "line")
+end
+
+--- for event in res:events() do: server-sent events { event =, data =, id =, retry = }
+-- event.event is "message" where the server names none, event.id the last id of the stream (or nil),
+-- event.retry seconds (or nil). An event over max_event bytes ("16M") is the error too_large; one that does
+-- not come within event_timeout of waiting for it is the error stalled.
+function answer:events()
+    local handle, keep_alive = handle_of(self, "events"), rawget(self, KEEP_ALIVE)
+    local anew = true
+    return function()
+        local event, err = handle:event(anew)
+        if err ~= nil then
+            error(err, 0)
+        end
+        anew = event and not keep_alive[event.event]
+        return event
+    end
+end
+
+--- res:close(): ends the transfer at once; nothing can be read any more.
+function answer:close()
+    handle_of(self, "close"):close()
+end
+
+answer.__close = answer.close
+
+--- new(handle, plan) -> res
+function M.new(handle, plan)
+    local status, headers, first_byte, url = handle:head()
+    return setmetatable({
+        status = status,
+        ok = status >= 200 and status < 300,
+        headers = M.headers(headers),
+        url = url,
+        first_byte = first_byte,
+        [HANDLE] = handle,
+        [KEEP_ALIVE] = plan.keep_alive,
+    }, answer)
+end
+
+return M

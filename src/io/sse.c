@@ -1,0 +1,268 @@
+/*
+ * The event stream format of the HTML standard, "9.2.6 Interpreting an event stream".
+ */
+#include "base/base.h"
+
+#include "io/sse.h"
+
+#include "base/buf.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A buffer that held a large event is given back when the next ones are small. */
+#define KEEP_CAP ((size_t)256 << 10)
+
+static const char bom[] = "\xef\xbb\xbf";
+
+struct sse {
+    size_t max;
+    size_t bom_seen; /* bytes of a byte order mark at the start; 3 = no longer looked for */
+    bool line_begun; /* a byte of the present line was seen */
+    bool in_comment; /* the present line is one: nothing of it is kept */
+    bool after_cr;   /* a line feed now belongs to the line end before */
+    bool too_large;
+    bool delivered;  /* the last call gave an event: its memory is for the next one */
+    struct buf line; /* the present line, as far as it came in pieces */
+    struct buf name;
+    struct buf data;
+    struct buf id;
+    bool has_data;
+    bool has_id;
+    int64_t retry_ms;
+    uint64_t comments;
+};
+
+struct sse *sse_new(size_t max)
+{
+    struct sse *s = xcalloc(1, sizeof *s);
+    s->max = max;
+    s->retry_ms = -1;
+    return s;
+}
+
+void sse_free(struct sse *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    buf_release(&s->line);
+    buf_release(&s->name);
+    buf_release(&s->data);
+    buf_release(&s->id);
+    free(s);
+}
+
+uint64_t sse_comments(const struct sse *s)
+{
+    return s->comments;
+}
+
+static void empty(struct buf *b)
+{
+    if (b->cap > KEEP_CAP) {
+        buf_release(b);
+    } else {
+        buf_clear(b);
+    }
+}
+
+/* Forgets the event, but not the id, which is the stream's. */
+static void begin_event(struct sse *s)
+{
+    empty(&s->name);
+    empty(&s->data);
+    s->has_data = false;
+}
+
+static bool fits(struct sse *s, size_t more)
+{
+    size_t held = s->line.len + s->name.len + s->data.len + s->id.len;
+    if (held > s->max || more > s->max - held) {
+        s->too_large = true;
+    }
+    return !s->too_large;
+}
+
+static void set(struct buf *b, const char *value, size_t len)
+{
+    buf_clear(b);
+    buf_append(b, value, len);
+}
+
+static void set_retry(struct sse *s, const char *value, size_t len)
+{
+    int64_t ms = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (value[i] < '0' || value[i] > '9' || ms > INT64_MAX / 100) {
+            return;
+        }
+        ms = ms * 10 + (value[i] - '0');
+    }
+    if (len > 0) {
+        s->retry_ms = ms;
+    }
+}
+
+static bool is(const char *name, size_t len, const char *field)
+{
+    return strlen(field) == len && memcmp(name, field, len) == 0;
+}
+
+static void take_field(struct sse *s, const char *line, size_t len)
+{
+    const char *colon = memchr(line, ':', len);
+    size_t name_len = colon != NULL ? (size_t)(colon - line) : len;
+    const char *value = colon != NULL ? colon + 1 : line + len;
+    size_t value_len = len - (size_t)(value - line);
+    if (value_len > 0 && *value == ' ') {
+        value++;
+        value_len--;
+    }
+    if (is(line, name_len, "data")) {
+        if (s->has_data) {
+            buf_append_char(&s->data, '\n');
+        }
+        buf_append(&s->data, value, value_len);
+        s->has_data = true;
+    } else if (is(line, name_len, "event")) {
+        set(&s->name, value, value_len);
+    } else if (is(line, name_len, "id") && memchr(value, '\0', value_len) == NULL) {
+        set(&s->id, value, value_len);
+        s->has_id = true;
+    } else if (is(line, name_len, "retry")) {
+        set_retry(s, value, value_len);
+    }
+}
+
+/* A blank line. Returns true when there is an event. */
+static bool dispatch(struct sse *s, struct sse_event *event)
+{
+    if (!s->has_data) {
+        begin_event(s);
+        return false;
+    }
+    if (s->name.len == 0) {
+        set(&s->name, "message", 7);
+    }
+    buf_append(&s->data, "", 0);
+    *event = (struct sse_event){.name = s->name.data,
+                                .name_len = s->name.len,
+                                .data = s->data.data,
+                                .data_len = s->data.len,
+                                .id = s->has_id ? s->id.data : NULL,
+                                .id_len = s->id.len,
+                                .retry_ms = s->retry_ms};
+    s->retry_ms = -1;
+    s->delivered = true;
+    return true;
+}
+
+/* The line is complete: `len` bytes at `data` after what came of it before. */
+static bool end_line(struct sse *s, const char *data, size_t len, struct sse_event *event)
+{
+    bool is_event = false;
+    if (s->in_comment) {
+        s->comments++;
+    } else if (s->line.len > 0) {
+        buf_append(&s->line, data, len);
+        take_field(s, s->line.data, s->line.len);
+        empty(&s->line);
+    } else if (len > 0) {
+        take_field(s, data, len);
+    } else {
+        is_event = dispatch(s, event);
+    }
+    s->in_comment = false;
+    s->line_begun = false;
+    return is_event;
+}
+
+static size_t find_line_end(const char *data, size_t len)
+{
+    size_t end = 0;
+    while (end < len && data[end] != '\n' && data[end] != '\r') {
+        end++;
+    }
+    return end;
+}
+
+/* Bytes of a byte order mark at the very start are passed over; those that only look like the
+ * beginning of one are part of the first line. Returns how many bytes were used. */
+static size_t skip_bom(struct sse *s, const char *data, size_t len)
+{
+    size_t used = 0;
+    while (used < len && s->bom_seen < 3 && data[used] == bom[s->bom_seen]) {
+        s->bom_seen++;
+        used++;
+    }
+    if (used < len && s->bom_seen < 3) {
+        buf_append(&s->line, bom, s->bom_seen);
+        s->line_begun = s->bom_seen > 0;
+        s->bom_seen = 3;
+    }
+    return used;
+}
+
+/* Part of a line, or all of it with its line end. Returns how many bytes were used. */
+static size_t take_piece(struct sse *s, const char *data, size_t len, bool *is_event,
+                         struct sse_event *event)
+{
+    if (s->after_cr) {
+        s->after_cr = false;
+        if (*data == '\n') {
+            return 1;
+        }
+    }
+    if (!s->line_begun) {
+        s->line_begun = true;
+        s->in_comment = *data == ':';
+    }
+    size_t end = find_line_end(data, len);
+    if (!s->in_comment && !fits(s, end)) {
+        return 0;
+    }
+    if (end < len) {
+        s->after_cr = data[end] == '\r';
+        *is_event = end_line(s, data, end, event);
+        return end + 1;
+    }
+    if (!s->in_comment) {
+        buf_append(&s->line, data, len);
+    }
+    return len;
+}
+
+enum sse_what sse_feed(struct sse *s, const char *data, size_t len, size_t *used,
+                       struct sse_event *event)
+{
+    bool is_event = false;
+    *used = 0;
+    if (s->delivered) {
+        s->delivered = false;
+        begin_event(s);
+    }
+    if (s->bom_seen < 3 && len > 0) {
+        *used = skip_bom(s, data, len);
+    }
+    while (*used < len && !is_event && !s->too_large) {
+        *used += take_piece(s, data + *used, len - *used, &is_event, event);
+    }
+    return s->too_large ? SSE_TOO_LARGE : is_event ? SSE_EVENT : SSE_MORE;
+}
+
+enum sse_what sse_end(struct sse *s, struct sse_event *event)
+{
+    if (s->too_large) {
+        return SSE_TOO_LARGE;
+    }
+    if (s->delivered) {
+        s->delivered = false;
+        begin_event(s);
+        return SSE_MORE;
+    }
+    if (s->line_begun) {
+        (void)end_line(s, "", 0, event); // not blank: no event yet
+    }
+    return dispatch(s, event) ? SSE_EVENT : SSE_MORE;
+}

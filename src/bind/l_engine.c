@@ -15,6 +15,7 @@
 #define GROUP_TYPE "lash.group"
 #define BATCH_TYPE "lash.batch"
 #define NEXT_TYPE "lash.batch.next"
+#define HOLD_TYPE "lash.batch.hold"
 
 static enum cancel_reason check_reason(lua_State *L, int index)
 {
@@ -344,14 +345,74 @@ static int l_batch_next(lua_State *L)
     return batch_next(L, b);
 }
 
-static int l_batch_settle(lua_State *L)
+static void settle(struct lua_batch *b, size_t slot)
 {
-    struct lua_batch *b = check_batch(L);
-    batch_settle(b->batch, check_slot(L, b, true));
+    batch_settle(b->batch, slot);
     if (batch_done(b->batch)) {
         batch_wake(b);
     }
+}
+
+static int l_batch_settle(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    settle(b, check_slot(L, b, true));
     return 0;
+}
+
+/* A permit in the hands of a task. Its user value is the batch. Settled in C, for a task may end
+ * where no instruction of Lua is left to it. */
+struct hold {
+    size_t slot;
+    bool settled;
+};
+
+/* batch:hold(slot) -> a value to close: that settles the slot, however its task ends */
+static int l_batch_hold(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    size_t slot = check_slot(L, b, true);
+    struct hold *hold = lua_newuserdatauv(L, sizeof(*hold), 1);
+    *hold = (struct hold){.slot = slot};
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    luaL_setmetatable(L, HOLD_TYPE);
+    return 1;
+}
+
+static int l_hold_close(lua_State *L)
+{
+    struct hold *hold = luaL_checkudata(L, 1, HOLD_TYPE);
+    lua_getiuservalue(L, 1, 1);
+    struct lua_batch *b = luaL_testudata(L, -1, BATCH_TYPE);
+    if (!hold->settled && b != NULL && b->batch != NULL && batch_runs(b->batch, hold->slot)) {
+        settle(b, hold->slot);
+    }
+    hold->settled = true;
+    return 0;
+}
+
+/* batch:rest(slot): it keeps its place in the batch and gives back what others wait for */
+static int l_batch_rest(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    batch_rest(b->batch, check_slot(L, b, true));
+    return 0;
+}
+
+/* batch:pending() -> slots that wait for a permit */
+static int l_batch_pending(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)batch_pending(check_batch(L)->batch));
+    return 1;
+}
+
+/* batch:runs(slot) -> true when it got its permit and is not settled */
+static int l_batch_runs(lua_State *L)
+{
+    struct lua_batch *b = check_batch(L);
+    lua_pushboolean(L, batch_runs(b->batch, check_slot(L, b, false)));
+    return 1;
 }
 
 static int l_batch_abandon(lua_State *L)
@@ -452,10 +513,21 @@ int luaopen_lash_core_engine(lua_State *L)
                                              {"cancel", l_group_cancel},
                                              {"__close", l_group_close},
                                              {NULL, NULL}};
-    static const luaL_Reg batch_methods[] = {
-        {"add", l_batch_add},    {"limit", l_batch_limit},   {"start", l_batch_start},
-        {"next", l_batch_next},  {"settle", l_batch_settle}, {"abandon", l_batch_abandon},
-        {"__gc", l_batch_close}, {"__close", l_batch_close}, {NULL, NULL}};
+    static const luaL_Reg batch_methods[] = {{"add", l_batch_add},
+                                             {"limit", l_batch_limit},
+                                             {"start", l_batch_start},
+                                             {"next", l_batch_next},
+                                             {"settle", l_batch_settle},
+                                             {"abandon", l_batch_abandon},
+                                             {"hold", l_batch_hold},
+                                             {"rest", l_batch_rest},
+                                             {"runs", l_batch_runs},
+                                             {"pending", l_batch_pending},
+                                             {"__gc", l_batch_close},
+                                             {"__close", l_batch_close},
+                                             {NULL, NULL}};
+    static const luaL_Reg hold_methods[] = {
+        {"__gc", l_hold_close}, {"__close", l_hold_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"spawn", l_spawn},
                                          {"current", l_current},
                                          {"in_call", l_in_call},
@@ -473,6 +545,7 @@ int luaopen_lash_core_engine(lua_State *L)
     new_type(L, "lash.task", task_methods);
     new_type(L, GROUP_TYPE, group_methods);
     new_type(L, BATCH_TYPE, batch_methods);
+    new_type(L, HOLD_TYPE, hold_methods);
     luaL_newlib(L, functions);
     bind_add_offload(L);
     return 1;

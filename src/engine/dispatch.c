@@ -14,6 +14,7 @@ struct lane_wait;
 struct slot {
     enum slot_state state;
     bool barrier;
+    bool rests;                    /* started, but its lanes and the process do not count it */
     struct lane *lanes[MAX_LANES]; /* borrowed from the dispatcher; NULL = none */
     long next_started;             /* chain of slots that got their permit and were not taken yet */
     struct lane_wait *parked;      /* in whose chain it waits; NULL = in none */
@@ -359,17 +360,26 @@ long batch_take(struct batch *b)
     return i;
 }
 
-/* Gives back the permits of a started slot. */
+/* Gives back the permits of a started slot that others than its batch count. */
+static void slot_rest(struct batch *b, struct slot *s)
+{
+    if (!s->rests) {
+        s->rests = true;
+        slot_count(s, -1);
+        b->dispatcher->running -= b->counted;
+    }
+}
+
+/* Gives back all permits of a started slot. */
 static void slot_release(struct batch *b, struct slot *s)
 {
+    slot_rest(b, s);
     s->state = SLOT_SETTLED;
-    slot_count(s, -1);
     if (s->barrier) {
         b->barrier_runs = false;
     }
     b->running--;
     b->settled++;
-    b->dispatcher->running -= b->counted;
 }
 
 void batch_settle(struct batch *b, size_t slot)
@@ -378,6 +388,14 @@ void batch_settle(struct batch *b, size_t slot)
     slot_release(b, &b->slots[slot]);
     (void)dispatcher_call_up(b->dispatcher, b->slots[slot].lanes); /* others come first */
     batch_get_turn(b);
+    dispatcher_hand_on(b->dispatcher, b->slots[slot].lanes);
+}
+
+void batch_rest(struct batch *b, size_t slot)
+{
+    ASSERT(slot < b->count && b->slots[slot].state == SLOT_STARTED);
+    slot_rest(b, &b->slots[slot]);
+    (void)dispatcher_call_up(b->dispatcher, b->slots[slot].lanes);
     dispatcher_hand_on(b->dispatcher, b->slots[slot].lanes);
 }
 
@@ -396,6 +414,11 @@ void batch_abandon(struct batch *b)
         w->first = -1;
         list_remove(&w->node);
     }
+}
+
+size_t batch_pending(const struct batch *b)
+{
+    return b->pending;
 }
 
 size_t batch_count(const struct batch *b)

@@ -69,6 +69,13 @@ long batch_take(struct batch *b);
 /* A taken slot has ended: its permits go to whoever waits. */
 void batch_settle(struct batch *b, size_t slot);
 
+/* A started slot pauses: it keeps its place in its batch, as a barrier too, until it is settled;
+ * its permits of lanes and process go to whoever waits, for good. Once a slot. */
+void batch_rest(struct batch *b, size_t slot);
+
+/* Slots that have neither started nor were given up. */
+size_t batch_pending(const struct batch *b);
+
 /* Slots that have not started are given up and never will: counted as settled. */
 void batch_abandon(struct batch *b);
 

@@ -12,7 +12,7 @@
 enum { MAX_BATCHES = 8, MAX_SLOTS = 40, LANES = 3, CAP = 12 };
 
 struct slot_model {
-    enum { WAITS, RUNS, OVER } state;
+    enum { WAITS, RUNS, RESTS, OVER } state;
     bool barrier;
     bool lanes[LANES];
 };
@@ -37,20 +37,26 @@ static unsigned random_below(unsigned n)
     return (seed >> 16) % n;
 }
 
+static size_t count_state(const struct batch_model *m, int state)
+{
+    size_t count = 0;
+    for (size_t i = 0; m->batch != NULL && i < m->count; i++) {
+        count += (int)m->slots[i].state == state;
+    }
+    return count;
+}
+
+/* One that rests keeps its place in the batch. */
 static size_t count_running(const struct batch_model *m)
 {
-    size_t running = 0;
-    for (size_t i = 0; m->batch != NULL && i < m->count; i++) {
-        running += m->slots[i].state == RUNS;
-    }
-    return running;
+    return count_state(m, RUNS) + count_state(m, RESTS);
 }
 
 static size_t process_running(void)
 {
     size_t running = 0;
     for (size_t b = 0; b < MAX_BATCHES; b++) {
-        running += models[b].counted ? count_running(&models[b]) : 0;
+        running += models[b].counted ? count_state(&models[b], RUNS) : 0;
     }
     return running;
 }
@@ -86,7 +92,7 @@ static long expected(const struct batch_model *m)
     bool earlier_over = true;
     for (size_t i = 0; i < m->count; i++) {
         const struct slot_model *s = &m->slots[i];
-        if (s->state == RUNS && s->barrier) {
+        if ((s->state == RUNS || s->state == RESTS) && s->barrier) {
             return -1;
         }
         if (s->state == WAITS) {
@@ -152,17 +158,19 @@ static void add_batch(struct batch_model *m, bool barriers, bool lanes)
     batch_start(m->batch);
 }
 
-static void settle_one(struct batch_model *m)
+/* Settles one of those that have started, or lets it rest. */
+static void change_one(struct batch_model *m, bool settle)
 {
-    size_t running = count_running(m);
+    size_t running = settle ? count_running(m) : count_state(m, RUNS);
     if (running == 0) {
         return;
     }
     size_t pick = random_below((unsigned)running);
     for (size_t i = 0; i < m->count; i++) {
-        if (m->slots[i].state == RUNS && pick-- == 0) {
-            m->slots[i].state = OVER;
-            batch_settle(m->batch, i);
+        struct slot_model *s = &m->slots[i];
+        if ((s->state == RUNS || (settle && s->state == RESTS)) && pick-- == 0) {
+            s->state = settle ? OVER : RESTS;
+            (settle ? batch_settle : batch_rest)(m->batch, i);
             return;
         }
     }
@@ -182,7 +190,7 @@ static void remove_batch(struct batch_model *m)
 {
     abandon(m);
     while (count_running(m) > 0) {
-        settle_one(m);
+        change_one(m, true);
     }
     batch_free(m->batch);
     m->batch = NULL;
@@ -203,7 +211,7 @@ static void random_run(unsigned start, bool barriers, bool lanes)
         if (m->batch == NULL) {
             add_batch(m, barriers, lanes);
         } else if (what < 85) {
-            settle_one(m);
+            change_one(m, what < 65);
         } else if (what < 90) {
             abandon(m);
         } else if (what < 95 || batch_done(m->batch)) {

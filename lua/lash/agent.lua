@@ -1,6 +1,8 @@
 --- Agents: instructions, a model, tools, and other agents to hand over to.
 local declare = require "lash.declare"
+local limits = require "lash.limits"
 local prompt = require "lash.prompt"
+local retries = require "lash.retries"
 local tool = require "lash.tool"
 
 local M = {}
@@ -22,26 +24,15 @@ local FIELDS = {
     settings = "table",
     stream = "boolean",
     limits = "table",
+    retry = "table|boolean",
+    fail_fast = "boolean",
     parallel_hint = "boolean",
     tool_choice = "string|table",
     on_event = "function",
 }
 
-local LIMITS = {
-    concurrency = "integer",
-    turns = "integer",
-    tool_calls = "integer",
-    requests = "integer",
-    tokens = "integer",
-    time = "number",
-    handoffs = "integer",
-}
-
---- Limits unless the agent says otherwise.
-M.LIMITS = { concurrency = 16, turns = 25, handoffs = 16 }
-
 -- Fields of the design that this version does not have: refused, never ignored.
-local LATER = { output = true, fail_fast = true, retry = true }
+local LATER = { output = true }
 
 local function flatten(list, into, what)
     for i, entry in ipairs(list) do
@@ -95,24 +86,6 @@ local function later_fault(spec)
     return nil
 end
 
---- @return nil, or the sentence that says what is wrong with the limits of an agent or a run
-function M.limits_fault(what, limits)
-    if limits ~= nil and type(limits) ~= "table" then
-        return ("%s: limits must be a table, got %s"):format(what, type(limits))
-    end
-    local fault = limits and declare.fault(what .. " limits", limits, LIMITS)
-    if fault then
-        return fault
-    end
-    for name, value in pairs(limits or {}) do
-        if value < (name == "concurrency" and 1 or 0) then
-            return ("%s: limits.%s must be %s"):format(what, name,
-                name == "concurrency" and "at least 1" or "0 (no limit) or more")
-        end
-    end
-    return nil
-end
-
 local function build(spec)
     local fault = later_fault(spec) or declare.fault("lash.agent", spec, FIELDS)
         or declare.name_fault("lash.agent", spec.name)
@@ -122,7 +95,7 @@ local function build(spec)
     local what = ("lash.agent '%s'"):format(spec.name)
     local tools = {}
     fault = flatten(spec.tools or {}, tools, what) or tools_fault(what, tools, spec.handoffs ~= nil)
-        or M.limits_fault(what, spec.limits)
+        or limits.fault(what, spec.limits) or retries.fault(what, spec.retry)
     if fault then
         return nil, fault
     end
@@ -134,13 +107,6 @@ local function build(spec)
     for _, t in ipairs(tools) do
         by_name[t.name] = t
     end
-    local limits = {}
-    for name, value in pairs(M.LIMITS) do
-        limits[name] = value
-    end
-    for name, value in pairs(spec.limits or {}) do
-        limits[name] = value
-    end
     return setmetatable({
         name = spec.name,
         description = spec.description or "",
@@ -151,7 +117,9 @@ local function build(spec)
         handoffs = spec.handoffs,
         handoff_after_tools = spec.handoff_after_tools or false,
         settings = spec.settings or {},
-        limits = limits,
+        limits = limits.complete(spec.limits),
+        retry = spec.retry,
+        fail_fast = spec.fail_fast or false,
         parallel_hint = spec.parallel_hint ~= false,
         tool_choice = spec.tool_choice,
         on_event = spec.on_event,
@@ -168,8 +136,11 @@ end
 --   handoffs      list of agents, or a function that returns one (for agents that know each other)
 --   handoff_after_tools  true: the other calls of a turn that hands over run first
 --   settings      for the provider: max_tokens, temperature, effort, ...
---   limits        { concurrency = 16, turns = 25, handoffs = 16, tool_calls =, requests =, tokens =, time = s };
---                 0 = none
+--   limits        { concurrency = 16, turns = 25, handoffs = 16, tool_calls =, requests =, tokens =, time = s,
+--                 wait = 300 (s for its turn, of a call) }; 0 = none
+--   retry         of tools that are marked idempotent: { attempts = 3 (in all), delay = 0.2, max_delay = 2 }, or
+--                 false for none
+--   fail_fast     true: the first call that fails cancels the others of its turn, and the run fails with it
 --   parallel_hint false: no sentence about independent calls in the system prompt
 --   tool_choice   "auto", "required", "none" or { name = }: for its first request
 --   on_event      fn(event), see lash.events

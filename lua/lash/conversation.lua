@@ -22,6 +22,8 @@ function M.new(agent)
         scratch = {},    -- providers' own state of this conversation
         open_calls = nil, -- calls of the last answer that have no outcome yet
         busy = false,
+        run = nil,       -- the task of its present run
+        stop = false,    -- somebody wants that run to end
     }, Conversation)
 end
 
@@ -90,6 +92,21 @@ end
 -- @return result as of agent:run
 function Conversation:send(text, opts)
     return require("lash.run").send(self, text, opts)
+end
+
+--- Cancels its present run, if there is one: running calls end cancelled, queued ones are not run, send()
+-- returns a result with the reason "cancelled", and the conversation can go on. Legal at any time, from any
+-- task, and as often as one likes.
+-- @return whether there was a run to cancel
+function Conversation:cancel()
+    if not self.busy then
+        return false
+    end
+    self.stop = true -- for a run that has no task yet
+    if self.run then
+        self.run:cancel("user")
+    end
+    return true
 end
 
 --- The same for callers that are not tasks, as agent:run_sync.

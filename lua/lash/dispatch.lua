@@ -1,12 +1,15 @@
 --- The dispatcher: a batch of calls in, exactly one outcome per call out, in the same order. Never
 -- raises, but when the task that runs it is cancelled.
 --
--- classify (known tool? arguments parse? schema holds?) -> wait for a permit -> start -> deadline ->
--- outcome. Bookkeeping is by position, never by call id.
+-- classify (known tool? arguments parse? schema holds?) -> wait for a permit -> start -> deadline -> another
+-- attempt if allowed -> outcome. Bookkeeping is by position, never by call id.
+local attempts = require "lash.attempts"
 local engine = require "lash.core.engine"
 local json = require "lash.json"
 local near = require "lash.near"
 local outcome = require "lash.outcome"
+local retries = require "lash.retries"
+local timer = require "lash.core.timer"
 local tool = require "lash.tool"
 
 local M = {}
@@ -14,7 +17,8 @@ local M = {}
 --- Calls of one batch that run at once, unless limits.concurrency says otherwise.
 M.CONCURRENCY = 16
 
-local SHOWN = 80 -- bytes of an unknown tool's name that are told
+local SHOWN = 80      -- bytes of an unknown tool's name that are told
+local PROGRESS = 1000 -- bytes of a text of ctx.progress
 
 local function unknown(name, tools)
     local names = near.names(tools)
@@ -72,12 +76,30 @@ local function elapsed(since)
     return (engine.hrtime() - since) // 1000000
 end
 
+-- ---- starts and ends ----
+
+-- A task that caught every cancel is left no instruction but those of lash: no listener could run in it.
+local function is_given_up()
+    return debug.gethook() == "external hook" and engine.current():cancelled() ~= nil
+end
+
+local function tell_end(batch, i)
+    local item = batch.outcomes[i]
+    batch.emit("call.end", {
+        call = batch.label(i), name = item.name, status = item.status, ms = item.ms, output = item.output,
+    })
+end
+
 local function note_end(batch, i, status, text, ms)
-    local call = batch.calls[i]
-    batch.outcomes[i] = M.outcome(call, status, text)
-    batch.outcomes[i].ms = ms
-    if batch.emit then
-        batch.emit("call.end", { call = batch.label(i), name = call.name, status = status, ms = ms, output = text })
+    local item = M.outcome(batch.calls[i], status, text)
+    item.ms = ms
+    batch.outcomes[i] = item
+    if not batch.emit then
+        return
+    elseif is_given_up() then
+        batch.untold[#batch.untold + 1] = i
+    else
+        tell_end(batch, i)
     end
 end
 
@@ -93,64 +115,36 @@ local function note_start(batch, i, found)
     end
 end
 
-local CANCEL_TEXTS = {
-    deadline = function(found)
-        return "timeout", ("timed out after %g s"):format(found.timeout)
-    end,
-    sibling = function()
-        return "cancelled", "cancelled because another call failed"
-    end,
-}
-
--- What to tell of a call that was cancelled for `reason`.
-local function cancelled(reason, found)
-    local text_of = CANCEL_TEXTS[reason]
-    if text_of then
-        return text_of(found)
-    end
-    return "cancelled", "cancelled"
+-- A call that never starts: its start and its end are told at once.
+local function note_both(batch, i, status, text)
+    note_start(batch, i, batch.found[i])
+    note_end(batch, i, status, text, 0)
 end
 
-local function run_found(batch, i)
-    local found, args = batch.found[i], batch.args[i]
-    local task = engine.current()
-    task:mark_call()
-    local started = engine.hrtime()
-    note_start(batch, i, found)
-    if found.timeout then
-        task:deadline(found.timeout)
+local FAILED = { error = true, timeout = true, lost = true }
+
+-- Remembers a call that failed. With fail_fast the first one stops the others.
+local function note_failure(batch, i)
+    if not FAILED[batch.outcomes[i].status] then
+        return
     end
-    local label = batch.label(i)
-    local ctx = { call = label, agent = batch.agent, key = batch.key .. label, attempt = 1 }
-    local done, status, text, traceback = pcall(tool.run, found, args, ctx)
-    if not done then
-        local reason = engine.cancel_reason(status)
-        if reason then
-            status, text = cancelled(reason, found)
-            if task:lost() then
-                status, text = "lost", text .. "; it could not be stopped and may still be running"
-            end
-        else -- tool.run itself failed: a message that is too large to travel, no memory
-            status, text = "error", outcome.error_text(status)
-        end
+    batch.failures[#batch.failures + 1] = i
+    if not batch.fail_fast or batch.stopped then
+        return
     end
-    if traceback and batch.on_traceback then
-        batch.on_traceback(batch.calls[i].name, text, traceback)
+    batch.stopped = true
+    if batch.permits then
+        batch.permits:abandon()
     end
-    note_end(batch, i, status, text, elapsed(started))
+    for _, task in pairs(batch.running) do
+        task:cancel("sibling")
+    end
 end
 
--- The body of the task of one call. Its permit is given back whatever happens.
-local function run_call(batch, i, permits, number)
-    local ok, err = pcall(run_found, batch, i)
-    if not ok and not batch.outcomes[i] then
-        batch.outcomes[i] = M.outcome(batch.calls[i], "error", outcome.error_text(err))
-    end
-    permits:settle(number)
-end
+-- ---- permits ----
 
-local function add_slot(permits, found)
-    local number = permits:add(found.parallel == false)
+local function add_slot(permits, found, barrier)
+    local number = permits:add(barrier)
     if type(found.parallel) == "string" then
         permits:limit(number, "=", found.parallel, 1)
     end
@@ -165,48 +159,185 @@ local function add_slot(permits, found)
     return number
 end
 
-local function classify_all(batch, tools, skip)
+-- Waits until the one slot gets its permit, for at most `seconds` (nil or 0: for ever).
+-- @return whether it did
+local function turn_comes(permits, seconds)
+    if permits:pending() == 0 or not seconds or seconds <= 0 then
+        return permits:next() ~= nil
+    end
+    local group <close> = engine.group()
+    local task = group:spawn(function()
+        return permits:next()
+    end)
+    task:deadline(seconds)
+    group:wait()
+    return (task:result())
+end
+
+-- For the time between two attempts. The call keeps its place in the batch, as a barrier too; others may
+-- have its worker and its permit of the process meanwhile, and it queues for them again.
+local function pauses(batch, i, permits, number)
+    local again
+    local function give_back()
+        if again then
+            again:__close()
+        end
+    end
+    local function pause(seconds)
+        give_back()
+        permits:rest(number)
+        timer.sleep(seconds)
+        again = engine.batch(1)
+        add_slot(again, batch.found[i], false)
+        again:start()
+        return turn_comes(again, batch.wait)
+    end
+    return pause, give_back
+end
+
+-- Answers the calls that did not get their turn within limits.wait.
+local function watch_turns(batch, permits, at)
+    timer.sleep(batch.wait)
+    local late = {}
+    for number, i in ipairs(at) do
+        if not batch.begun[i] and not permits:runs(number) then
+            late[#late + 1] = i
+        end
+    end
+    permits:abandon()
+    local text = ("not started: it waited %g s for its turn, which did not come (limits.wait)"):format(batch.wait)
+    for _, i in ipairs(late) do
+        if not batch.stopped then -- the others get the reason for that
+            note_both(batch, i, "timeout", text)
+            note_failure(batch, i)
+        end
+    end
+end
+
+-- ---- calls ----
+
+local function nothing() end
+
+local function progress_teller(batch, i)
+    return function(report)
+        if not batch.outcomes[i] and type(report) == "table" then
+            local text = report.text
+            batch.emit("call.progress", {
+                call = batch.label(i), name = batch.calls[i].name, fraction = tonumber(report.fraction),
+                text = type(text) == "string" and outcome.cap(outcome.error_text(text), PROGRESS) or nil,
+            })
+        end
+    end
+end
+
+local function make_job(batch, i)
+    local found, label = batch.found[i], batch.label(i)
+    return {
+        tool = found,
+        args = batch.args[i],
+        label = label,
+        agent = batch.agent,
+        key = batch.key .. label,
+        policy = retries.policy(found, batch.retry),
+        emit = batch.emit or nothing,
+        on_report = batch.emit and progress_teller(batch, i),
+        on_traceback = batch.on_traceback,
+        cause = batch.cause,
+    }
+end
+
+local function run_found(batch, i, permits, number)
+    batch.started[i] = engine.hrtime()
+    note_start(batch, i, batch.found[i])
+    local job = make_job(batch, i)
+    local give_back
+    if job.policy then
+        job.pause, give_back = pauses(batch, i, permits, number)
+        job.fresh_args = function() -- a tool may change the table that it gets
+            return select(2, M.classify(batch.calls[i], batch.tools))
+        end
+    end
+    local status, text = attempts.run(job)
+    if give_back then
+        give_back()
+    end
+    note_end(batch, i, status, text, elapsed(batch.started[i]))
+end
+
+-- The body of the task of one call. Its permit is given back whatever happens.
+local function run_call(batch, i, permits, number)
+    local permit <close> = permits:hold(number)
+    if batch.stopped then
+        return
+    end
+    batch.running[i] = engine.current()
+    local ok, err = pcall(run_found, batch, i, permits, number)
+    batch.running[i] = nil
+    if not ok and not batch.outcomes[i] then
+        note_end(batch, i, "error", outcome.error_text(err), elapsed(batch.started[i]))
+    end
+    note_failure(batch, i)
+end
+
+local function classify_all(batch, skip)
     local any = false
     for i, call in ipairs(batch.calls) do
         if not skip[i] then
-            local found, args = M.classify(call, tools)
+            local found, args = M.classify(call, batch.tools)
             if found then
                 batch.found[i], batch.args[i] = found, args
                 any = true
             else
-                note_start(batch, i, tools[call.name])
+                note_start(batch, i, batch.tools[call.name])
                 note_end(batch, i, "error", args, 0)
+                note_failure(batch, i)
             end
         end
     end
-    return any
+    return any and not batch.stopped
 end
 
 local function run_all(batch, cap)
     local permits <close> = engine.batch(cap)
+    local watch <close> = engine.group()
     local group <close> = engine.group()
     local at = {} -- slot number -> position in the batch
     for i = 1, #batch.calls do
         if batch.found[i] then
-            at[add_slot(permits, batch.found[i])] = i
+            local found = batch.found[i]
+            at[add_slot(permits, found, found.parallel == false)] = i
         end
     end
+    batch.permits = permits
     permits:start()
+    if batch.wait and batch.wait > 0 and permits:pending() > 0 then
+        watch:spawn(watch_turns, batch, permits, at)
+    end
     local number = permits:next()
     while number do
+        batch.begun[at[number]] = true
         group:spawn(run_call, batch, at[number], permits, number)
         number = permits:next()
     end
     group:wait()
 end
 
+-- Answers what has no outcome: history stays complete.
 local function fill(batch, skip)
-    for i, call in ipairs(batch.calls) do
+    for _, i in ipairs(batch.untold) do
+        tell_end(batch, i)
+    end
+    for i, task in pairs(batch.running) do
+        if batch.started[i] and not batch.outcomes[i] then
+            local status, text = attempts.killed(task, batch.found[i], batch.cause)
+            note_end(batch, i, status, text, elapsed(batch.started[i]))
+            note_failure(batch, i)
+        end
+    end
+    local why = batch.stopped and "another call failed" or batch.cause and batch.cause() or "the run was cancelled"
+    for i in ipairs(batch.calls) do
         if not batch.outcomes[i] and not skip[i] then
-            if batch.found[i] then
-                note_start(batch, i, batch.found[i])
-            end
-            note_end(batch, i, "not_run", "not run: the run was cancelled before this call started", 0)
+            note_both(batch, i, "not_run", ("not run: %s before this call started"):format(why))
         end
     end
 end
@@ -215,27 +346,29 @@ end
 -- @param calls items of type "call", in the model's order
 -- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields) or nil,
 --   label = fn(i) -> "turn.index", key = prefix of ctx.key, skip = { [i] = true } for calls that somebody
---   else answers, on_traceback = fn(name, text, traceback) or nil }
--- @return list of outcome items, holes where skipped; true | nil, the cancel error when the run was cancelled
+--   else answers, on_traceback = fn(name, text, traceback) or nil, wait = seconds that a call waits for its
+--   turn, retry = of the agent, fail_fast = true: the first call that fails stops the others, cause = fn() ->
+--   why the run is cancelled }
+-- @return list of outcome items, holes where skipped; true | nil, the cancel error when the run was cancelled;
+--   positions of the calls that failed, in the order in which they did
 function M.run(calls, spec)
     local batch = {
-        calls = calls, outcomes = {}, found = {}, args = {},
-        emit = spec.emit, label = spec.label, agent = spec.agent, key = spec.key,
+        calls = calls, tools = spec.tools, outcomes = {}, found = {}, args = {}, begun = {}, started = {},
+        running = {}, untold = {}, failures = {},
+        emit = spec.emit, label = spec.label, agent = spec.agent, key = spec.key, wait = spec.wait,
+        retry = spec.retry, fail_fast = spec.fail_fast, cause = spec.cause,
         on_traceback = spec.on_traceback,
     }
     local skip = spec.skip or {}
-    if not classify_all(batch, spec.tools, skip) then
-        return batch.outcomes, true
-    end
-    local ok, err = pcall(run_all, batch, spec.cap or M.CONCURRENCY)
-    if not ok then
-        if not engine.cancel_reason(err) then
+    local ok, err = true, nil
+    if classify_all(batch, skip) then
+        ok, err = pcall(run_all, batch, spec.cap or M.CONCURRENCY)
+        if not ok and not engine.cancel_reason(err) then
             error(err, 0)
         end
-        fill(batch, skip) -- settled outcomes stay; history stays complete
-        return batch.outcomes, nil, err
     end
-    return batch.outcomes, true
+    fill(batch, skip)
+    return batch.outcomes, ok or nil, not ok and err or nil, batch.failures
 end
 
 return M

@@ -7,11 +7,12 @@
 --   model.end      { stop, usage, ms }
 --   text           { delta }           reasoning { delta }
 --   call.start     { call, name, mark, args }       `call` is "turn.index", unique in the run
+--   call.progress  { call, name, text, fraction }   what ctx.progress told; either may be missing
 --   call.end       { call, name, status, ms, output }
 --   handoff        { from, to }
---   retry          { what, wait_ms, why }
+--   retry          { what, wait_ms, why, attempt }  of a model request or a call, with `call`
 --   warning        { text }
---   run.end        { ok, exit, reason, text, usage, turns }
+--   run.end        { ok, exit, reason, text, usage, turns, error }
 local engine = require "lash.core.engine"
 local log = require "lash.log"
 

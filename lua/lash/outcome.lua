@@ -11,6 +11,7 @@
 --   functions, userdata, cyclic or sparse tables, inf in a table: an error that names the place
 --
 -- Text over the cap keeps its head and tail, with a marker between that tells the original size.
+local context = require "lash.context"
 local engine = require "lash.core.engine"
 local json = require "lash.json"
 
@@ -151,9 +152,14 @@ local function several(n, ...)
     return "[" .. table.concat(parts, ",") .. "]"
 end
 
+-- An error table that says `retry = false`: another attempt would fail as well.
+local function is_final(err)
+    return type(err) == "table" and rawget(err, "retry") == false or nil
+end
+
 local function map_results(n, first, second, ...)
     if n >= 2 and first == nil and second ~= nil then
-        return "error", M.error_text(second)
+        return "error", M.error_text(second), nil, is_final(second)
     end
     local text, err
     if n > 1 then
@@ -181,16 +187,20 @@ local function finish(ok, ...)
     if type(failure) ~= "table" or failure.traceback == nil then
         return "error", M.error_text(failure) -- the handler itself failed: stack or memory
     end
-    return "error", M.error_text(failure.err), failure.traceback
+    return "error", M.error_text(failure.err), failure.traceback, is_final(failure.err)
 end
 
 --- Runs fn(args, ctx) and maps what it gives. Never raises, but for a cancelled task.
 -- @param cap bytes of output kept
--- @return status ("ok" or "error"), text, and for an error the traceback
+-- @param ctx the context; on a worker without its functions, which are made here
+-- @return status ("ok" or "error"), text, for an error the traceback or nil, whether it forbids another attempt
 function M.run(fn, cap, args, ctx)
-    local status, text, traceback = finish(xpcall(fn, with_traceback, args, ctx))
+    if ctx and not ctx.progress then
+        context.attach(ctx, engine.report)
+    end
+    local status, text, traceback, final = finish(xpcall(fn, with_traceback, args, ctx))
     engine.check()
-    return status, M.cap(text, cap), traceback
+    return status, M.cap(text, cap), traceback, final
 end
 
 return M

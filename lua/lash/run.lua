@@ -4,13 +4,12 @@
 --   together, in call order -> next turn
 --
 -- Turn counter, budgets and cancel belong to the run: a handoff resets none.
+local calls = require "lash.calls"
 local conversation = require "lash.conversation"
-local dispatch = require "lash.dispatch"
 local engine = require "lash.core.engine"
 local events = require "lash.events"
-local handoff = require "lash.handoff"
 local lash = require "lash"
-local log = require "lash.log"
+local limits = require "lash.limits"
 local model = require "lash.model"
 local prepare = require "lash.prepare"
 local system = require "lash.core.system"
@@ -33,8 +32,9 @@ M.REASONS = {
     length = 80,         -- the provider cut the answer off
     filter = 69,         -- the provider's filter stopped the answer
     refused = 69,        -- the model refused
-    time = 124,          -- limits.time
-    cancelled = 130,
+    time = 124,          -- limits.time, or a deadline of who asked for the run
+    cancelled = 130,     -- conversation:cancel(), or cancel of the task that asked for the run
+    call_failed = 1,     -- fail_fast: a call failed, see the error
     error = 70,          -- of the model request or of lash; the error says more
 }
 
@@ -42,10 +42,6 @@ local LAST_TURN = "The limit of turns is reached. Give your final answer now, wi
     .. "available any more."
 local CUT_OFF = "Your last answer was cut off before its tool calls were complete. Answer more briefly, or issue "
     .. "fewer calls."
-
-local CANCELLED = "not run: the run was cancelled before this call started"
-
-local OUT_OF_TIME = {} -- raised by bounded(), nothing else
 
 local failure_mt = {
     __name = "lash.error",
@@ -60,6 +56,7 @@ local function failure(err)
     end
     return setmetatable({
         code = err.code or "error", message = err.message or tostring(err), exit = err.exit or 1,
+        call = err.call, name = err.name, status = err.status, output = err.output, others = err.others,
     }, failure_mt)
 end
 
@@ -84,7 +81,19 @@ function Result:__index(key)
     return nil
 end
 
+-- Calls that were answered `lost` and came back nevertheless: that is told, and enters no history.
+local function tell_late(run)
+    for _, result in ipairs(engine.late(run.key)) do
+        local call, name = result.tag:sub(#run.key + 1):match("^(%S+) (.*)$")
+        run.emit("warning", run.current.agent.name, {
+            text = ("the call %s of '%s', which was answered as lost, came back after %d ms; its result is not used")
+                :format(call, name, result.ms),
+        })
+    end
+end
+
 local function finish(run, reason, text, err)
+    tell_late(run)
     local ok = reason == "done"
     local exit = err and err.exit or M.REASONS[reason]
     local result = setmetatable({
@@ -109,29 +118,43 @@ end
 
 -- ---- limits ----
 
-local function limits_of(agent, opts)
-    local limits = setmetatable({}, { __index = agent.limits })
-    for name, value in pairs(opts.limits or {}) do
-        limits[name] = value
-    end
-    for name, value in pairs(M.overrides.limits) do
-        limits[name] = value
-    end
-    return limits
-end
-
-local function over(limit, value)
-    return limit ~= nil and limit > 0 and value >= limit
-end
-
 -- The budget that forbids one more request, or nil.
 local function spent(run)
-    if over(run.limits.requests, run.requests) then
+    if limits.reached(run.limits.requests, run.requests) then
         return "requests"
-    elseif over(run.limits.tokens, run.usage.total) then
+    elseif limits.reached(run.limits.tokens, run.usage.total) then
         return "tokens"
     end
     return nil
+end
+
+-- ---- why it stops ----
+
+-- What cancelled the run: "deadline", "user", ... of the run itself, else of the task that asked for it.
+local function stopped_by(run)
+    local reason = run.task and run.task:cancelled()
+    if run.task and reason ~= "parent" then
+        return reason, true
+    end
+    return run.caller and run.caller:cancelled() or reason, false
+end
+
+-- The reason with which a cancelled run ends, nil when it is not cancelled.
+local function stop_reason(run)
+    local reason = stopped_by(run)
+    return reason and (reason == "deadline" and "time" or "cancelled")
+end
+
+-- Why its calls end, for the model.
+local function cause(run)
+    local reason, own = stopped_by(run)
+    if reason == "deadline" then
+        return own and ("the run's time limit of %g s was over"):format(run.limits.time)
+            or "the time limit of who asked for the run was over"
+    elseif reason == "sibling" then
+        return "the run was cancelled because something beside it failed"
+    end
+    return "the run was cancelled"
 end
 
 -- ---- one turn ----
@@ -175,159 +198,6 @@ local function request(run, last)
     return answer
 end
 
-local function note_calls(run, calls, outcomes)
-    for i, call in ipairs(calls) do
-        run.calls[#run.calls + 1] = {
-            call = ("%d.%d"):format(run.turn, i), name = call.name, args = call.args,
-            status = outcomes[i].status, output = outcomes[i].output, ms = outcomes[i].ms or 0,
-        }
-    end
-end
-
--- Outcomes always enter history, all together: then it is valid whatever comes.
-local function settle(run, calls, outcomes)
-    run.conv:append { type = "outcomes", items = outcomes }
-    note_calls(run, calls, outcomes)
-end
-
-local function dispatch_calls(run, calls, skip)
-    local at = run.current
-    local turn = run.turn
-    return dispatch.run(calls, {
-        tools = at.agent.by_name,
-        agent = at.agent.name,
-        cap = run.limits.concurrency,
-        skip = skip,
-        key = run.key,
-        label = function(i)
-            return turn .. "." .. i
-        end,
-        emit = run.listened and function(kind, fields)
-            run.emit(kind, at.agent.name, fields)
-        end or nil,
-        on_traceback = system.verbosity() >= 2 and function(name, text, traceback)
-            log.debug(("tool '%s' failed: %s%s"):format(name, text, traceback))
-        end or nil,
-    })
-end
-
-local function emit_pair(run, calls, i, item)
-    local agent, label = run.current.agent.name, ("%d.%d"):format(run.turn, i)
-    run.emit("call.start", agent, { call = label, name = calls[i].name, args = calls[i].args })
-    run.emit("call.end", agent, {
-        call = label, name = calls[i].name, status = item.status, ms = 0, output = item.output,
-    })
-end
-
--- None of the calls runs: all are answered with `text`.
-local function answer_all(run, calls, text)
-    local items = {}
-    for i, call in ipairs(calls) do
-        items[i] = dispatch.outcome(call, "not_run", text)
-        emit_pair(run, calls, i, items[i])
-    end
-    settle(run, calls, items)
-end
-
--- Outcomes for the calls of a turn that hands over; the siblings run first only if the agent says so.
-local function hand_over(run, calls, found, faults)
-    local from = run.current.agent
-    local passed = "control passed to " .. found.target.name
-    local status, text = "ok", passed
-    local outcomes, ok, cancel = {}, true, nil
-    if from.handoff_after_tools then
-        local skip = {}
-        for i, call in ipairs(calls) do
-            skip[i] = call.name == handoff.NAME or nil
-        end
-        outcomes, ok, cancel = dispatch_calls(run, calls, skip)
-        if not ok then
-            status, text, passed = "not_run", CANCELLED, "the run was cancelled"
-        end
-    end
-    for i, call in ipairs(calls) do
-        if not outcomes[i] then
-            outcomes[i] = faults[i] or dispatch.outcome(call, i == found.at and status or "not_run",
-                i == found.at and text or "not run: " .. passed)
-            emit_pair(run, calls, i, outcomes[i])
-        end
-    end
-    settle(run, calls, outcomes)
-    if not ok then
-        error(cancel, 0)
-    end
-    run.handoffs = run.handoffs + 1
-    run.current = found.prepared
-    run.conv.agent = found.target
-    run.emit("handoff", from.name, { from = from.name, to = found.target.name })
-end
-
--- @return reason to end the run with, or nil
-local function refuse_handoff(run, calls, found, faults)
-    if run.handoff_refused then
-        answer_all(run, calls, "not run: the limit of handoffs is reached")
-        return "handoff_limit"
-    end
-    run.handoff_refused = true
-    faults[found.at] = dispatch.outcome(calls[found.at], "error",
-        ("the limit of %d handoffs is reached: answer the user yourself"):format(run.limits.handoffs))
-    return nil
-end
-
--- The first handoff of the batch whose target is ready. Preparing it may wait, so it may be cancelled.
-local function inspect(run, calls)
-    local ok, found, faults = pcall(handoff.inspect, calls, run.current.targets, function(agent)
-        local prepared, err = prepare.agent(agent, model_name(run, agent))
-        return prepared, err and ("agent '%s' is not ready: %s"):format(agent.name, tostring(err.message or err))
-    end)
-    if not ok then
-        answer_all(run, calls, CANCELLED)
-        error(found, 0)
-    end
-    return found, faults
-end
-
--- Runs the calls of an answer.
--- @return reason to end the run with, or nil to go on
-local function run_calls(run, calls)
-    if run.limits.tool_calls and run.limits.tool_calls > 0 and #run.calls + #calls > run.limits.tool_calls then
-        answer_all(run, calls, "not run: the limit of tool calls is reached")
-        return "tool_calls"
-    end
-    local found, faults = nil, {}
-    if #run.current.targets > 0 then
-        found, faults = inspect(run, calls)
-    end
-    if found and over(run.limits.handoffs, run.handoffs) then
-        local reason = refuse_handoff(run, calls, found, faults)
-        if reason then
-            return reason
-        end
-        found = nil
-    end
-    if found then
-        hand_over(run, calls, found, faults)
-        return nil
-    end
-    local skip = {}
-    for i, call in ipairs(calls) do -- with targets every handoff call is answered here, never by a tool
-        if call.name == handoff.NAME and #run.current.targets > 0 then
-            faults[i] = faults[i] or dispatch.outcome(call, "not_run", "not run: the limit of handoffs is reached")
-            emit_pair(run, calls, i, faults[i])
-            skip[i] = true
-        end
-    end
-    local outcomes, ok, cancel = dispatch_calls(run, calls, skip)
-    for i, item in pairs(faults) do
-        outcomes[i] = item
-    end
-    settle(run, calls, outcomes)
-    if not ok then
-        error(cancel, 0)
-    end
-    return nil
-end
-
 local ENDS = { filter = "filter", refusal = "refused", error = "error" }
 
 local function refusal_text(answer)
@@ -342,14 +212,14 @@ end
 
 -- An answer that did not end normally: none of its calls runs.
 -- @return reason to end with, or nil to ask once more
-local function cut_off(run, answer, calls)
-    if #calls > 0 then
-        answer_all(run, calls, "not run: the answer was cut off (" .. answer.stop .. ")")
+local function cut_off(run, answer, asked)
+    if #asked > 0 then
+        calls.answer_all(run, asked, "not run: the answer was cut off (" .. answer.stop .. ")")
     end
     if ENDS[answer.stop] then
         return ENDS[answer.stop]
     end
-    if #calls == 0 or run.cut then
+    if #asked == 0 or run.cut then
         return "length"
     end
     run.cut = true
@@ -357,8 +227,9 @@ local function cut_off(run, answer, calls)
     return nil
 end
 
--- @return reason, text when the run is over
+-- @return reason, text, error when the run is over
 local function turn(run)
+    tell_late(run)
     local budget = spent(run)
     if budget then
         return budget, run.last_text
@@ -373,27 +244,27 @@ local function turn(run)
         return "error", run.last_text, err
     end
     run.conv:append(answer)
-    local calls = conversation.calls(answer)
+    local asked = conversation.calls(answer)
     local text = conversation.text(answer)
     if text ~= "" then
         run.last_text = text
     end
     if answer.stop ~= "end" and answer.stop ~= "calls" then
-        local reason = cut_off(run, answer, calls)
+        local reason = cut_off(run, answer, asked)
         return reason, reason and (text ~= "" and text or refusal_text(answer))
     end
     run.cut = false
     if last then
-        if #calls > 0 then
-            answer_all(run, calls, "not run: the limit of turns is reached")
+        if #asked > 0 then
+            calls.answer_all(run, asked, "not run: the limit of turns is reached")
         end
         return "turns", run.last_text
     end
-    if #calls == 0 then
+    if #asked == 0 then
         return text:find("%S") and "done" or "empty", text
     end
-    local reason = run_calls(run, calls)
-    return reason, reason and run.last_text
+    local reason, why = calls.run(run, asked)
+    return reason, reason and run.last_text, why and failure(why)
 end
 
 -- ---- the run ----
@@ -408,12 +279,20 @@ local function new_run(conv, opts)
     listeners[#listeners + 1] = opts.on_event
     run_count = run_count + 1
     local run = {
-        conv = conv, opts = opts, limits = limits_of(conv.agent, opts), calls = {},
+        conv = conv, opts = opts, limits = limits.merged(conv.agent.limits, opts.limits, M.overrides.limits), calls = {},
         turn = 0, requests = 0, handoffs = 0, last_text = "",
         key = ("%d-%x-%d/"):format(system.getpid(), engine.hrtime(), run_count),
         usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },
         current = { agent = conv.agent },
+        caller = engine.current(), -- the task that asked for the run
+        task = nil,                -- the run's own
     }
+    run.cause = function()
+        return cause(run)
+    end
+    run.model_name = function(agent)
+        return model_name(run, agent)
+    end
     run.emit, run.listened = events.emitter(listeners)
     return run
 end
@@ -432,20 +311,23 @@ local function run_to_end(run, text)
     return finish(run, reason, final, err)
 end
 
--- run_to_end, for at most `limit` seconds: nil or 0 for ever. Raises "time" when they are over.
-local function bounded(limit, run, text)
-    if not limit or limit <= 0 then
-        return run_to_end(run, text)
-    end
+-- run_to_end in a task of its own: it can be cancelled alone, and has its own deadline.
+-- @return true, result | false, error, whether the caller itself was cancelled
+local function run_apart(run, text)
     local group <close> = engine.group()
-    local task = group:spawn(run_to_end, run, text)
-    task:deadline(limit)
-    group:wait() -- raises when the caller itself is cancelled
-    local ok, result = task:result()
-    if not ok then
-        error(engine.cancel_reason(result) == "deadline" and OUT_OF_TIME or result, 0)
+    run.task = group:spawn(run_to_end, run, text)
+    run.conv.run = run.task
+    if run.conv.stop then
+        run.task:cancel("user")
     end
-    return result
+    if run.limits.time and run.limits.time > 0 then
+        run.task:deadline(run.limits.time)
+    end
+    local waited, cancel = pcall(group.wait, group)
+    if not waited then
+        return false, cancel, true
+    end
+    return run.task:result()
 end
 
 local function check_message(text, opts)
@@ -456,7 +338,7 @@ local function check_message(text, opts)
     elseif opts ~= nil and type(opts) ~= "table" then
         error(("the options must be a table, got %s"):format(type(opts)), 3)
     end
-    local fault = opts and require("lash.agent").limits_fault("the options of a run", opts.limits)
+    local fault = opts and limits.fault("the options of a run", opts.limits)
     if fault then
         error(fault, 3)
     end
@@ -473,12 +355,14 @@ function M.send(conv, text, opts)
     if conv.busy then
         error("the conversation has a run that has not ended; start another conversation", 2)
     end
-    conv.busy = true
+    conv.busy, conv.stop = true, false
     local run = new_run(conv, opts)
     run.emit("run.start", conv.agent.name, {})
-    local limit = run.limits.time
-    local ok, result = pcall(bounded, limit, run, text)
-    conv.busy = false
+    local called, ok, result, passed = pcall(run_apart, run, text)
+    if not called then -- the caller was cancelled before
+        ok, result, passed = false, ok, true
+    end
+    conv.busy, conv.run = false, nil
     if ok then
         if result.error and not opts.no_raise then
             result.error.result = result
@@ -486,12 +370,13 @@ function M.send(conv, text, opts)
         end
         return result
     end
-    if result == OUT_OF_TIME then
-        return finish(run, "time", run.last_text)
-    elseif engine.cancel_reason(result) then
-        finish(run, "cancelled", run.last_text)
-    else
+    local reason = engine.cancel_reason(result) and stop_reason(run)
+    if not reason then
         finish(run, "error", run.last_text, failure { message = tostring(result), exit = 70 })
+    elseif not passed then -- the run was stopped, not its caller
+        return finish(run, reason, run.last_text)
+    else
+        finish(run, reason, run.last_text)
     end
     error(result, 0)
 end

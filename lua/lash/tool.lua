@@ -1,8 +1,10 @@
 --- Tools: named Lua functions that a model may call.
+local context = require "lash.context"
 local declare = require "lash.declare"
 local engine = require "lash.core.engine"
 local outcome = require "lash.outcome"
 local params = require "lash.params"
+local retries = require "lash.retries"
 local schema = require "lash.schema"
 local size = require "lash.size"
 
@@ -25,6 +27,7 @@ local FIELDS = {
     timeout = "number|boolean",
     memory = "string|integer|boolean",
     idempotent = "boolean",
+    retry = "table|boolean",
     parallel = "boolean|string",
     limit = "integer",
     max_output = "integer",
@@ -61,6 +64,8 @@ local function number_fault(spec)
         return "`limit` (how many of its calls run at once) is at least 1"
     elseif spec.max_output and spec.max_output < 256 then
         return "`max_output` (bytes) is at least 256"
+    elseif spec.retry and not spec.idempotent then
+        return "`retry` is for tools with idempotent = true: only they may run twice for one call"
     end
     return nil
 end
@@ -101,6 +106,10 @@ local function build(spec)
     if bad then
         return wrong(bad)
     end
+    fault = retries.fault(("lash.tool '%s'"):format(spec.name), spec.retry)
+    if fault then
+        return nil, fault
+    end
     local tool = setmetatable({
         name = spec.name,
         description = spec.description or "",
@@ -108,6 +117,7 @@ local function build(spec)
         mark = mark,
         timeout = spec.timeout == nil and M.TIMEOUT or spec.timeout,
         idempotent = spec.idempotent or false,
+        retry = spec.retry,
         parallel = spec.parallel,
         limit = spec.limit,
         strict = spec.strict,
@@ -138,7 +148,9 @@ end
 --   timeout      seconds a call may take (60), false for no limit
 --   memory       of a sync tool: what a call may use of the memory of its worker, "64M" (256M, or what
 --                --memory says), false for no limit
---   idempotent   true when running it twice does no harm
+--   idempotent   true when running it twice does no harm: a failed call is tried again, see `retry`
+--   retry        of an idempotent tool: { attempts = 3 (in all), delay = 0.2, max_delay = 2 (seconds) }, or
+--                false for none; goes before the agent's
 --   parallel     false: runs alone in its batch; "name": never overlaps others with that name
 --   limit        how many of its calls run at once
 --   max_output   bytes of its output that the model gets (65536)
@@ -167,16 +179,22 @@ function M.check_arguments(tool, args)
     return schema.check(checker, args)
 end
 
+local function nothing() end
+
 --- Runs the tool's function in the running task (async) or on a worker (sync).
--- @return status "ok" or "error", the text for the model, and for an error its traceback or nil
-function M.run(tool, args, ctx)
+-- @param ctx the values of its context
+-- @param on_report fn({ fraction =, text = }) for what ctx.progress tells, or nil
+-- @return status "ok" or "error", the text for the model, for an error its traceback or nil and whether it
+--   forbids another attempt
+function M.run(tool, args, ctx, on_report)
     if tool.mark == "async" then
-        return outcome.run(tool.fn, tool.max_output, args, ctx)
+        return outcome.run(tool.fn, tool.max_output, args, context.attach(ctx, on_report or nothing))
     end
     local limit = tool.memory or engine.memory_limit()
-    local ok, status, text, traceback = engine.offload_within(limit, nil, tool.code, tool.max_output, args, ctx)
+    local ok, status, text, traceback, final = engine.offload_within(limit, on_report, tool.code, tool.max_output, args,
+        ctx)
     if ok then
-        return status, text, traceback
+        return status, text, traceback, final
     end
     return "error", outcome.cap(outcome.error_text(status), tool.max_output), text
 end

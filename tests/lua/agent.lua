@@ -81,6 +81,7 @@ t.case("D18 every end of a run has a reason of the list and one run.end", functi
         refused = fake.agent({}, { fake.text("no", "refusal") }),
         time = fake.agent({ tools = { slow_tool }, limits = { time = 0.02 } }, { fake.calls { { "slow" }, { "slow" } } }),
         error = fake.agent({ tools = { ok_tool } }, { again, function() return nil, { message = "down", exit = 69 } end }),
+        call_failed = fake.agent({ tools = { slow_tool }, fail_fast = true }, { fake.calls { { "none" } } }),
         handoff_limit = fake.agent({ limits = { handoffs = 1 }, handoffs = function() return { fake.here } end, model = "fake/hop" }),
     }
     fake.here = cases.handoff_limit

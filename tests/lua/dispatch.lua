@@ -3,53 +3,9 @@ local t = require "t"
 local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local support = require "support.calls"
 
-local function outputs(outcomes)
-    local list = {}
-    for i, item in ipairs(outcomes) do
-        list[i] = item.output
-    end
-    return list
-end
-
-local function statuses(outcomes)
-    local list = {}
-    for i, item in ipairs(outcomes) do
-        list[i] = item.status
-    end
-    return table.concat(list, " ")
-end
-
--- A door for one: pass() waits until somebody opens it.
-local function door()
-    local batch = engine.batch(1, true)
-    batch:add(false)
-    batch:add(false)
-    batch:start()
-    local taken = batch:next()
-    return {
-        pass = function()
-            batch:next()
-        end,
-        open = function()
-            batch:settle(taken)
-        end,
-    }
-end
-
--- Counts what runs at once; enter() in a tool, leave() at its end.
-local function meter()
-    local m = { running = 0, most = 0, started = {} }
-    function m.enter(i)
-        m.running = m.running + 1
-        m.most = math.max(m.most, m.running)
-        m.started[#m.started + 1] = i
-    end
-    function m.leave()
-        m.running = m.running - 1
-    end
-    return m
-end
+local outputs, statuses, door, meter = support.outputs, support.statuses, support.door, support.meter
 
 local function numbers(n)
     local list = {}

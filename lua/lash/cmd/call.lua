@@ -84,15 +84,26 @@ local function arguments(entry, words, ends)
     return require("lash.arguments").parse(entry.value.schema, words, entry.name)
 end
 
-local function print_event(kind, fields, format)
-    if format == "jsonl" then
-        fields.type = kind
-        output.write(assert(json.encode(fields, { lossy = true })) .. "\n")
+-- What people see while the call runs: how far it is, and that it is tried again.
+local function live(color)
+    local show
+    return function(event)
+        if event.type == "retry" or event.type == "call.progress" then
+            show = show or require("lash.cmd.live").listener(color) or function() end
+            show(event)
+        end
     end
 end
 
-local function run_tool(entry, args, format)
+local function print_event(event, format)
+    if format == "jsonl" then
+        output.write(assert(json.encode(event, { lossy = true })) .. "\n")
+    end
+end
+
+local function run_tool(entry, args, format, color)
     local tool = entry.value
+    local show = live(color)
     local started = engine.hrtime()
     local problem
     local outcomes, whole, cancel = dispatch.run({ { type = "call", id = "call_1", name = tool.name, args = args } }, {
@@ -104,8 +115,9 @@ local function run_tool(entry, args, format)
             return "1.1"
         end,
         emit = function(kind, fields)
-            fields.t = (engine.hrtime() - started) // 1000000
-            local ok, err = pcall(print_event, kind, fields, format)
+            fields.type, fields.t = kind, (engine.hrtime() - started) // 1000000
+            show(fields)
+            local ok, err = pcall(print_event, fields, format)
             problem = problem or (not ok and err or nil)
         end,
         on_traceback = system.verbosity() >= 2 and function(_, _, traceback)
@@ -147,7 +159,7 @@ local function call_tool(entry, words, parsed, format, ends)
     if not found then
         failure.raise(DATA, "%s (`lash call %s %s --help` lists them)", err, parsed.file, entry.name)
     end
-    return finish(run_tool(entry, args, format), parsed.options, format)
+    return finish(run_tool(entry, args, format, parsed.options.color), parsed.options, format)
 end
 
 local function render_prompt(entry, words, opts, format)

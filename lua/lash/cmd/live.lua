@@ -48,6 +48,25 @@ local function call_line(view, event)
     return line
 end
 
+local EVERY_MS = 500 -- between two lines about the progress of one call
+
+-- fetch 40 %: page 4 of 10
+local function show_progress(view, event)
+    local last = view.told[event.call]
+    if not view.calls or view.shared or (last and event.t - last < EVERY_MS) then
+        return
+    end
+    view.told[event.call] = event.t
+    local line = event.name
+    if event.fraction then
+        line = ("%s %.0f %%"):format(line, event.fraction * 100)
+    end
+    if event.text then
+        line = line .. ": " .. event.text
+    end
+    system.write(2, view.paint("dim", "  " .. text.line(line, (system.columns(2) or 120) - 2)) .. "\n")
+end
+
 local SHOWN = { -- with -v
     ["model.request"] = function(event)
         return ("turn %d: asking %s/%s"):format(event.turn, event.provider, event.model)
@@ -70,7 +89,9 @@ local function show(view, event)
         if view.calls then
             system.write(2, call_line(view, event) .. "\n")
         end
-        view.args[event.call] = nil
+        view.args[event.call], view.told[event.call] = nil, nil
+    elseif kind == "call.progress" then
+        show_progress(view, event)
     elseif kind == "retry" then
         system.write(2, text.plain(("lash: %s: waiting %d ms (%s)\n"):format(event.what, event.wait_ms, event.why)))
     elseif kind == "warning" then
@@ -92,6 +113,7 @@ function M.listener(color, shared)
     local terminal = system.isatty(2)
     local view = {
         args = {},
+        told = {}, -- call -> when its progress was last shown
         shared = shared,
         calls = terminal or verbosity >= 2,
         verbose = verbosity >= 2,

@@ -1,0 +1,44 @@
+--- The context of a call, the second argument of a tool's function, the same for both marks:
+--
+--   ctx.call         "turn.index", unique in the run
+--   ctx.agent        name of the agent
+--   ctx.key          the same for every attempt of this call, and of no other call
+--   ctx.attempt      1, 2, ...
+--   ctx.progress(text), ctx.progress(fraction), ctx.progress(fraction, text)
+--                    tells how far the call is: the event call.progress
+--   ctx.cancelled()  true when the call is to end: for code that never waits and wants to tidy up
+--
+-- The values travel to a worker, the functions are added there.
+local engine = require "lash.core.engine"
+
+local M = {}
+
+local function check_fraction(fraction)
+    if type(fraction) ~= "number" then
+        error(("ctx.progress: expected a text or a fraction, got %s"):format(type(fraction)), 3)
+    elseif not (fraction >= -1e-6 and fraction <= 1 + 1e-6) then
+        error(("ctx.progress: a fraction is between 0 and 1, got %g"):format(fraction), 3)
+    end
+    return math.min(math.max(fraction, 0), 1) + 0.0
+end
+
+--- Adds the functions.
+-- @param ctx the values
+-- @param report fn({ fraction =, text = }): gets what progress() tells
+function M.attach(ctx, report)
+    function ctx.progress(fraction, text)
+        if type(fraction) == "string" and text == nil then
+            fraction, text = nil, fraction
+        else
+            fraction = check_fraction(fraction)
+        end
+        if text ~= nil and type(text) ~= "string" then
+            error(("ctx.progress: the text must be a string, got %s"):format(type(text)), 2)
+        end
+        report { fraction = fraction, text = text }
+    end
+    ctx.cancelled = engine.cancelled
+    return ctx
+end
+
+return M

@@ -94,9 +94,12 @@ static int set_mode(const char *path, int mode)
 
 static int make_directory(const char *path, int mode)
 {
-    // never wider than asked for, not even for a moment
+    // for others never wider than asked for, not even for a moment
     int err = errno_of(mkdir(path, mode >= 0 ? (mode_t)mode | 0700 : 0777));
-    return err == 0 && mode >= 0 ? set_mode(path, mode) : err;
+    if (err == 0 && mode >= 0 && (err = set_mode(path, mode)) != 0) {
+        (void)rmdir(path); // best effort: the error is the one to report
+    }
+    return err;
 }
 
 static int job_mkdir(struct fs_request *req)
@@ -123,6 +126,9 @@ static int make_temp(struct fs_request *req, const char *path)
     }
     int err = errno_of(fchmod(fd, mode));
     (void)close(fd); // nothing was written
+    if (err != 0) {
+        (void)unlink(path); // best effort: the error is the one to report
+    }
     return err;
 }
 

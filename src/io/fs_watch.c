@@ -62,14 +62,14 @@ static bool same_name(const char *a, const char *b)
 
 static void push(struct fs_watch *w, enum fs_event_kind kind, const char *name)
 {
+    if (w->count == FS_WATCH_QUEUE) {
+        return; // the last one is an overflow
+    }
     for (size_t i = w->count; i > 0; i--) {
         struct fs_event *event = queued(w, i - 1);
         if (event->kind == kind && same_name(event->name, name)) {
             return;
         }
-    }
-    if (w->count == FS_WATCH_QUEUE) {
-        return; // the last one tells that already
     }
     if (w->count == FS_WATCH_QUEUE - 1) {
         kind = FS_EVENT_OVERFLOW;

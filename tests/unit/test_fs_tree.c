@@ -526,8 +526,9 @@ TEST(fs_tree_out_of_descriptors)
     expect(&w, &(struct fs_command){.verb = FS_LIST, .path = ".", .max = 9}, "EMFILE");
     expect(&w, &(struct fs_command){.verb = FS_GLOB, .path = "*", .max = 9}, "EMFILE");
     expect(&w, &(struct fs_command){.verb = FS_COPY, .path = "f", .other = "g"}, "EMFILE");
-    expect(&w, &(struct fs_command){.verb = FS_TEMP, .path = ".", .other = "", .mode = 0600},
-           "EMFILE");
+    struct fs_command temp = {
+        .verb = FS_TEMP, .path = ".", .other = "", .mode = 0700, .directory = true};
+    expect(&w, &temp, "EMFILE"); // and it is not left behind
     remove_tree(&w, "d", "EMFILE");
     limit.rlim_cur = before;
     ASSERT_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);

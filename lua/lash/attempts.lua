@@ -53,7 +53,6 @@ local function attempt(job, n)
     if job.tool.mark == "sync" then
         task:tag(job.key .. " " .. job.tool.name) -- should its result come too late
     end
-    task:tag(job.key)
     if job.tool.timeout then
         task:deadline(job.tool.timeout)
     end

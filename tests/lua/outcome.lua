@@ -202,6 +202,20 @@ t.case("D15 os.exit in a worker ends nothing", function()
     end
 end)
 
+t.case("D15 os.exit in a tool of either mark is an error of that call", function()
+    for _, args in ipairs { {}, { 3 }, { true }, { false, true } } do
+        local calls = {}
+        for i, mark in ipairs { "async", "sync" } do
+            local tool = lash.tool { name = mark, [mark] = function() os.exit(table.unpack(args)) end }
+            calls[i] = fake.batch({ tool }, { { mark }, { mark } })
+        end
+        for _, outcomes in ipairs(calls) do
+            t.equal({ outcomes[1].status, outcomes[2].status }, { "error", "error" })
+            t.has(outcomes[1].output, "os.exit is not for tools")
+        end
+    end
+end)
+
 t.case("D15 a failure names no file of lash, and has no traceback", function()
     for _, got in ipairs { both(function() error("plain") end) } do
         t.ok(not got.output:find("traceback"), got.output)

@@ -347,10 +347,11 @@ function M.retry(spec)
     local attempts = spec.attempts or 3
     for attempt = 1, attempts - 1 do
         local results = table.pack(pcall(spec[1], attempt))
-        engine.check()
         if results[1] and not (results.n >= 3 and results[2] == nil and results[3] ~= nil) then
             return table.unpack(results, 2, results.n)
-        elseif not again(spec, attempt, results) then
+        end
+        engine.check()
+        if not again(spec, attempt, results) then
             return values_of(table.unpack(results, 1, results.n))
         end
     end

@@ -170,6 +170,7 @@ void permit_release(struct permit *p)
     enter();
     p->owner = NULL;
     struct semaphore *s = p->semaphore;
+    ASSERT(s != NULL);
     if (p->state == PERMIT_GRANTED) { /* posted under our lock, so the letter is there */
         runtime_take_back(p->rt, &p->mail);
     }

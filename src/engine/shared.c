@@ -189,6 +189,7 @@ static void free_text(struct shared_value *v)
 static void remove_at(struct table *t, struct entry **slot)
 {
     struct entry *e = *slot;
+    ASSERT(e != NULL);
     if (e->ends != 0) {
         heap_remove(t, e);
     }
@@ -429,6 +430,14 @@ static enum shared_status put(struct table *t, struct entry **slot, struct share
     return SHARED_OK;
 }
 
+/* Compared by these, NaN can be replaced, too. */
+static uint64_t bits_of(double number)
+{
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof(bits));
+    return bits;
+}
+
 static bool equals(const struct shared_value *a, const struct shared_value *b)
 {
     if (a->type != b->type) {
@@ -439,8 +448,8 @@ static bool equals(const struct shared_value *a, const struct shared_value *b)
         return a->boolean == b->boolean;
     case SHARED_INTEGER:
         return a->integer == b->integer;
-    case SHARED_FLOAT: /* bit for bit: NaN can be replaced, too */
-        return memcmp(&a->number, &b->number, sizeof(a->number)) == 0;
+    case SHARED_FLOAT:
+        return bits_of(a->number) == bits_of(b->number);
     case SHARED_STRING:
         return a->text.len == b->text.len && memcmp(a->text.data, b->text.data, a->text.len) == 0;
     default:

@@ -37,6 +37,8 @@ both("shared: values come back as they went in", function()
     end
     s:set("key", 0 / 0)
     t.ok(s:get("key") ~= s:get("key"), "no NaN")
+    t.equal({ s:swap("key", 0.0, 1), s:swap("key", 0 / 0, 0.0), s:swap("key", -0.0, 1), s:swap("key", 0.0, 1) },
+        { false, true, false, true })
     for _, key in ipairs { "", "\0", "a\0b", ("k"):rep(1000) } do
         s:set(key, key)
         t.equal(s:get(key), key)

@@ -333,9 +333,9 @@ static int start_child(const struct launch *l, struct proc_group *group)
     (void)pthread_once(&once, keep_children);
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    pid_t pid = vfork(); // NOLINT: copies no page tables; child_main() keeps its rules
+    pid_t pid = vfork(); // NOLINT: copies no page tables
     if (pid == 0) {
-        child_main(l);
+        child_main(l); // NOLINT: keeps the rules of vfork()
     }
     int error = errno;
     if (pid > 0) {
@@ -357,10 +357,13 @@ static bool read_report(int fd, struct report *r)
 
 static int launch(struct launch *l, struct proc_group *group, struct proc_fault *fault)
 {
-    int from_child;
+    int from_child = -1;
     struct report r = {STEP_SETUP, 0};
     if (open_pipe(&from_child, &l->report) != 0) {
-        return describe(l->options, STEP_SETUP, errno, fault);
+        (void)describe(l->options, STEP_SETUP, errno, fault);
+        close_fd(&from_child);
+        close_fd(&l->report);
+        return -1;
     }
     l->slot = group->slot;
     r.error = start_child(l, group);

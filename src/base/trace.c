@@ -16,7 +16,8 @@ static uint64_t start_ms;
 static const struct {
     const char *name;
     enum trace_area area;
-} areas[] = {{"task", TRACE_TASK}, {"http", TRACE_HTTP}, {"worker", TRACE_WORKER}};
+} areas[] = {
+    {"task", TRACE_TASK}, {"http", TRACE_HTTP}, {"worker", TRACE_WORKER}, {"proc", TRACE_PROC}};
 
 static uint64_t now_ms(void)
 {
@@ -33,7 +34,8 @@ static void add_area(const char *name, size_t len)
             return;
         }
     }
-    fprintf(stderr, "lash: LASH_TRACE: '%.*s' is not one of task, http, worker\n", (int)len, name);
+    fprintf(stderr, "lash: LASH_TRACE: '%.*s' is not one of task, http, worker, proc\n", (int)len,
+            name);
 }
 
 void trace_init(void)

@@ -1,13 +1,13 @@
 /*
- * LASH_TRACE=task,http,worker: one line on stderr per change of state, with ids and ms since the
- * start. Any thread. Costs one load and test where it is off.
+ * LASH_TRACE=task,http,worker,proc: one line on stderr per change of state, with ids and ms since
+ * the start. Any thread. Costs one load and test where it is off.
  */
 #ifndef LASH_TRACE_H
 #define LASH_TRACE_H
 
 #include "base/base.h"
 
-enum trace_area { TRACE_TASK = 1, TRACE_HTTP = 2, TRACE_WORKER = 4 };
+enum trace_area { TRACE_TASK = 1, TRACE_HTTP = 2, TRACE_WORKER = 4, TRACE_PROC = 8 };
 
 extern unsigned trace_mask; /* set once by trace_init(), before any thread starts */
 

@@ -2,6 +2,7 @@
  * A running process on its loop: its pipes, its end, its times.
  */
 #include "base/base.h"
+#include "base/trace.h"
 
 #include "io/proc.h"
 #include "io/proc_int.h"
@@ -329,6 +330,7 @@ static bool leader_ended(struct proc *p)
 /* The leader has ended: what it wrote is in the pipes, and soon here. */
 static void begin_drain(struct proc *p)
 {
+    TRACE(PROC, "%d has ended", proc_pid(p));
     p->drain_until = proc_now_ms() + DRAIN_MS;
     channel_close(&p->leader);
     int size = p->out.fd >= 0 ? fcntl(p->out.fd, F_GETPIPE_SZ) : 0;
@@ -350,6 +352,7 @@ static bool outputs_over(struct proc *p, uint64_t now)
         output_drain(&p->err);
         channel_close(&p->out);
         channel_close(&p->err);
+        TRACE(PROC, "%d has left its pipes to others", proc_pid(p));
         tell_readable(p);
     }
     return p->out.fd < 0 && p->err.fd < 0;
@@ -408,8 +411,9 @@ static void advance(struct proc *p)
     if (p->drain_until == 0 && leader_ended(p)) {
         begin_drain(p);
     }
-    if (p->drain_until == 0 && p->timeout_at != 0 && now >= p->timeout_at) {
+    if (p->drain_until == 0 && !p->timed_out && p->timeout_at != 0 && now >= p->timeout_at) {
         p->timed_out = true;
+        TRACE(PROC, "%d: its time is up", proc_pid(p));
         proc_group_stop(&p->group);
     }
     if (p->drain_until == 0 && p->group.killed && now >= p->group.kill_at + STUCK_MS) {
@@ -467,6 +471,7 @@ struct proc *proc_start(uv_loop_t *loop, const struct proc_options *options,
     if (proc_spawn(options, &group, &pipes, fault) != 0) {
         return NULL;
     }
+    TRACE(PROC, "%d is '%s'", (int)group.pid, options->argv[0]);
     struct proc *p = xcalloc(1, sizeof(*p));
     p->loop = loop;
     p->group = group;

@@ -4,6 +4,7 @@
  */
 #include "base/base.h"
 #include "base/list.h"
+#include "base/trace.h"
 
 #include "io/proc.h"
 #include "io/proc_int.h"
@@ -170,6 +171,7 @@ void proc_group_forget(struct proc_group *g)
 void proc_group_stop(struct proc_group *g)
 {
     if (g->slot != NULL && g->kill_at == 0) {
+        TRACE(PROC, "%d gets SIGTERM", (int)g->pid);
         (void)kill(-g->pid, SIGTERM);
         g->kill_at = proc_now_ms() + PROC_GRACE_MS;
     }
@@ -199,13 +201,14 @@ bool proc_group_step(struct proc_group *g)
     }
     bool left_alone = g->spared && g->kill_at == 0;
     bool empty = g->reaped && (left_alone || (kill(-g->pid, 0) < 0 && errno == ESRCH));
-    // what is left after SIGKILL and this time are zombies that nobody takes away
-    bool hopeless = g->reaped && g->killed && now >= g->kill_at + PROC_GRACE_MS;
+    bool hopeless = g->reaped && g->killed && now >= g->kill_at + PROC_ZOMBIE_MS;
     if (empty || hopeless) {
+        TRACE(PROC, "%d is gone%s", (int)g->pid, empty ? "" : ", but for zombies");
         proc_group_forget(g);
         return true;
     }
     if (g->kill_at != 0 && !g->killed && now >= g->kill_at) {
+        TRACE(PROC, "%d gets SIGKILL", (int)g->pid);
         (void)kill(-g->pid, SIGKILL);
         g->killed = true;
     }

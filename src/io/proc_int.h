@@ -22,7 +22,8 @@ struct proc_group {
 };
 
 enum {
-    PROC_GRACE_MS = 100, /* from SIGTERM to SIGKILL, and from there until we give up waiting */
+    PROC_GRACE_MS = 100, /* from SIGTERM to SIGKILL */
+    PROC_ZOMBIE_MS = 50, /* and from there until what is left are zombies that nobody takes away */
     PROC_POLL_MS = 5,    /* how often we look whether a dying group is gone */
 };
 

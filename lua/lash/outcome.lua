@@ -34,15 +34,36 @@ local function clean(text)
     return text
 end
 
--- Moves a cut so that it does not fall into the middle of a multi-byte character.
-local function boundary(text, at)
-    while at > 1 and at <= #text and text:byte(at) & 0xC0 == 0x80 do
-        at = at - 1
+-- Moves a cut by up to three bytes, so that it does not fall into the middle of a multi-byte character:
+-- `step` is -1 or 1. What is not UTF-8 is cut where it is.
+local function boundary(text, at, step)
+    for moved = at, at + 3 * step, step do
+        local byte = text:byte(moved)
+        if not byte or byte & 0xC0 ~= 0x80 then
+            return moved
+        end
     end
     return at
 end
 
---- Cuts text to `cap` bytes: head and tail stay, a marker with the original size stands between.
+local MARKER = "\n[... %d bytes in all, the middle is left out ...]\n"
+local MARKER_PATTERN = "^%[%.%.%. %d+ bytes in all, the middle is left out %.%.%.%]\n"
+
+-- A marker that stands in text[from..to]: of an output that was cut before it got here.
+local function inner_marker(text, from, to)
+    local at = text:find("[... ", from, true)
+    while at and at <= to do
+        local line = text:match(MARKER_PATTERN, at)
+        if line then
+            return line
+        end
+        at = text:find("[... ", at + 1, true)
+    end
+    return ""
+end
+
+--- Cuts text to `cap` bytes: head and tail stay, a marker with the original size stands between, and
+-- below it one that it takes out: of what was cut before.
 -- @param total the original size, where the text itself is only its first two and last third of `cap`
 function M.cap(text, cap, total)
     cap = cap or M.CAP
@@ -50,16 +71,15 @@ function M.cap(text, cap, total)
     if total <= cap then
         return text
     end
-    local marker = ("\n[... %d bytes in all, the middle is left out ...]\n"):format(total)
-    local room = math.max(cap - #marker, 0)
-    local head = boundary(text, room * 2 // 3 + 1) - 1
-    local tail = boundary(text, #text - (room - room * 2 // 3) + 1)
-    if tail <= #text and tail < #text - (room - room * 2 // 3) + 1 then
-        tail = tail + utf8.len(text:sub(tail), 1, 1) -- keeps within the room
-        while tail <= #text and text:byte(tail) & 0xC0 == 0x80 do
-            tail = tail + 1
-        end
+    local marker = MARKER:format(total)
+    local function cut()
+        local room = math.max(cap - #marker, 0)
+        local left = room * 2 // 3
+        return boundary(text, left + 1, -1) - 1, boundary(text, #text - (room - left) + 1, 1)
     end
+    local head, tail = cut()
+    marker = marker .. inner_marker(text, head + 1, tail - 1)
+    head, tail = cut()
     return text:sub(1, head) .. marker .. text:sub(tail)
 end
 

@@ -238,6 +238,14 @@ case("D17 of much output head and tail are kept, and the size is told", function
     end
 end)
 
+case("D17 bytes that are no text are cut too", function()
+    for _, byte in ipairs { "200", "377", "302" } do
+        local res = exec { shell = ("head -c 3000 /dev/zero | tr '\\0' '\\%s'"):format(byte), max_output = 1000 }
+        equal(#res.stdout, 1000)
+        has(res.stdout, "3000 bytes in all")
+    end
+end)
+
 case("what a program writes does not stay in memory", function()
     local function resident()
         collectgarbage()

@@ -354,6 +354,21 @@ t.case("D17 a cut never falls inside a character, whatever the cap", function()
     end
 end)
 
+t.case("D17 what is not UTF-8 is cut too; a marker of an earlier cut is kept", function()
+    for _, text in ipairs { ("\x80"):rep(5000), ("\xff"):rep(5000), ("\xe2\x82"):rep(2500) } do
+        for cap = 256, 262 do
+            local n = #outcome.cap(text, cap)
+            t.ok(n <= cap and n > cap - 8, n)
+        end
+    end
+    local once = outcome.cap(("x"):rep(1000000), 10000)
+    local twice = outcome.cap(once, 1000)
+    t.equal(#twice, 1000)
+    t.has(twice, "x\n[... 10000 bytes in all, the middle is left out ...]\n[... 1000000 bytes in all, the middle is " ..
+        "left out ...]\nx")
+    t.has(outcome.cap(("[... "):rep(5000), 1000), "\n[... 25000 bytes in all")
+end)
+
 t.case("D17 the cap of a tool, for results and errors, through both marks", function()
     for _, got in ipairs { both(function() return ("€"):rep(1000) end, { max_output = 300 }) } do
         t.ok(#got.output <= 300)

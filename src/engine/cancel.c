@@ -114,6 +114,7 @@ void task_cancel(struct task *t, enum cancel_reason reason)
     while (last != NULL) {
         struct task *at = last;
         last = at->cancel_prev;
+        task_drop_held(at);
         task_end_wait(at);
     }
 }

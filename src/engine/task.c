@@ -117,6 +117,7 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     list_init(&t->sibling);
     list_init(&t->waiters);
     list_init(&t->permits);
+    list_init(&t->held);
     list_init(&t->groups);
     group_init(&t->own, rt, t);
     luaL_setmetatable(L, TASK_TYPE);
@@ -163,6 +164,22 @@ static void stop_timers(struct task *t)
     task_end_grace(t);
 }
 
+void task_hold(struct task *t, struct held *held)
+{
+    if (t != NULL) {
+        list_append(&t->held, &held->node);
+    }
+}
+
+void task_drop_held(struct task *t)
+{
+    struct list *node;
+    while ((node = list_take(&t->held)) != NULL) {
+        struct held *held = container_of(node, struct held, node);
+        held->drop(held);
+    }
+}
+
 /* The task is over and so is everything that it spawned. Returns its parent if that is over with
  * it. */
 static struct task *task_finish(struct task *t)
@@ -174,6 +191,11 @@ static struct task *task_finish(struct task *t)
     list_remove(&t->all_node);
     stop_timers(t);
     permit_release_all(&t->permits);
+    if (t->failed) {
+        task_drop_held(t);
+    }
+    while (list_take(&t->held) != NULL) { /* it goes on without a holder */
+    }
     group_finish_joins(&t->waiters);
     struct group *group = t->group;
     t->group = NULL;

@@ -117,6 +117,7 @@ struct task {
     struct list groups;  /* struct group.of_user: it does not end before these are empty */
     struct list waiters; /* struct join_op */
     struct list permits; /* struct permit.of_owner: given back when the task has ended */
+    struct list held;    /* struct held.node */
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the
@@ -126,6 +127,15 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
 
 /* Pushes the userdata of a task that is not done. */
 void task_push_self(lua_State *L, struct task *t);
+
+/* Something open between two waits, as a connection: embedded in what owns it. It is dropped when
+ * the task is cancelled or fails, so that nothing goes on until the collector comes by; a task that
+ * ends well leaves it to those it was given to. */
+struct held {
+    struct list node; /* its owner takes it out, and may at any time: list_init() it first */
+    void (*drop)(struct held *held); /* stops the io; runs no Lua, may call op_done() */
+};
+void task_hold(struct task *t, struct held *held); /* t may be NULL: then nobody holds it */
 
 /* Asynchronous, idempotent; keeps the first reason. Legal on any task, on oneself and on ended
  * ones. */

@@ -32,6 +32,9 @@ void task_pump(struct task *t);
 /* Takes the op away from the task that waits for it. */
 void task_drop_op(struct task *t);
 
+/* Drops what the task holds. */
+void task_drop_held(struct task *t);
+
 /* Ends the present wait of the task, if it has one: its io stops now. */
 void task_end_wait(struct task *t);
 

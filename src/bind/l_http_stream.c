@@ -24,6 +24,7 @@
 
 /* User value 1 is the body, whose bytes the request borrows. */
 struct stream {
+    struct held held;         /* by the task that opened it */
     struct http_request *req; /* owned; NULL when closed */
     struct wait *waiter;      /* borrowed: the one wait for it */
     bool done;                /* the request is */
@@ -133,6 +134,7 @@ static void stop_clock(struct stream *s)
 
 static void stream_close(struct stream *s)
 {
+    list_remove(&s->held.node);
     stop_clock(s);
     if (s->code == NULL && s->req != NULL) {
         buf_appendf(&s->message, "the answer of %s was closed: nothing more can be read",
@@ -144,6 +146,11 @@ static void stream_close(struct stream *s)
     sse_free(s->sse);
     s->sse = NULL;
     wake(s);
+}
+
+static void on_drop(struct held *held)
+{
+    stream_close(container_of(held, struct stream, held));
 }
 
 /* ---- what has come ---- */
@@ -524,7 +531,8 @@ int l_http_open(lua_State *L)
         return bind_fail(L, "no_libcurl", http_unavailable());
     }
     struct stream *s = lua_newuserdatauv(L, sizeof *s, 1);
-    *s = (struct stream){0};
+    *s = (struct stream){.held = {.drop = on_drop}};
+    list_init(&s->held.node);
     luaL_setmetatable(L, STREAM_TYPE);
     s->req = http_request_new(method, url);
     url_show(url, &s->shown);
@@ -543,6 +551,7 @@ int l_http_open(lua_State *L)
         struct http_result *res = http_result(s->req);
         return bind_fail(L, res->code, res->message);
     }
+    task_hold(runtime_of(L)->current, &s->held);
     return 1;
 }
 

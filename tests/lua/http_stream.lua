@@ -349,6 +349,11 @@ case("T4 a cancel closes the connection within 200 ms", function()
             local res <close> = assert(lash.http.stream { url = url .. "?how=flood" })
             lash.sleep(60)
         end,
+        forgotten = function(url) -- nothing closes it
+            local res = assert(lash.http.stream { url = url .. "?how=flood" })
+            lash.sleep(60)
+            return res
+        end,
         plain = function(url) return lash.http.get(url) end,
         upload = function(url)
             return lash.http.post(url .. "?how=upload", { body = function()
@@ -373,6 +378,24 @@ case("T4 a cancel closes the connection within 200 ms", function()
         local closed = tonumber(assert(lash.http.get(base .. "/closed/" .. name)).body)
         ok(closed - cancelled < 0.2 * t.slower + 0.3, name .. ": " .. closed - cancelled)
     end
+end)
+
+case("a stream goes on when its task ends well, and not when it fails", function()
+    serve()
+    local task = lash.spawn(function() return assert(lash.http.stream { url = base .. "/trickle/26?ms=10" }) end)
+    task:wait()
+    local _, res = task:result()
+    task = nil -- luacheck: ignore
+    collectgarbage()
+    equal(res:read("a"), "abcdefghijklmnopqrstuvwxyz")
+    task = lash.spawn(function()
+        local open = assert(lash.http.stream { url = base .. "/hold/failed?how=head" })
+        error({ open })
+    end)
+    task:wait()
+    local _, err = task:result()
+    assert(lash.http.get(base .. "/closed/failed"))
+    equal(select(2, err[1]:read()).code, "cancelled")
 end)
 
 case("the same in a worker", function()

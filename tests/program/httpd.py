@@ -282,10 +282,11 @@ class Connection:
 
     async def do_refuse(self, n):
         left = int(n)
-        async for piece in self.pieces():
-            left -= len(piece)
-            if left <= 0:
-                break
+        if left > 0:
+            async for piece in self.pieces():
+                left -= len(piece)
+                if left <= 0:
+                    break
         self.send(int(self.query.get("status", 413)), b"too much", [
             (name.title(), value) for name, value in self.query.items() if name != "status"])
         await self.writer.drain()

@@ -2,6 +2,7 @@
 
 #include "io/http.h"
 
+#include "http_world.h"
 #include "test.h"
 
 #include <dlfcn.h>
@@ -42,178 +43,56 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *name, const c
     return strncmp(name, "none", 4) == 0 ? EAI_NONAME : real("127.0.0.1", service, hints, result);
 }
 
-/* One loop with its service and a server of our own; every case ends with stop(). */
-struct world {
-    uv_loop_t loop;
-    struct http *http;
-    int port;
-    int server_stdin; /* closing it ends the server */
-    pid_t server;
-    int done; /* requests */
-};
-
-/* tests/run says where the tests are. */
-static void test_path(const char *name, char out[4096])
-{
-    const char *tests = getenv("LASH_TESTS");
-    (void)snprintf(out, 4096, "%s/%s", tests ? tests : "tests", name);
-}
-
-static void server_start(struct world *w, bool tls)
-{
-    char script[4096], cert[4096], key[4096];
-    test_path("program/httpd.py", script);
-    test_path("fixtures/tls/server.pem", cert);
-    test_path("fixtures/tls/server.key", key);
-    int to[2], from[2];
-    ASSERT_INT(pipe2(to, O_CLOEXEC), 0);
-    ASSERT_INT(pipe2(from, O_CLOEXEC), 0);
-    w->server = fork();
-    ASSERT_TRUE(w->server >= 0);
-    if (w->server == 0) {
-        (void)dup2(to[0], 0);
-        (void)dup2(from[1], 1);
-        // with its path: python looks for its library beside what it was called as
-        execl("/usr/bin/python3", "/usr/bin/python3", script, tls ? "--tls" : NULL, cert, key,
-              (char *)NULL);
-        execlp("python3", "python3", script, tls ? "--tls" : NULL, cert, key, (char *)NULL);
-        _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    char line[32] = "";
-    for (size_t n = 0; strchr(line, '\n') == NULL; n++) {
-        ASSERT_TRUE(n < sizeof line - 1 && read(from[0], line + n, 1) == 1);
-    }
-    close(from[0]);
-    w->port = (int)strtol(line, NULL, 10);
-    ASSERT_TRUE(w->port > 0);
-    w->server_stdin = to[1];
-}
-
-static void start(struct world *w, bool tls)
-{
-    int err = 0;
-    memset(w, 0, sizeof *w);
-    signal(SIGPIPE, SIG_IGN);
-    server_start(w, tls);
-    ASSERT_INT(uv_loop_init(&w->loop), 0);
-    w->http = http_new(&w->loop, &err);
-    ASSERT_TRUE(w->http != NULL);
-}
-
-static void stop(struct world *w)
-{
-    http_close(w->http, NULL, NULL);
-    ASSERT_INT(uv_run(&w->loop, UV_RUN_DEFAULT), 0);
-    ASSERT_INT(uv_loop_close(&w->loop), 0);
-    close(w->server_stdin);
-    ASSERT_INT(waitpid(w->server, NULL, 0), w->server);
-}
-
-static void count_done(struct http_request *req, void *arg)
-{
-    (void)req;
-    ((struct world *)arg)->done++;
-}
-
-static struct http_request *make(struct world *w, const char *method, const char *path)
-{
-    char url[512];
-    (void)snprintf(url, sizeof url, "http://127.0.0.1:%d%s", w->port, path);
-    return http_request_new(method, url);
-}
-
-/* Runs it to its end. */
-static struct http_result *run(struct world *w, struct http_request *req)
-{
-    int before = w->done;
-    int err = http_start(w->http, req, count_done, w);
-    ASSERT_STR(err == 0 ? "" : http_result(req)->message, "");
-    ASSERT_INT(w->done, before);
-    uv_run(&w->loop, UV_RUN_DEFAULT);
-    ASSERT_INT(w->done, before + 1);
-    ASSERT_INT(http_running(w->http), 0);
-    return http_result(req);
-}
-
-/* The whole in one: checks status and body. */
-static void expect(struct world *w, const char *path, int status, const char *body)
-{
-    struct http_request *req = make(w, "GET", path);
-    struct http_result *res = run(w, req);
-    ASSERT_STR(res->code ? res->code : "none", "none");
-    ASSERT_INT(res->status, status);
-    ASSERT_STR(res->body.data ? res->body.data : "", body);
-    http_request_free(req);
-}
-
-static void expect_error(struct world *w, struct http_request *req, const char *code,
-                         const char *part)
-{
-    struct http_result *res = run(w, req);
-    ASSERT_STR(res->code ? res->code : "none", code);
-    if (strstr(res->message, part) == NULL) {
-        ASSERT_STR(res->message, part);
-    }
-    http_request_free(req);
-}
-
-static bool has(const struct http_result *res, const char *part)
-{
-    return res->body.data != NULL && strstr(res->body.data, part) != NULL;
-}
-
 TEST(http_answers)
 {
     struct world w;
-    start(&w, false);
-    expect(&w, "/status/200", 200, "status 200");
-    expect(&w, "/status/404", 404, "status 404");
-    expect(&w, "/status/500", 500, "status 500");
-    expect(&w, "/status/204", 204, "");
-    expect(&w, "/gzip", 200, "hello, packed world");
-    expect(&w, "/deflate", 200, "hello, packed world");
-    expect(&w, "/chunked", 200, "one two three");
-    expect(&w, "/trickle/30", 200, "abcdefghijklmnopqrstuvwxyzabcd");
-    expect(&w, "/close", 200, "until the end");
-    expect(&w, "/delay/50", 200, "late");
+    world_start(&w, false);
+    world_expect(&w, "/status/200", 200, "status 200");
+    world_expect(&w, "/status/404", 404, "status 404");
+    world_expect(&w, "/status/500", 500, "status 500");
+    world_expect(&w, "/status/204", 204, "");
+    world_expect(&w, "/gzip", 200, "hello, packed world");
+    world_expect(&w, "/deflate", 200, "hello, packed world");
+    world_expect(&w, "/chunked", 200, "one two three");
+    world_expect(&w, "/trickle/30", 200, "abcdefghijklmnopqrstuvwxyzabcd");
+    world_expect(&w, "/close", 200, "until the end");
+    world_expect(&w, "/delay/50", 200, "late");
 
-    struct http_request *req = make(&w, "HEAD", "/big/1000");
-    struct http_result *res = run(&w, req);
+    struct http_request *req = world_make(&w, "HEAD", "/big/1000");
+    struct http_result *res = world_run(&w, req);
     ASSERT_TRUE(res->code == NULL);
     ASSERT_INT(res->body.len, 0);
     ASSERT_STR(http_result_find(req, "content-length"), "1000");
     http_request_free(req);
 
-    req = make(&w, "GET", "/big/5000000");
-    res = run(&w, req);
+    req = world_make(&w, "GET", "/big/5000000");
+    res = world_run(&w, req);
     ASSERT_INT(res->body.len, 5000000);
     ASSERT_INT(res->received, 5000000);
     ASSERT_INT((unsigned char)res->body.data[4999999], 4999999 % 256);
     ASSERT_TRUE(res->first_byte_us > 0 && res->first_byte_us <= res->total_us);
     ASSERT_STR(res->version, "1.1");
     http_request_free(req);
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_requests_as_sent)
 {
     struct world w;
-    start(&w, false);
-    struct http_request *req = make(&w, "POST", "/echo?a=b%20c");
+    world_start(&w, false);
+    struct http_request *req = world_make(&w, "POST", "/echo?a=b%20c");
     ASSERT_INT(http_request_header(req, "X-One", "  1 "), 0);
     ASSERT_INT(http_request_header(req, "X-Empty", ""), 0);
     http_request_body(req, "some\0thing", 10);
-    struct http_result *res = run(&w, req);
-    ASSERT_TRUE(has(res, "\"method\": \"POST\""));
-    ASSERT_TRUE(has(res, "/echo?a=b%20c"));
-    ASSERT_TRUE(has(res, "[\"X-One\", \"1\"]"));
-    ASSERT_TRUE(has(res, "[\"X-Empty\", \"\"]"));
-    ASSERT_TRUE(has(res, "some\\u0000thing"));
-    ASSERT_TRUE(has(res, "gzip"));
-    ASSERT_TRUE(!has(res, "Content-Type"));
-    ASSERT_TRUE(!has(res, "Expect"));
+    struct http_result *res = world_run(&w, req);
+    ASSERT_TRUE(world_has(res, "\"method\": \"POST\""));
+    ASSERT_TRUE(world_has(res, "/echo?a=b%20c"));
+    ASSERT_TRUE(world_has(res, "[\"X-One\", \"1\"]"));
+    ASSERT_TRUE(world_has(res, "[\"X-Empty\", \"\"]"));
+    ASSERT_TRUE(world_has(res, "some\\u0000thing"));
+    ASSERT_TRUE(world_has(res, "gzip"));
+    ASSERT_TRUE(!world_has(res, "Content-Type"));
+    ASSERT_TRUE(!world_has(res, "Expect"));
     http_request_free(req);
 
     // a body beyond every buffer: sent in pieces, without waiting for a 100
@@ -221,41 +100,41 @@ TEST(http_requests_as_sent)
     for (int i = 0; i < 300000; i++) {
         buf_append(&big, "0123456789", 10);
     }
-    req = make(&w, "PUT", "/echo");
+    req = world_make(&w, "PUT", "/echo");
     http_request_own_body(req, &big);
     ASSERT_TRUE(big.data == NULL);
-    res = run(&w, req);
-    ASSERT_TRUE(has(res, "\"method\": \"PUT\"") && has(res, "\"length\": 3000000"));
-    ASSERT_TRUE(!has(res, "Expect"));
+    res = world_run(&w, req);
+    ASSERT_TRUE(world_has(res, "\"method\": \"PUT\"") && world_has(res, "\"length\": 3000000"));
+    ASSERT_TRUE(!world_has(res, "Expect"));
     http_request_free(req);
 
     static const char *const bare[] = {"DELETE", "OPTIONS", "PATCH", "POST", "PUT", "PURGE"};
     for (size_t i = 0; i < ARRAY_LEN(bare); i++) {
-        req = make(&w, bare[i], "/echo");
-        res = run(&w, req);
+        req = world_make(&w, bare[i], "/echo");
+        res = world_run(&w, req);
         ASSERT_INT(res->status, 200);
-        ASSERT_TRUE(has(res, bare[i]));
+        ASSERT_TRUE(world_has(res, bare[i]));
         bool length = i >= 2 && i <= 4;
-        ASSERT_INT(has(res, "Content-Length"), length);
-        ASSERT_TRUE(!has(res, "Content-Type"));
+        ASSERT_INT(world_has(res, "Content-Length"), length);
+        ASSERT_TRUE(!world_has(res, "Content-Type"));
         http_request_free(req);
     }
 
     // a GET and a DELETE may carry one too
-    req = make(&w, "GET", "/echo");
+    req = world_make(&w, "GET", "/echo");
     http_request_body(req, "why not", 7);
-    res = run(&w, req);
-    ASSERT_TRUE(has(res, "\"method\": \"GET\"") && has(res, "why not"));
+    res = world_run(&w, req);
+    ASSERT_TRUE(world_has(res, "\"method\": \"GET\"") && world_has(res, "why not"));
     http_request_free(req);
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_headers_of_answers)
 {
     struct world w;
-    start(&w, false);
-    struct http_request *req = make(&w, "GET", "/headers");
-    struct http_result *res = run(&w, req);
+    world_start(&w, false);
+    struct http_request *req = world_make(&w, "GET", "/headers");
+    struct http_result *res = world_run(&w, req);
     static const char *const wanted[][2] = {
         {"X-Twice", "a"},         {"x-twice", "b"}, {"Set-Cookie", "a=1; Path=/"},
         {"Set-Cookie", "b=2, c"}, {"X-Empty", ""},  {"X-Folded", "one two"},
@@ -270,157 +149,160 @@ TEST(http_headers_of_answers)
     }
     http_request_free(req);
 
-    req = make(&w, "GET", "/early");
-    res = run(&w, req);
+    req = world_make(&w, "GET", "/early");
+    res = world_run(&w, req);
     ASSERT_INT(res->status, 200);
     ASSERT_STR(http_result_find(req, "x-late"), "yes");
     ASSERT_TRUE(http_result_find(req, "x-early") == NULL);
     http_request_free(req);
 
-    req = make(&w, "GET", "/chunked");
-    (void)run(&w, req);
+    req = world_make(&w, "GET", "/chunked");
+    (void)world_run(&w, req);
     ASSERT_TRUE(http_result_find(req, "X-After") == NULL);
     http_request_free(req);
 
-    expect_error(&w, make(&w, "GET", "/hugehead"), "too_large", "256 KiB");
-    stop(&w);
+    world_expect_error(&w, world_make(&w, "GET", "/hugehead"), "too_large", "256 KiB");
+    world_stop(&w);
 }
 
 TEST(http_redirects)
 {
     struct world w, other;
     char path[128];
-    start(&w, false);
-    start(&other, false);
-    expect(&w, "/redirect?to=/status/201", 201, "status 201");
+    world_start(&w, false);
+    world_start(&other, false);
+    world_expect(&w, "/redirect?to=/status/201", 201, "status 201");
 
-    struct http_request *req = make(&w, "POST", "/redirect?to=/echo&code=303");
+    struct http_request *req = world_make(&w, "POST", "/redirect?to=/echo&code=303");
     http_request_body(req, "text", 4);
     ASSERT_INT(http_request_header(req, "Content-Type", "text/plain"), 0);
     ASSERT_INT(http_request_header(req, "Authorization", "Bearer sesame"), 0);
-    struct http_result *res = run(&w, req);
-    ASSERT_TRUE(has(res, "\"method\": \"GET\"") && !has(res, "text") && has(res, "sesame"));
+    struct http_result *res = world_run(&w, req);
+    ASSERT_TRUE(world_has(res, "\"method\": \"GET\"") && !world_has(res, "text") &&
+                world_has(res, "sesame"));
     ASSERT_INT(res->redirects, 1);
     ASSERT_TRUE(strstr(res->url, "/echo") != NULL);
     http_request_free(req);
 
     // 307 keeps method and body; another origin does not get the keys
     (void)snprintf(path, sizeof path, "/redirect?to=http://127.0.0.1:%d/echo&code=307", other.port);
-    req = make(&w, "PUT", path);
+    req = world_make(&w, "PUT", path);
     http_request_body(req, "text", 4);
     ASSERT_INT(http_request_header(req, "Authorization", "Bearer sesame"), 0);
     ASSERT_INT(http_request_header(req, "x-goog-api-key", "sesame"), 0);
     ASSERT_INT(http_request_header(req, "Cookie", "sesame"), 0);
     ASSERT_INT(http_request_header(req, "X-Kept", "yes"), 0);
-    res = run(&w, req);
-    ASSERT_TRUE(has(res, "\"method\": \"PUT\"") && has(res, "\"body\": \"text\""));
-    ASSERT_TRUE(has(res, "X-Kept") && !has(res, "sesame"));
+    res = world_run(&w, req);
+    ASSERT_TRUE(world_has(res, "\"method\": \"PUT\"") && world_has(res, "\"body\": \"text\""));
+    ASSERT_TRUE(world_has(res, "X-Kept") && !world_has(res, "sesame"));
     http_request_free(req);
 
-    req = make(&w, "GET", "/redirect?to=/echo");
+    req = world_make(&w, "GET", "/redirect?to=/echo");
     http_request_max_redirects(req, 0);
-    res = run(&w, req);
+    res = world_run(&w, req);
     ASSERT_TRUE(res->code == NULL);
     ASSERT_INT(res->status, 302);
     ASSERT_STR(res->body.data, "over there");
     http_request_free(req);
 
-    expect_error(&w, make(&w, "GET", "/loop"), "protocol", "10 redirects");
-    expect_error(&w, make(&w, "GET", "/redirect?to=file:///etc/passwd"), "url", "redirects");
-    expect_error(&w, make(&w, "GET", "/redirect?to=ftp://127.0.0.1/x"), "url", "scheme");
+    world_expect_error(&w, world_make(&w, "GET", "/loop"), "protocol", "10 redirects");
+    world_expect_error(&w, world_make(&w, "GET", "/redirect?to=file:///etc/passwd"), "url",
+                       "redirects");
+    world_expect_error(&w, world_make(&w, "GET", "/redirect?to=ftp://127.0.0.1/x"), "url",
+                       "scheme");
     http_close(other.http, NULL, NULL);
     uv_run(&other.loop, UV_RUN_DEFAULT);
     ASSERT_INT(uv_loop_close(&other.loop), 0);
     close(other.server_stdin);
-    stop(&w);
+    world_stop(&w);
     ASSERT_INT(waitpid(other.server, NULL, 0), other.server);
 }
 
 TEST(http_connections_are_kept)
 {
     struct world w;
-    start(&w, false);
-    expect(&w, "/status/200", 200, "status 200");
-    expect(&w, "/status/200", 200, "status 200");
-    expect(&w, "/connections", 200, "1");
+    world_start(&w, false);
+    world_expect(&w, "/status/200", 200, "status 200");
+    world_expect(&w, "/status/200", 200, "status 200");
+    world_expect(&w, "/connections", 200, "1");
 
     // closed by the server while idle: a new one, no error
-    expect(&w, "/idle/20", 200, "ok");
+    world_expect(&w, "/idle/20", 200, "ok");
     usleep(100 * 1000);
-    expect(&w, "/connections", 200, "2");
+    world_expect(&w, "/connections", 200, "2");
 
     // closed just when the next request arrives
     static const char *const methods[] = {"GET", "POST", "PUT"};
     for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
-        expect(&w, "/last", 200, "ok");
-        struct http_request *req = make(&w, methods[i], "/echo");
+        world_expect(&w, "/last", 200, "ok");
+        struct http_request *req = world_make(&w, methods[i], "/echo");
         struct buf body = {0};
         for (int n = 0; i > 0 && n < 400000; n++) {
             buf_append(&body, "abcdefgh", 8); // more than the sockets' buffers hold
         }
         size_t len = body.len;
         http_request_own_body(req, &body);
-        struct http_result *res = run(&w, req);
+        struct http_result *res = world_run(&w, req);
         ASSERT_STR(res->code ? res->message : "none", "none");
         char part[64];
         (void)snprintf(part, sizeof part, "\"length\": %zu", len);
-        ASSERT_TRUE(has(res, part) && has(res, methods[i]));
+        ASSERT_TRUE(world_has(res, part) && world_has(res, methods[i]));
         http_request_free(req);
     }
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_failures)
 {
     struct world w;
-    start(&w, false);
-    expect_error(&w, make(&w, "GET", "/cut/10"), "closed", "closed the connection");
-    expect_error(&w, make(&w, "GET", "/hangup"), "closed", "try again");
-    struct http_request *req = make(&w, "POST", "/half");
+    world_start(&w, false);
+    world_expect_error(&w, world_make(&w, "GET", "/cut/10"), "closed", "closed the connection");
+    world_expect_error(&w, world_make(&w, "GET", "/hangup"), "closed", "try again");
+    struct http_request *req = world_make(&w, "POST", "/half");
     struct buf body = {0};
     for (int n = 0; n < 400000; n++) {
         buf_append(&body, "abcdefgh", 8);
     }
     http_request_own_body(req, &body);
-    expect_error(&w, req, "closed", "closed the connection");
-    expect_error(&w, make(&w, "GET", "/badgzip"), "encoding", "unpacked");
-    expect_error(&w, make(&w, "GET", "/garbage"), "protocol", "not HTTP");
-    expect_error(&w, http_request_new("GET", "http://127.0.0.1:1/?key=sesame"), "connect",
-                 "no connection to http://127.0.0.1:1/: ");
-    expect_error(&w, http_request_new("GET", "http://nowhere.invalid/x"), "resolve",
-                 "http://nowhere.invalid/x has no address");
+    world_expect_error(&w, req, "closed", "closed the connection");
+    world_expect_error(&w, world_make(&w, "GET", "/badgzip"), "encoding", "unpacked");
+    world_expect_error(&w, world_make(&w, "GET", "/garbage"), "protocol", "not HTTP");
+    world_expect_error(&w, http_request_new("GET", "http://127.0.0.1:1/?key=sesame"), "connect",
+                       "no connection to http://127.0.0.1:1/: ");
+    world_expect_error(&w, http_request_new("GET", "http://nowhere.invalid/x"), "resolve",
+                       "http://nowhere.invalid/x has no address");
 
-    req = make(&w, "GET", "/delay/5000");
+    req = world_make(&w, "GET", "/delay/5000");
     http_request_timeout(req, 100);
-    expect_error(&w, req, "timeout", "within 100 ms");
-    req = make(&w, "GET", "/stuck");
+    world_expect_error(&w, req, "timeout", "within 100 ms");
+    req = world_make(&w, "GET", "/stuck");
     http_request_idle_timeout(req, 200);
-    expect_error(&w, req, "timeout", "200 ms");
+    world_expect_error(&w, req, "timeout", "200 ms");
 
-    req = make(&w, "GET", "/big/70000");
+    req = world_make(&w, "GET", "/big/70000");
     http_request_max_body(req, 65536);
-    expect_error(&w, req, "too_large", "64 KiB");
-    req = make(&w, "GET", "/endless");
+    world_expect_error(&w, req, "too_large", "64 KiB");
+    req = world_make(&w, "GET", "/endless");
     http_request_max_body(req, 1 << 20);
-    expect_error(&w, req, "too_large", "1 MiB");
-    req = make(&w, "GET", "/endless?to=/echo"); // a redirect whose body does not end
+    world_expect_error(&w, req, "too_large", "1 MiB");
+    req = world_make(&w, "GET", "/endless?to=/echo"); // a redirect whose body does not end
     http_request_max_body(req, 1 << 20);
     http_request_timeout(req, 10 * 1000);
-    expect_error(&w, req, "too_large", "1 MiB");
-    req = make(&w, "GET", "/bomb");
+    world_expect_error(&w, req, "too_large", "1 MiB");
+    req = world_make(&w, "GET", "/bomb");
     http_request_max_body(req, 8 << 20);
-    expect_error(&w, req, "too_large", "8 MiB");
-    req = make(&w, "GET", "/big/65536");
+    world_expect_error(&w, req, "too_large", "8 MiB");
+    req = world_make(&w, "GET", "/big/65536");
     http_request_max_body(req, 65536);
-    ASSERT_INT(run(&w, req)->body.len, 65536);
+    ASSERT_INT(world_run(&w, req)->body.len, 65536);
     http_request_free(req);
-    stop(&w);
+    world_stop(&w);
 }
 
 static void refuse(struct world *w, const char *method, const char *url, const char *code)
 {
     struct http_request *req = http_request_new(method, url);
-    ASSERT_INT(http_start(w->http, req, count_done, w), UV_EINVAL);
+    ASSERT_INT(http_start(w->http, req, world_count, w), UV_EINVAL);
     ASSERT_STR(http_result(req)->code, code);
     ASSERT_TRUE(strstr(http_result(req)->message, "sesame") == NULL);
     http_request_free(req);
@@ -429,7 +311,7 @@ static void refuse(struct world *w, const char *method, const char *url, const c
 TEST(http_refusals)
 {
     struct world w;
-    start(&w, false);
+    world_start(&w, false);
     static const char *const urls[] = {
         "",
         "example.com",
@@ -472,26 +354,26 @@ TEST(http_refusals)
         {"\xc3\xa9", "x"},
     };
     for (size_t i = 0; i < ARRAY_LEN(headers); i++) {
-        struct http_request *req = make(&w, "GET", "/echo");
+        struct http_request *req = world_make(&w, "GET", "/echo");
         ASSERT_INT(http_request_header(req, headers[i][0], headers[i][1]), UV_EINVAL);
-        ASSERT_INT(http_start(w.http, req, count_done, &w), UV_EINVAL);
+        ASSERT_INT(http_start(w.http, req, world_count, &w), UV_EINVAL);
         ASSERT_STR(http_result(req)->code, "request");
         http_request_free(req);
     }
     ASSERT_INT(w.done, 0);
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_many_at_once)
 {
     enum { N = 200 };
     struct world w;
-    start(&w, false);
+    world_start(&w, false);
     struct http_request *reqs[N];
     uint64_t t0 = uv_hrtime();
     for (int i = 0; i < N; i++) {
-        reqs[i] = make(&w, "GET", "/delay/300");
-        ASSERT_INT(http_start(w.http, reqs[i], count_done, &w), 0);
+        reqs[i] = world_make(&w, "GET", "/delay/300");
+        ASSERT_INT(http_start(w.http, reqs[i], world_count, &w), 0);
     }
     ASSERT_INT(http_running(w.http), N);
     uv_run(&w.loop, UV_RUN_DEFAULT);
@@ -501,7 +383,7 @@ TEST(http_many_at_once)
         http_request_free(reqs[i]);
     }
     ASSERT_TRUE((uv_hrtime() - t0) / 1000000 < 300 * N / 10);
-    stop(&w);
+    world_stop(&w);
 }
 
 static void must_not_be_called(struct http_request *req, void *arg)
@@ -525,12 +407,12 @@ static void on_tick(uv_timer_t *timer)
 TEST(http_abort_and_close)
 {
     struct world w;
-    start(&w, false);
+    world_start(&w, false);
     static const char *const paths[] = {"/delay/60000", "/stuck",   "/endless",
                                         "/stuck",       "/endless", "/delay/60000"};
     struct http_request *reqs[6];
     for (int i = 0; i < 6; i++) {
-        reqs[i] = make(&w, "GET", paths[i]);
+        reqs[i] = world_make(&w, "GET", paths[i]);
         http_request_max_body(reqs[i], 0);
         ASSERT_INT(http_start(w.http, reqs[i], must_not_be_called, NULL), 0);
     }
@@ -545,15 +427,15 @@ TEST(http_abort_and_close)
         http_request_free(reqs[i]);
     }
     // aborted before anything happened, and while the service goes away
-    struct http_request *early = make(&w, "GET", "/delay/60000");
+    struct http_request *early = world_make(&w, "GET", "/delay/60000");
     ASSERT_INT(http_start(w.http, early, must_not_be_called, NULL), 0);
     http_request_free(early);
-    struct http_request *late = make(&w, "GET", "/delay/60000");
+    struct http_request *late = world_make(&w, "GET", "/delay/60000");
     ASSERT_INT(http_start(w.http, late, must_not_be_called, NULL), 0);
     for (int i = 0; i < 20; i++) {
         uv_run(&w.loop, UV_RUN_NOWAIT);
     }
-    stop(&w);
+    world_stop(&w);
     ASSERT_STR(http_result(late)->code, "cancelled");
     http_request_free(late);
 }
@@ -573,21 +455,22 @@ static void chain_next(struct http_request *req, void *arg)
     http_request_free(c->victim);
     c->victim = NULL;
     if (c->left-- > 0) {
-        ASSERT_INT(http_start(c->w->http, make(c->w, "GET", "/status/200"), chain_next, c), 0);
+        ASSERT_INT(http_start(c->w->http, world_make(c->w, "GET", "/status/200"), chain_next, c),
+                   0);
     }
 }
 
 TEST(http_callbacks_may_do_anything)
 {
     struct world w;
-    start(&w, false);
-    struct chain c = {&w, make(&w, "GET", "/delay/60000"), 20};
+    world_start(&w, false);
+    struct chain c = {&w, world_make(&w, "GET", "/delay/60000"), 20};
     ASSERT_INT(http_start(w.http, c.victim, must_not_be_called, NULL), 0);
-    ASSERT_INT(http_start(w.http, make(&w, "GET", "/status/200"), chain_next, &c), 0);
+    ASSERT_INT(http_start(w.http, world_make(&w, "GET", "/status/200"), chain_next, &c), 0);
     uv_run(&w.loop, UV_RUN_DEFAULT);
     ASSERT_INT(c.left, -1);
-    expect(&w, "/connections", 200, "2");
-    stop(&w);
+    world_expect(&w, "/connections", 200, "2");
+    world_stop(&w);
 }
 
 struct stream {
@@ -636,9 +519,9 @@ static void on_awake(uv_timer_t *timer)
 TEST(http_stream)
 {
     struct world w;
-    start(&w, false);
+    world_start(&w, false);
     struct stream s = {.w = &w, .take = true};
-    s.req = make(&w, "GET", "/trickle/20?ms=5");
+    s.req = world_make(&w, "GET", "/trickle/20?ms=5");
     http_request_stream(s.req, on_data, 0);
     ASSERT_INT(http_start(w.http, s.req, stream_done, &s), 0);
     uv_run(&w.loop, UV_RUN_DEFAULT);
@@ -651,7 +534,7 @@ TEST(http_stream)
 
     w.done = 0;
     s = (struct stream){.w = &w, .take = false};
-    s.req = make(&w, "GET", "/redirect?to=/big/20000000");
+    s.req = world_make(&w, "GET", "/redirect?to=/big/20000000");
     http_request_stream(s.req, on_data, 100000);
     ASSERT_INT(http_start(w.http, s.req, stream_done, &s), 0);
     uv_timer_init(&w.loop, &s.timer);
@@ -666,41 +549,41 @@ TEST(http_stream)
     }
     http_request_free(s.req);
     buf_release(&s.all);
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_tls)
 {
     struct world w;
     char url[64];
-    start(&w, true);
+    world_start(&w, true);
     (void)snprintf(url, sizeof url, "https://localhost:%d/echo", w.port);
-    expect_error(&w, http_request_new("GET", url), "tls", "SSL_CERT_FILE");
+    world_expect_error(&w, http_request_new("GET", url), "tls", "SSL_CERT_FILE");
     char ca[4096];
-    test_path("fixtures/tls/ca.pem", ca);
+    world_path("fixtures/tls/ca.pem", ca);
     setenv("SSL_CERT_FILE", ca, 1);
     for (int i = 0; i < 2; i++) {
         struct http_request *req = http_request_new("POST", url);
         http_request_body(req, "hidden", 6);
-        struct http_result *res = run(&w, req);
+        struct http_result *res = world_run(&w, req);
         ASSERT_STR(res->code ? res->message : "none", "none");
-        ASSERT_TRUE(has(res, "hidden"));
-        ASSERT_TRUE(has(res, i == 0 ? "\"nth\": 1" : "\"nth\": 2"));
+        ASSERT_TRUE(world_has(res, "hidden"));
+        ASSERT_TRUE(world_has(res, i == 0 ? "\"nth\": 1" : "\"nth\": 2"));
         http_request_free(req);
     }
     setenv("SSL_CERT_FILE", "/nonexistent/ca.pem", 1);
     (void)snprintf(url, sizeof url, "https://127.0.0.1:%d/echo", w.port);
-    expect_error(&w, http_request_new("GET", url), "tls", "CA file");
+    world_expect_error(&w, http_request_new("GET", url), "tls", "CA file");
     // plain HTTP to a TLS port
-    expect_error(&w, make(&w, "GET", "/echo"), "closed", "closed");
-    stop(&w);
+    world_expect_error(&w, world_make(&w, "GET", "/echo"), "closed", "closed");
+    world_stop(&w);
 }
 
 TEST(http_sockets_are_not_inherited)
 {
     struct world w;
-    start(&w, false);
-    expect(&w, "/status/200", 200, "status 200");
+    world_start(&w, false);
+    world_expect(&w, "/status/200", 200, "status 200");
     int found = 0;
     for (int fd = 3; fd < 100; fd++) {
         int type;
@@ -715,7 +598,7 @@ TEST(http_sockets_are_not_inherited)
         }
     }
     ASSERT_INT(found, 1);
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_service_without_requests)
@@ -771,9 +654,9 @@ static void discard(struct http_request *req, void *arg)
 TEST(http_fast_server_leaves_the_loop_to_others)
 {
     struct world w;
-    start(&w, false);
+    world_start(&w, false);
     struct ticker t = {.last_ns = cpu_ns(), .left = 100};
-    t.req = make(&w, "GET", "/endless");
+    t.req = world_make(&w, "GET", "/endless");
     http_request_max_body(t.req, 0);
     http_request_stream(t.req, discard, (size_t)1 << 30);
     ASSERT_INT(http_start(w.http, t.req, must_not_be_called, NULL), 0);
@@ -782,7 +665,7 @@ TEST(http_fast_server_leaves_the_loop_to_others)
     uv_timer_start(&t.timer, on_ticker, 5, 5);
     uv_run(&w.loop, UV_RUN_DEFAULT);
     ASSERT_TRUE(t.gap_ns / 1000000 < 100 * test_slower());
-    stop(&w);
+    world_stop(&w);
 }
 
 static void start_named(struct world *w, struct http_request **reqs, int n, const char *host)
@@ -792,7 +675,7 @@ static void start_named(struct world *w, struct http_request **reqs, int n, cons
         (void)snprintf(url, sizeof url, "http://%s:%d/status/200", host, w->port);
         reqs[i] = http_request_new("GET", url);
         http_request_connect_timeout(reqs[i], 300 * pace());
-        ASSERT_INT(http_start(w->http, reqs[i], count_done, w), 0);
+        ASSERT_INT(http_start(w->http, reqs[i], world_count, w), 0);
     }
 }
 
@@ -802,7 +685,7 @@ TEST(http_one_lookup_for_many_requests)
     enum { N = 100 };
     struct world w;
     struct http_request *reqs[N];
-    start(&w, false);
+    world_start(&w, false);
     start_named(&w, reqs, N, "many.test");
     for (int i = 0; i < 10 || lookups == 0; i++) {
         uv_run(&w.loop, UV_RUN_NOWAIT);
@@ -834,14 +717,14 @@ TEST(http_one_lookup_for_many_requests)
         ASSERT_STR(http_result(reqs[i])->code, "cancelled");
         http_request_free(reqs[i]);
     }
-    stop(&w);
+    world_stop(&w);
 }
 
 TEST(http_slow_lookup_blocks_nobody)
 {
     struct world w;
     struct http_request *reqs[3];
-    start(&w, false);
+    world_start(&w, false);
     uint64_t began = uv_hrtime();
     start_named(&w, reqs, 3, "slow.test");
     for (int i = 0; i < 10; i++) {
@@ -858,7 +741,7 @@ TEST(http_slow_lookup_blocks_nobody)
         ASSERT_TRUE(strstr(http_result(reqs[i])->message, "connect_timeout") != NULL);
         http_request_free(reqs[i]);
     }
-    stop(&w);
+    world_stop(&w);
     ASSERT_TRUE((uv_hrtime() - began) / 1000000 < 1400 * test_slower());
     usleep(1600 * 1000); // the detached threads end, so that nobody calls it a leak
 }

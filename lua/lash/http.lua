@@ -98,7 +98,8 @@ end
 --   multipart = { { name =, value = }, { name =, file = path, filename =, type = }, ... }
 --   file = path
 -- (files are read while they are sent: memory holds a piece of them; a function's body cannot be sent again
--- when a redirect asks for it, which is the error "redirect");
+-- when a redirect asks for it, which is the error "redirect", and a limit of time that passes while the
+-- function waits is told when it returns);
 --
 -- options.timeout = seconds for all of it (no limit); options.connect_timeout = seconds until there is
 -- a connection (10); options.idle_timeout = seconds without a byte in either direction (300), looked at
@@ -125,8 +126,10 @@ end
 --   for event in res:events() do print(event.data) end
 --
 -- res.status, res.ok, res.headers, res.url, res.first_byte; the body is read by res:read(), res:chunks(),
--- res:lines() and res:events(), see lash.http.stream. Who reads slowly holds the server back. One task
--- reads at a time; when it is cancelled, or res is closed, the transfer ends at once: write `<close>`.
+-- res:lines() and res:events(), see lash.http.stream. Who reads slowly holds the server back. One
+-- task reads at a time. The transfer ends at once when res is closed, when the task that reads it, or that
+-- opened it, is cancelled, and when that one fails; else with its last byte, or when it is collected: write
+-- `<close>`.
 -- Options as of request, but max_body has no limit unless you give one, and
 -- options.event_timeout = seconds to wait for an event (no limit): comments, by which servers keep connections
 -- alive, do not count as events, though they do for idle_timeout;
@@ -229,7 +232,8 @@ end
 
 --- configure { per_host = n } -> true | nil, err: at most n requests to one host and port at once, in this runtime (the
 -- main one, or that of the sync tool that calls it); the others wait, in the order they came, for as long as
--- their `timeout` lets them. false takes the limit away, as at first. Streams count until they are closed.
+-- their `timeout` lets them. false takes the limit away, as at first. Streams count until they are closed: who
+-- holds one open and asks the same host again needs a limit above 1.
 function M.configure(options)
     if type(options) ~= "table" then
         misuse(3, "configure expects a table of options, not a %s", type(options))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make bench`: what lash costs, each figure beside its goal and beside what a bare program costs in the same run.
 
-    bench.py [--build build] [--lash build/lash] [--only TEXT] [--seconds 170]
+    bench.py [--build build] [--lash build/lash] [--only TEXT] [--seconds 260]
 
 Prints one table and writes build/bench.json. Every figure is the median of several runs with [least .. most]; a figure
 that could not be taken is printed as `not measured` with the reason. Goals are those of semantics.md (Q, D). The bare
@@ -243,6 +243,39 @@ class Bench:
         self.row("D4", "2 CPU-bound tools, 2 workers", "s", lambda: self.workers(2),
                  (1.3, "x1.3 of one") if enough else None)
 
+    # -- stopping ---------------------------------------------------------
+
+    def stop_row(self, ident, name, samples, goal):
+        """One line with p50 and p99 of how long it took; the goal is for p99."""
+        samples = sorted(samples)
+        entry = {"id": ident, "name": name, "unit": "ms", "goal": goal, "goal_text": "p99 <= %g ms" % goal,
+                 "p99": samples[int((len(samples) - 1) * 0.99)], **summary(samples)}
+        entry["met"] = entry["p99"] <= goal
+        self.rows.append(entry)
+        print(line(entry), flush=True)
+
+    def stop_rows(self):
+        """T2, T3, T4: from the deadline or the cancel of a call to its end, for each misbehaving tool."""
+        kinds = (("T2", "spins", 20, 50), ("T3", "blocked", 10, 150), ("T3", "stuck", 1, 150), ("T4", "gone", 10, 200))
+        for ident, kind, rounds, goal in kinds:
+            if self.args.only and self.args.only not in ident + " stop " + kind:
+                continue
+            try:
+                with Server(self, "--hold") as server:
+                    env = dict(server.env, LUA_PATH=os.path.join(HERE, "..", "lua", "?.lua") + ";;")
+                    text = self.output([self.lash(), os.path.join(HERE, "stop.lua"), kind, str(rounds), server.root],
+                                       env)
+            except NotMeasured as why:
+                self.rows.append({"id": ident, "name": "stop: " + kind, "unit": "ms", "goal": goal,
+                                  "goal_text": "p99 <= %g ms" % goal, "not_measured": str(why)})
+                print(line(self.rows[-1]), flush=True)
+                continue
+            found = {}
+            for name, us in (each.split("\t") for each in text.splitlines()):
+                found.setdefault(name, []).append(float(us) / 1e3)
+            for name, samples in found.items():
+                self.stop_row(ident, "stop: " + name, samples, goal)
+
     # -- conversations ----------------------------------------------------
 
     def conversations(self):
@@ -346,6 +379,7 @@ class Bench:
         self.start_rows()
         self.dispatch_rows()
         self.worker_rows()
+        self.stop_rows()
         self.conversation_rows()
         measured = [r for r in self.rows if "not_measured" not in r]
         with_goal = [r for r in measured if r["goal"] is not None]
@@ -415,6 +449,8 @@ def line(entry):
         return head + "not measured: " + entry["not_measured"]
     spread = " [%s .. %s]" % (number(entry["least"]), number(entry["most"])) if entry["samples"] > 1 else ""
     value = "%s %s%s" % (number(entry["value"]), entry["unit"], spread)
+    if "p99" in entry:
+        value = "%s / %s %s p50 / p99" % (number(entry["value"]), number(entry["p99"]), entry["unit"])
     beside = "%s %s x%.2f" % (entry["bare_name"], number(entry["bare"]["value"]), entry["ratio"]) \
         if "bare" in entry else ""
     goal = "%s  %s" % (entry["goal_text"], "met" if entry["met"] else "NOT MET") if entry["goal"] is not None else ""
@@ -426,7 +462,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--lash")
     parser.add_argument("--only", help="only rows with this text in their id or name")
-    parser.add_argument("--seconds", type=float, default=170, help="no row is begun after this time")
+    parser.add_argument("--seconds", type=float, default=260, help="no row is begun after this time")
     args = parser.parse_args()
     args.lash = args.lash or os.path.join(args.build, "lash")
     try:

@@ -18,7 +18,8 @@
 #define BYTES_TYPE "lash.offload.bytes"
 
 enum {
-    CHILDREN_MS = 30, /* from the cancel on, until its children are asked to end, and then killed */
+    CHILDREN_MS = 10, /* from the cancel on, until its children are asked to end */
+    KILL_MS = 30,     /* from there on, until they are killed */
     OBEY_MS = 100,    /* a cancelled worker that has not come back by then is lost */
     CLOSERS_MS = 250, /* ... that much later when closers of the job wait */
     MAX_REPORTS = 64, /* of one job that are on their way */
@@ -102,7 +103,7 @@ static void end_children(void *arg)
     static const struct {
         int sig;
         uint64_t then_ms;
-    } steps[] = {{SIGTERM, CHILDREN_MS}, {SIGKILL, OBEY_MS - 2 * CHILDREN_MS}};
+    } steps[] = {{SIGTERM, KILL_MS}, {SIGKILL, OBEY_MS - CHILDREN_MS - KILL_MS}};
     struct offload_op *off = arg;
     struct job *job = off->job;
     uv_mutex_lock(&off->pool->lock);

@@ -277,6 +277,7 @@ static bool worker_clean(struct worker *w)
         w->rt.memory.used > 2 * w->base_memory + GARBAGE_SLACK) {
         lua_gc(L, LUA_GCCOLLECT);
     }
+    child_set_forget(&w->rt.children);
     return status == LUA_OK;
 }
 

@@ -14,6 +14,7 @@ extern char **environ;
 struct child {
     struct list node;
     pid_t pid;
+    bool reaped; /* it has ended, and left others in its group */
 };
 
 void child_set_init(struct child_set *set, bool own_groups)
@@ -25,6 +26,7 @@ void child_set_init(struct child_set *set, bool own_groups)
 
 void child_set_release(struct child_set *set)
 {
+    child_set_forget(set);
     struct list *node;
     while ((node = list_take(&set->children)) != NULL) {
         /* only the debug library can bring it about that its owner still has it: that one leaks */
@@ -101,17 +103,39 @@ int child_wait(struct child_set *set, struct child *child)
     list_remove(&child->node);
     while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR) {
     }
+    child->reaped = set->own_groups && kill(-child->pid, 0) == 0;
+    if (child->reaped) { /* what it left in the background may have to be killed */
+        list_append(&set->children, &child->node);
+    } else {
+        free(child);
+    }
     pthread_mutex_unlock(&set->lock);
-    free(child);
     return status;
 }
 
 bool child_set_busy(struct child_set *set)
 {
     pthread_mutex_lock(&set->lock);
-    bool busy = !list_empty(&set->children);
+    bool busy = false;
+    for (struct list *n = set->children.next; !busy && n != &set->children; n = n->next) {
+        busy = !container_of(n, struct child, node)->reaped;
+    }
     pthread_mutex_unlock(&set->lock);
     return busy;
+}
+
+void child_set_forget(struct child_set *set)
+{
+    pthread_mutex_lock(&set->lock);
+    for (struct list *n = set->children.next, *next; n != &set->children; n = next) {
+        next = n->next;
+        struct child *c = container_of(n, struct child, node);
+        if (c->reaped) {
+            list_remove(n);
+            free(c);
+        }
+    }
+    pthread_mutex_unlock(&set->lock);
 }
 
 void child_set_kill(struct child_set *set, int sig)

@@ -17,7 +17,7 @@
 
 struct child_set {
     pthread_mutex_t lock;
-    struct list children; /* struct child.node: started and not reaped; guarded by lock */
+    struct list children; /* struct child.node: not reaped, or with others in its group; guarded */
     bool own_groups;      /* each child leads a process group, which is what is killed */
 };
 
@@ -38,7 +38,11 @@ int child_wait(struct child_set *set, struct child *child);
 /* True while a child was started and not yet waited for. */
 bool child_set_busy(struct child_set *set);
 
-/* Sends `sig` to the groups of all children. Any thread. Does nothing without own groups. */
+/* What ended children have left in the background is left alone from now on. */
+void child_set_forget(struct child_set *set);
+
+/* Sends `sig` to the groups of all children, and to what ended ones have left in theirs. Any
+ * thread. Does nothing without own groups. */
 void child_set_kill(struct child_set *set, int sig);
 
 #endif

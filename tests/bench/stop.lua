@@ -50,12 +50,11 @@ local function alive(pid)
     return state ~= nil and state ~= "Z"
 end
 
--- ns from the cancel of a task to the end of what it started.
-local function gone(start, is_there)
+-- ns from the cancel of a task to the end of what it started and told with ready(thing).
+local function gone(body, is_there)
     local thing
-    local task = lash.spawn(function()
-        thing = start()
-        lash.sleep(100)
+    local task = lash.spawn(body, function(value)
+        thing = value
     end)
     while not thing or not is_there(thing) do
         lash.sleep(0.001)
@@ -70,26 +69,27 @@ end
 
 -- A shell that tells the number of its child; the child's end is what counts.
 local function child_of(command)
-    return function()
-        local process = lash.exec.start { shell = command }
-        lash.spawn(function()
-            local _ <close> = process
-            process:wait()
-        end)
-        return assert(math.tointeger(tonumber((process:lines()()))))
+    return function(ready)
+        local process <close> = lash.exec.start { shell = command }
+        ready(assert(math.tointeger(tonumber((process:lines()())))))
+        lash.sleep(100)
     end
+end
+
+local function transfer(ready)
+    ready(true)
+    lash.http.post(url .. "/v1/responses", { json = {} })
+end
+
+local function is_waited_for()
+    return assert(lash.http.get(url .. "/stats")):json().waiting > 0
 end
 
 local function gone_all()
     for _ = 1, rounds do
         tell("a child of a child", gone(child_of("sleep 100 & echo $!; wait"), alive))
         tell("a child of a child, SIGTERM ignored", gone(child_of("trap '' TERM; sleep 100 & echo $!; wait"), alive))
-        tell("a transfer, as its server sees it", gone(function()
-            lash.spawn(lash.http.post, url .. "/v1/responses", { json = {} })
-            return url
-        end, function()
-            return assert(lash.http.get(url .. "/stats")):json().waiting > 0
-        end))
+        tell("a transfer, as its server sees it", gone(transfer, is_waited_for))
     end
 end
 

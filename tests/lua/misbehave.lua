@@ -12,8 +12,10 @@ local LIMIT = 0.1 -- seconds that the tool may take
 -- Longest time from the deadline to the answer: a stuck worker is waited for 100 ms.
 local PATIENCE = 2
 
+local NAP = ("100.%07d"):format(require("lash.core.system").getpid())
+
 local function arguments(entry)
-    local args = {}
+    local args = { nap = NAP }
     local source = string.dump(entry.fn)
     if source:find("fifo", 1, true) then
         args.fifo = t.path()
@@ -26,15 +28,14 @@ local function arguments(entry)
     return args
 end
 
+-- Processes that the tool has started, whoever is their parent by now.
 local function children()
     local found = {}
-    local pipe = io.popen("ps -o pid=,ppid=,stat=,args= --ppid " .. require("lash.core.system").getpid())
-    for line in pipe:lines() do
-        if not line:find("ps -o", 1, true) and not line:find(" Z", 1, true) and not line:find("httpd.py", 1, true) then
+    for line in io.popen("ps -eo stat=,args="):lines() do
+        if line:find(NAP, 1, true) and not line:find("^Z") then
             found[#found + 1] = line
         end
     end
-    pipe:close()
     return found
 end
 
@@ -50,7 +51,7 @@ end
 local function judge(entry)
     local args = arguments(entry)
     local bad = lash.tool {
-        name = "bad", params = { fifo = "string?", trickle = "string?" },
+        name = "bad", params = { fifo = "string?", trickle = "string?", nap = "string" },
         timeout = entry.status == "timeout" and LIMIT or entry.status == "lost" and LIMIT or 20,
         memory = entry.memory, [entry.mark] = entry.fn,
     }

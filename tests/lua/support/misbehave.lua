@@ -3,7 +3,8 @@
 --
 -- An entry: name = { fn, status = outcome, has = part of its output, [mark = "async" | "sync"], [memory =], ... }
 --   status   "timeout" (the default), "error", "lost", "ok"
---   args     what fn gets, made by M.arguments()
+--   fn       gets { fifo = path that nobody writes to, trickle = URL that sends a byte a second,
+--            nap = seconds that children sleep }
 --   burns    true: the thread goes on in C for as long as the program lives
 --   slow     true: not for the random run
 local M = {}
@@ -113,23 +114,36 @@ M.spins = {
     },
 }
 
+-- A shell command whose "NAP" is that of the test: its processes can be told from others.
+local function sh(args, command)
+    return (command:gsub("NAP", args.nap or "100"))
+end
+
 --- What blocks in C, and ends with its children or its system call.
 M.blocked = {
-    ["os.execute"] = { function() os.execute("sleep 100") end },
-    ["os.execute of a pipeline"] = { function() os.execute("sleep 100 | sleep 100; sleep 100") end },
-    ["os.execute of one that ignores SIGTERM"] = { function() os.execute("trap '' TERM; sleep 100; sleep 100") end },
-    ["io.popen"] = { function() return io.popen("sleep 100; echo late"):read("a") end },
-    ["io.popen of one that keeps the pipe"] = { function() return io.popen("sleep 100 & echo x"):read("a") end },
+    ["os.execute"] = { function(args) os.execute(sh(args, "sleep NAP")) end },
+    ["os.execute of a pipeline"] = { function(args) os.execute(sh(args, "sleep NAP | sleep NAP; sleep NAP")) end },
+    ["os.execute of one that ignores SIGTERM"] = {
+        function(args) os.execute(sh(args, "trap '' TERM; sleep NAP; sleep NAP")) end,
+    },
+    ["io.popen"] = { function(args) return io.popen(sh(args, "sleep NAP; echo late")):read("a") end },
+    ["io.popen of one that keeps the pipe"] = {
+        function(args) return io.popen(sh(args, "sleep NAP & echo x")):read("a") end,
+    },
     ["io.read of a FIFO"] = { function(args) return io.open(args.fifo):read("a") end },
-    ["lash.exec"] = { function() return require("lash").exec { "sleep", "100" } end },
+    ["lash.exec"] = { function(args) return require("lash").exec { "sleep", args.nap or "100" } end },
     ["lash.exec of one that ignores SIGTERM"] = {
-        function() return require("lash").exec { shell = "trap '' TERM; sleep 100; sleep 100" } end,
+        function(args) return require("lash").exec { shell = sh(args, "trap '' TERM; sleep NAP; sleep NAP") } end,
     },
     ["lash.exec of one that forks and keeps the pipe"] = {
-        function() return require("lash").exec { shell = "(trap '' TERM; sleep 100) & sleep 100" } end,
+        function(args)
+            return require("lash").exec { shell = sh(args, "(trap '' TERM; sleep NAP) & sleep NAP") }
+        end,
     },
     ["lash.fs of a FIFO"] = { function(args) return require("lash").fs.read(args.fifo) end },
-    ["lash.exec, async"] = { mark = "async", function() return require("lash").exec { "sleep", "100" } end },
+    ["lash.exec, async"] = {
+        mark = "async", function(args) return require("lash").exec { "sleep", args.nap or "100" } end,
+    },
     ["lash.fs of a FIFO, async"] = { mark = "async", function(args) return require("lash").fs.read(args.fifo) end },
     ["lash.sleep, async"] = { mark = "async", function() require("lash").sleep(100) end },
     ["lash.sleep in a pcall loop, async"] = {

@@ -31,8 +31,9 @@ end
 -- Processes that the tool has started, whoever is their parent by now.
 local function children()
     local found = {}
-    for line in io.popen("ps -eo stat=,args="):lines() do
-        if line:find(NAP, 1, true) and not line:find("^Z") then
+    for _, entry in ipairs(assert(lash.fs.list("/proc"))) do
+        local line = entry.name:find("^%d+$") and lash.fs.read(("/proc/%s/cmdline"):format(entry.name))
+        if line and line:find(NAP, 1, true) then -- a zombie has none
             found[#found + 1] = line
         end
     end

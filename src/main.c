@@ -6,12 +6,14 @@
 
 #include "bind/bind.h"
 #include "bind/stream.h"
+#include "engine/interrupt.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
 #include "io/proc.h"
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,7 +80,13 @@ static int run(struct runtime *rt, char **argv)
         return report_bug(L, -1);
     }
     struct task *t = lua_touserdata(L, -1);
+    interrupt_set_task(t);
     task_drive(t);
+    interrupt_set_task(NULL);
+    if (interrupt_signal() != 0 && t->failed) { /* it has said so already, as far as it could */
+        lua_settop(L, 0);
+        return 128 + interrupt_signal();
+    }
     lua_pushcfunction(L, results);
     lua_insert(L, -2);
     if (lua_pcall(L, 1, 2, 0) != LUA_OK || lua_type(L, -2) == LUA_TSTRING) {
@@ -87,6 +95,11 @@ static int run(struct runtime *rt, char **argv)
     int status = lua_isinteger(L, -2) ? (int)lua_tointeger(L, -2) : 0;
     lua_settop(L, 0);
     return status;
+}
+
+static void kill_children(void)
+{
+    proc_kill_all(SIGKILL);
 }
 
 /* What print and io.write left in the buffer must arrive, or the program has not done its work. */
@@ -124,14 +137,21 @@ int main(int argc, char **argv)
         return STREAM_EXIT_IO;
     }
     bind_open(&rt);
+    interrupt_at_end(kill_children);
+    interrupt_open(&rt, bind_is_own);
     int status = flush_stdout(run(&rt, argv));
     task_cancel_all(&rt, CANCEL_PARENT, 500);
     size_t lost = bind_close_pool(&rt);
     if (lost > 0) {
         proc_end_all(STOPPING_MS);
-        _exit(status); /* a lost worker still runs: nothing below may be touched */
+        interrupt_leave(status); /* a lost worker still runs: nothing below may be touched */
     }
+    interrupt_close();
     runtime_release(&rt);
     proc_end_all(STOPPING_MS);
+    if (interrupt_signal() != 0) {
+        (void)fflush(NULL);
+        interrupt_leave(status);
+    }
     return status;
 }

@@ -1,4 +1,6 @@
 --- What ends a command: a sentence for people and the exit status that goes with it.
+local signals = require "lash.core.signals"
+
 local M = {}
 
 local mt = {
@@ -21,6 +23,11 @@ end
 --- @return true when the value was raised by M.raise
 function M.is(value)
     return getmetatable(value) == mt
+end
+
+--- The exit status of what a user has cancelled: that of the signal, if one asked for the end.
+function M.cancelled_exit()
+    return 128 + (signals.asked() or 2)
 end
 
 return M

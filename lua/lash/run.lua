@@ -6,6 +6,7 @@
 -- Turn counter, budgets and cancel belong to the run: a handoff resets none.
 local calls = require "lash.calls"
 local conversation = require "lash.conversation"
+local cancelled_exit = require("lash.failure").cancelled_exit
 local engine = require "lash.core.engine"
 local events = require "lash.events"
 local lash = require "lash"
@@ -95,7 +96,7 @@ end
 local function finish(run, reason, text, err)
     tell_late(run)
     local ok = reason == "done"
-    local exit = err and err.exit or M.REASONS[reason]
+    local exit = err and err.exit or reason == "cancelled" and cancelled_exit() or M.REASONS[reason]
     local result = setmetatable({
         ok = ok,
         text = text or "",
@@ -376,7 +377,10 @@ function M.send(conv, text, opts)
     elseif not passed then -- the run was stopped, not its caller
         return finish(run, reason, run.last_text)
     else
-        finish(run, reason, run.last_text)
+        local ending = finish(run, reason, run.last_text)
+        if opts.no_raise then
+            return ending
+        end
     end
     error(result, 0)
 end

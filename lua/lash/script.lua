@@ -33,8 +33,8 @@ function M.say(text)
     system.write(2, text)
 end
 
--- Files of lash itself, in the binary or below LASH_LUA.
-local function is_own(source)
+--- Whether the source of a function is a file of lash itself, in the binary or below LASH_LUA.
+function M.is_own(source)
     local dir = os.getenv("LASH_LUA")
     if dir and dir ~= "" then
         return source:sub(1, #dir + 7) == "@" .. dir .. "/lash/"
@@ -51,15 +51,15 @@ local function frame_name(info)
     return ("function <%s:%d>"):format(info.short_src, info.linedefined)
 end
 
--- The user's own lines from `level` of the caller on, innermost first.
-local function user_frames(level)
+--- The user's own lines from `level` of the caller on, innermost first: { at =, name = } each.
+function M.user_frames(level)
     local frames = {}
     while #frames < FRAMES do
         level = level + 1
         local info = debug.getinfo(level, "Sln")
         if not info then
             break
-        elseif info.what ~= "C" and info.currentline > 0 and not is_own(info.source) then
+        elseif info.what ~= "C" and info.currentline > 0 and not M.is_own(info.source) then
             frames[#frames + 1] = { at = ("%s:%d:"):format(info.short_src, info.currentline), name = frame_name(info) }
         end
     end
@@ -70,7 +70,7 @@ end
 local function with_place(err)
     local problem = { problem = true, err = err }
     if not engine.cancel_reason(err) then
-        problem.frames = user_frames(2)
+        problem.frames = M.user_frames(2)
         problem.full = system.verbosity() >= 2 and debug.traceback("", 2) or nil
     end
     return problem
@@ -85,6 +85,9 @@ end
 
 --- The exit status of an uncaught error: err.exit of a table that has one, else 1.
 function M.exit_of(err)
+    if engine.cancel_reason(err) == "user" then
+        return failure.cancelled_exit()
+    end
     local exit = is_table(err) and rawget(err, "exit")
     if math.type(exit) == "integer" and exit > 0 and exit < 256 then
         return exit

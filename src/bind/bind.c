@@ -28,6 +28,7 @@ static const luaL_Reg core_modules[] = {
     {"lash.core.lock", luaopen_lash_core_lock},
     {"lash.core.pattern", luaopen_lash_core_pattern},
     {"lash.core.shared", luaopen_lash_core_shared},
+    {"lash.core.signals", luaopen_lash_core_signals},
     {"lash.core.system", luaopen_lash_core_system},
     {"lash.core.timer", luaopen_lash_core_timer},
     {NULL, NULL},
@@ -127,6 +128,22 @@ static int l_search(lua_State *L)
     }
     lua_pushfstring(L, "no module '%s' in lash", name);
     return 1;
+}
+
+bool bind_is_own(const char *source)
+{
+    const char *dir = getenv("LASH_LUA");
+    size_t len = dir ? strlen(dir) : 0;
+    if (len > 0) {
+        return source[0] == '@' && strncmp(source + 1, dir, len) == 0 &&
+               strncmp(source + 1 + len, "/lash/", 6) == 0;
+    }
+    for (const struct embedded_file *f = embedded_files; f->name != NULL; f++) {
+        if (source[0] == '@' && strcmp(f->path, source + 1) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void open_modules(lua_State *L)

@@ -11,6 +11,9 @@
 /* Opens everything in the state of `rt`, before user code. Loads no Lua module yet. */
 void bind_open(struct runtime *rt);
 
+/* Whether the source of a function, "@lash/tool.lua", is a file of the library. */
+bool bind_is_own(const char *source);
+
 /* The pool of the runtime, made on first use (main), or the one that it belongs to (worker). */
 struct pool *bind_pool(struct runtime *rt);
 
@@ -38,6 +41,7 @@ int luaopen_lash_core_json(lua_State *L);
 int luaopen_lash_core_lock(lua_State *L);
 int luaopen_lash_core_pattern(lua_State *L);
 int luaopen_lash_core_shared(lua_State *L);
+int luaopen_lash_core_signals(lua_State *L);
 int luaopen_lash_core_system(lua_State *L);
 int luaopen_lash_core_timer(lua_State *L);
 

@@ -6,6 +6,7 @@
 #include "bind/bind.h"
 #include "bind/embedded.h"
 #include "bind/stream.h"
+#include "engine/interrupt.h"
 #include "engine/task.h"
 #include "io/proc.h"
 
@@ -62,13 +63,23 @@ static int push_failure(lua_State *L, int code)
     return 3;
 }
 
-static int wait_readable(int fd, int ms)
+/* After a signal a call is made again, unless it was one that cancels the task: that raises. */
+static bool was_interrupted(lua_State *L)
+{
+    if (errno != EINTR) {
+        return false;
+    }
+    interrupt_check(L);
+    return true;
+}
+
+static int wait_readable(lua_State *L, int fd, int ms)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     int n;
     do {
         n = poll(&p, 1, ms);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && was_interrupted(L));
     return n;
 }
 
@@ -78,7 +89,10 @@ static int l_read(lua_State *L)
 {
     char piece[16384];
     int fd = (int)luaL_checkinteger(L, 1);
-    int ready = wait_readable(fd, (int)luaL_checkinteger(L, 2));
+    int ready = wait_readable(L, fd, (int)luaL_checkinteger(L, 2));
+    if (ready < 0) {
+        return push_failure(L, errno);
+    }
     if (ready == 0) {
         lua_pushnil(L);
         lua_pushliteral(L, "nothing came in time");
@@ -88,7 +102,7 @@ static int l_read(lua_State *L)
     ssize_t n;
     do {
         n = read(fd, piece, sizeof(piece));
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && was_interrupted(L));
     if (n < 0) {
         return push_failure(L, errno);
     }
@@ -354,8 +368,9 @@ static int l_alarm(lua_State *L)
     return 0;
 }
 
-/* exit(status): ends the program from where it stands, without waiting for what still runs. All
- * open files are flushed, but one that a worker holds in a blocking read delays the end no further.
+/* exit(status): ends the program from where it stands, without waiting for what still runs; by the
+ * signal, if one has asked for its end. All open files are flushed, but one that a worker holds in
+ * a blocking read delays the end no further.
  */
 static int l_exit(lua_State *L)
 {
@@ -368,7 +383,7 @@ static int l_exit(lua_State *L)
     set_alarm(0.5, status, "");
     (void)fflush(NULL);
     proc_kill_all(SIGKILL);
-    _exit(status);
+    interrupt_leave(status);
 }
 
 int luaopen_lash_core_system(lua_State *L)

@@ -1,6 +1,7 @@
 #include "base/base.h"
 #include "base/trace.h"
 
+#include "engine/interrupt.h"
 #include "engine/semaphore.h"
 #include "engine/task.h"
 #include "engine/task_int.h"
@@ -280,6 +281,7 @@ static void task_step(struct runtime *rt, struct task *t)
     int status = runtime_resume(rt, co, from, nargs, &nres);
     rt->current = outer;
     task_forget_stubborn(from); /* that was for this task alone */
+    interrupt_end_step(rt, from);
     if (status == LUA_YIELD) {
         if (!task_is_token(co, nres)) {
             end_stray(t);

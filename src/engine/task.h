@@ -104,6 +104,8 @@ struct task {
     bool observed;             /* somebody took its result or error */
     bool lost;                 /* cancelled, but a worker still runs what it had offloaded */
     bool in_call;              /* runs a tool's function; inherited by what it spawns */
+    unsigned interrupts;       /* how often a signal's hook has raised in it, on main */
+    unsigned spun;             /* instructions since then */
     const char *refusal;       /* why the present wait is impossible: raised instead of waiting */
     struct timer *deadline;    /* owned */
     uint64_t due;              /* ms of uv_hrtime() at which it fires */

@@ -128,9 +128,11 @@ void task_check(lua_State *L)
     }
     if (rt->worker == NULL &&
         ++t->raises >= STUBBORN_RAISES) { /* workers have a hook of their own */
-        rt->interrupt =
-            stubborn_hook; /* goes out with errors into those who resumed this coroutine */
-        lua_sethook(L, stubborn_hook, LUA_MASKCOUNT, 1);
+        if (!rt->interrupted) { /* else the signal's hook does the same */
+            rt->interrupt = stubborn_hook;
+        }
+        /* goes out with errors into those who resumed this coroutine */
+        lua_sethook(L, rt->interrupt, LUA_MASKCOUNT, 1);
     }
     cancel_push(L, t->cancel);
     lua_error(L);

@@ -104,7 +104,8 @@ class Terminal:
         full = dict(dict(os.environ, TERM="xterm", LC_ALL="C.UTF-8"), **(env or {}))
         self.process = subprocess.Popen(LASH + list(args), env=full, stdin=slave if stdin is None else stdin,
                                         stdout=slave if stdout is None else stdout,
-                                        stderr=slave if stderr is None else stderr, start_new_session=True)
+                                        stderr=slave if stderr is None else stderr, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0))
         os.close(slave)
 
     def read_until(self, part, limit=10):

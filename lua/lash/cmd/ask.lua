@@ -164,7 +164,10 @@ end
 
 -- An end before anything ran.
 local function ending_of_failure(err)
-    if not failure.is(err) then
+    if engine.cancel_reason(err) then
+        return { ok = false, exit = failure.cancelled_exit(), reason = "cancelled", text = "", turns = 0,
+            error = REASONS.cancelled, early = true }
+    elseif not failure.is(err) then
         local bug = ("bug: %s%s"):format(tostring(err.bug or err), system.verbosity() >= 2 and err.place or "")
         return { ok = false, exit = BUG, reason = "error", text = "", turns = 0, error = bug, early = true }
     end
@@ -263,7 +266,7 @@ function M.run(parsed)
     local ends = limit > 0 and engine.hrtime() + math.floor(limit * 1e9) or nil
     system.reserve_stdout()
     local ok, ending = xpcall(run, function(err)
-        return failure.is(err) and err or { bug = err, place = debug.traceback("", 2) }
+        return (failure.is(err) or engine.cancel_reason(err)) and err or { bug = err, place = debug.traceback("", 2) }
     end, parsed, format, ends)
     if not ok then
         ending = ending_of_failure(ending)

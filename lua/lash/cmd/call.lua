@@ -16,7 +16,7 @@ local M = {}
 local USAGE, DATA = 64, 65
 
 -- Statuses of an outcome as exit statuses.
-local EXITS = { ok = 0, error = 1, timeout = 124, denied = 77, cancelled = 130 }
+local EXITS = { ok = 0, error = 1, timeout = 124, denied = 77 }
 
 local function only_entry(all, path)
     local entries = {}
@@ -135,7 +135,7 @@ local function run_tool(entry, args, format, color)
 end
 
 local function finish(outcome, opts, format)
-    local exit = EXITS[outcome.status] or 1
+    local exit = outcome.status == "cancelled" and failure.cancelled_exit() or EXITS[outcome.status] or 1
     if format == "json" then
         output.write(assert(json.encode({
             name = outcome.name, status = outcome.status, ok = exit == 0, exit = exit, ms = outcome.ms,

@@ -1,5 +1,6 @@
 --- The command line of the program: one command runs, and gives its exit status. Everything that a
 -- command needs is loaded by that command.
+local engine = require "lash.core.engine"
 local failure = require "lash.failure"
 local options = require "lash.options"
 local system = require "lash.core.system"
@@ -35,7 +36,7 @@ end
 
 -- Keeps a failure as it is; anything else is a bug of ours and needs its place.
 local function with_place(err)
-    if failure.is(err) then
+    if failure.is(err) or engine.cancel_reason(err) then
         return err
     end
     return { bug = tostring(err), traceback = debug.traceback("", 2) }
@@ -61,6 +62,9 @@ return function(argv)
     elseif failure.is(status) then
         require("lash.script").say(status.message)
         return status.exit
+    elseif engine.cancel_reason(status) == "user" then
+        require("lash.script").say("cancelled")
+        return failure.cancelled_exit()
     end
     local bug = type(status) == "table" and status or { bug = tostring(status), traceback = "" }
     system.write(2, ("lash: bug: %s%s\n"):format(bug.bug, system.verbosity() >= 2 and bug.traceback or ""))

@@ -5,13 +5,18 @@ local failure = require "lash.failure"
 local lash = require "lash"
 local script = require "lash.script"
 local settings = require "lash.cmd.settings"
+local signals = require "lash.core.signals"
 local system = require "lash.core.system"
 
 local M = {}
 
+-- @return a line | nil at the end of the input | nil, true when Ctrl-C took what was typed
 local function ask(prompt)
     io.stdout:write(prompt)
     io.stdout:flush()
+    if system.isatty(0) and not signals.line(0) then
+        return nil, true
+    end
     return io.stdin:read("L")
 end
 
@@ -29,11 +34,12 @@ local function compile(text)
     return load(text, "=stdin", "t")
 end
 
--- @return chunk, whether it is an expression | nil, message | nil at the end of the input
+-- @return chunk, whether it is an expression | nil, message | nil at the end of the input | nil, true
+--   when Ctrl-C took it
 local function read_entry()
-    local text = ask("lua> ")
+    local text, taken = ask("lua> ")
     if not text then
-        return nil
+        return nil, taken == true or nil
     end
     while true do
         local chunk, result = compile(text)
@@ -42,9 +48,10 @@ local function read_entry()
         elseif not is_unfinished(result) then
             return nil, result
         end
-        local more = ask("lua>> ")
+        local more
+        more, taken = ask("lua>> ")
         if not more then
-            return nil, result
+            return nil, taken == true or result
         end
         text = text .. more
     end
@@ -54,10 +61,19 @@ local function one_line(text)
     return (text:gsub("%s*\n%s*", " "))
 end
 
+-- On a terminal Ctrl-C is for the entry, or for the line that is being typed.
+local function console(task)
+    if system.isatty(0) then
+        signals.console(task)
+    end
+end
+
 local function run_entry(chunk, prints)
     local group <close> = engine.group()
     local task = group:spawn(script.protected, chunk)
+    console(task)
     group:wait()
+    console(nil)
     local results = table.pack(task:result())
     if not results[1] then
         script.say(one_line(tostring(results[2])))
@@ -94,16 +110,20 @@ function M.loop()
         print(("lash %s, Lua at a prompt: `lash` is loaded, Ctrl-D leaves, `lash help` in a shell tells more")
             :format(lash.version))
     end
+    console(nil)
     while true do
         local chunk, result = read_entry()
         if chunk then
             run_entry(chunk, result)
+        elseif result == true then
+            io.stdout:write("\n")
         elseif result then
             script.say(one_line(result))
         else
             break
         end
     end
+    console(false)
     io.stdout:write("\n")
     return 0
 end

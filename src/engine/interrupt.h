@@ -1,0 +1,59 @@
+/*
+ * The signals that ask the program to end: SIGINT (Ctrl-C), SIGTERM and SIGHUP. The first one
+ * cancels the task of the running command, which then ends by itself: Lua that runs on the main
+ * thread is interrupted wherever it is, waits end. A second one ends the program at once. Either
+ * way it dies by the signal in the end, so that whoever waits for it knows.
+ *
+ * For the program only: in somebody else's process nothing here is ever opened, and interrupt_leave
+ * is _exit(). All functions are for the main thread. A signal that was ignored at the start (nohup,
+ * a job in the background) stays ignored.
+ */
+#ifndef LASH_INTERRUPT_H
+#define LASH_INTERRUPT_H
+
+#include "base/base.h"
+#include "engine/runtime.h"
+#include "engine/task.h"
+
+/* Takes the signals, for the main runtime, whose loop is open. `is_library` tells by the source of
+ * a function whether it is the library's own. */
+void interrupt_open(struct runtime *rt, bool (*is_library)(const char *source));
+
+/* The loop is about to be closed: a first signal only counts from now on, a second one still ends
+ * the program. */
+void interrupt_close(void);
+
+/* Whom the first signal cancels: the task of the command (borrowed until the next call with another
+ * one or NULL). If a signal has come already, it is cancelled now. */
+void interrupt_set_task(struct task *t);
+
+/* A console: from now on SIGINT cancels only what is entered there and never ends the program. `t`
+ * is the task of the entry, borrowed until the next call; NULL while the console reads a line:
+ * then the signal does no more than end a read. */
+void interrupt_set_entry(struct task *t);
+
+/* A console waits for a line on `fd`: true when it can be read, false when SIGINT has taken back
+ * what was typed. Raises when the program is to end. */
+bool interrupt_wait_line(lua_State *L, int fd);
+
+/* SIGINT asks the program to end again. */
+void interrupt_end_console(void);
+
+/* Raises the cancel error when a signal has cancelled the running task, perhaps just now: for code
+ * that blocks the thread, after EINTR. */
+void interrupt_check(lua_State *L);
+
+/* The signal that asked for the end, or 0. Any thread. */
+int interrupt_signal(void);
+
+/* After a step of a task on the main thread, which was resumed from `from`: the hook was for that
+ * task alone. */
+void interrupt_end_step(struct runtime *rt, lua_State *from);
+
+/* What a second signal does before the program dies: `fn` must be async-signal-safe. At most 4. */
+void interrupt_at_end(void (*fn)(void));
+
+/* Ends the process: by the signal that asked for it, or else by _exit(status). */
+_Noreturn void interrupt_leave(int status);
+
+#endif

@@ -9,6 +9,7 @@
 #include "engine/interrupt.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
+#include "engine/watchdog.h"
 #include "io/proc.h"
 
 #include <errno.h>
@@ -139,7 +140,9 @@ int main(int argc, char **argv)
     bind_open(&rt);
     interrupt_at_end(kill_children);
     interrupt_open(&rt, bind_is_own);
+    bind_watch(&rt);
     int status = flush_stdout(run(&rt, argv));
+    watchdog_close();
     task_cancel_all(&rt, CANCEL_PARENT, 500);
     size_t lost = bind_close_pool(&rt);
     if (lost > 0) {

@@ -5,6 +5,7 @@
 local engine = require "lash.core.engine"
 local outcome = require "lash.outcome"
 local retries = require "lash.retries"
+local signals = require "lash.core.signals"
 local tool = require "lash.tool"
 
 local M = {}
@@ -49,7 +50,7 @@ end
 -- @return status, text, whether it forbids another attempt
 local function attempt(job, n)
     local task = engine.current()
-    task:mark_call()
+    task:mark_call(job)
     if job.tool.mark == "sync" then
         task:tag(job.key .. " " .. job.tool.name) -- should its result come too late
     end
@@ -59,6 +60,10 @@ local function attempt(job, n)
     local args = n == 1 and job.args or job.fresh_args()
     local ctx = { call = job.label, agent = job.agent, key = job.key, attempt = n }
     local done, status, text, traceback, final = pcall(tool.run, job.tool, args, ctx, job.on_report)
+    local held = signals.held()
+    if held then -- before the end of the call that it tells of
+        held()
+    end
     if not done then
         local reason = engine.cancel_reason(status)
         if reason then

@@ -18,6 +18,9 @@ local log = require "lash.log"
 
 local M = {}
 
+--- Events whose text stands on stderr already: the live display leaves them out.
+M.said = setmetatable({}, { __mode = "k" })
+
 local listeners = {} -- of the command that runs, for all runs of the process
 
 --- Calls fn(event) for every event of every run from now on.

@@ -77,6 +77,15 @@ function M.memory(text, flag)
     return bytes
 end
 
+--- How many milliseconds a task may hold the main loop untold; 0: any number.
+function M.watchdog(text, flag)
+    local ms = number_of((text:gsub("ms$", "")))
+    if not ms or ms > 3600000 then
+        failure.raise(USAGE, "%s takes a number of milliseconds, 0 to switch it off; got '%s'", flag, text)
+    end
+    return ms
+end
+
 local function one_of(...)
     local allowed = { ... }
     return function(text, flag)

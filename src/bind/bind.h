@@ -20,6 +20,9 @@ struct pool *bind_pool(struct runtime *rt);
 /* Stops the pool, if there is one. Returns the number of workers that did not stop. */
 size_t bind_close_pool(struct runtime *rt);
 
+/* Lets the library tell of tasks that hold the main loop, which is that of `rt`. */
+void bind_watch(struct runtime *rt);
+
 /* Messages of lash itself, and print, go to stderr from now on: stdout carries the answer alone. */
 void bind_reserve_stdout(void);
 bool bind_stdout_reserved(void);

@@ -121,10 +121,13 @@ static int l_task_told(lua_State *L)
     return 0;
 }
 
-/* task:mark_call(): this task and what it spawns run a tool's function. */
+/* task:mark_call(job): this task and what it spawns run a tool's function, which the watchdog finds
+ * in the table. */
 static int l_task_mark_call(lua_State *L)
 {
-    check_task(L)->in_call = true;
+    check_task(L);
+    lua_settop(L, 2);
+    task_mark_call(L, 1);
     return 0;
 }
 

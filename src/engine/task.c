@@ -5,6 +5,7 @@
 #include "engine/semaphore.h"
 #include "engine/task.h"
 #include "engine/task_int.h"
+#include "engine/watchdog.h"
 #include "io/timer.h"
 
 #include <lauxlib.h>
@@ -12,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { UV_RESULT = 1, UV_TRACEBACK, UV_TAG, UV_WATCHER, UV_COUNT = UV_WATCHER };
+enum { UV_RESULT = 1, UV_TRACEBACK, UV_TAG, UV_WATCHER, UV_CALL, UV_COUNT = UV_CALL };
 
 #define DEEP 1000 /* levels of calls of which no traceback is made */
 #define TASK_TYPE "lash.task"
@@ -139,6 +140,7 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     t->co = co;
     t->id = ++rt->last_task_id;
     t->in_call = rt->current != NULL && rt->current->in_call;
+    t->call_id = rt->current != NULL ? rt->current->call_id : 0;
     t->state = TASK_READY;
     list_append(&rt->tasks, &t->all_node);
     list_append(&rt->ready, &t->ready_node);
@@ -297,7 +299,9 @@ void task_run_ready(struct runtime *rt)
     struct list *last = rt->ready.prev; /* only those that are ready now: the loop gets its turn */
     struct list *node;
     while ((node = list_take(&rt->ready)) != NULL) {
+        watchdog_begin(rt);
         task_step(rt, container_of(node, struct task, ready_node));
+        watchdog_end(rt);
         if (node == last) {
             break;
         }
@@ -373,6 +377,28 @@ void task_swap_watcher(lua_State *L, int index)
     lua_setiuservalue(L, -3, UV_WATCHER);
     lua_replace(L, index);
     lua_pop(L, 1);
+}
+
+void task_mark_call(lua_State *L, int task_index)
+{
+    struct task *t = luaL_checkudata(L, task_index, TASK_TYPE);
+    t->in_call = true;
+    t->call_id = t->id;
+    lua_setiuservalue(L, task_index, UV_CALL);
+}
+
+int task_push_call(lua_State *L, const struct task *t)
+{
+    for (struct list *n = t->rt->tasks.next; n != &t->rt->tasks; n = n->next) {
+        struct task *call = container_of(n, struct task, all_node);
+        if (call->id == t->call_id) {
+            task_push_self(L, call);
+            lua_getiuservalue(L, -1, UV_CALL);
+            lua_remove(L, -2);
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static bool task_has_ended(void *arg)

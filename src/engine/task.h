@@ -85,8 +85,8 @@ enum task_state {
 };
 
 /* Lives in a full userdata "lash.task"; user values: 1 results or error, 2 traceback, 3 tag, 4
- * watcher. Anchored in the registry until it is done, with its coroutine and the userdata of its
- * group. */
+ * watcher, 5 job of its call. Anchored in the registry until it is done, with its coroutine and
+ * the userdata of its group. */
 struct task {
     struct runtime *rt;
     uint64_t id;
@@ -104,6 +104,7 @@ struct task {
     bool observed;             /* somebody took its result or error */
     bool lost;                 /* cancelled, but a worker still runs what it had offloaded */
     bool in_call;              /* runs a tool's function; inherited by what it spawns */
+    uint64_t call_id;          /* of the task that began that call; inherited likewise */
     unsigned interrupts;       /* how often a signal's hook has raised in it, on main */
     unsigned spun;             /* instructions since then */
     const char *refusal;       /* why the present wait is impossible: raised instead of waiting */
@@ -161,6 +162,12 @@ void task_push_traceback(lua_State *L, int task_index);
 void task_set_tag(lua_State *L, int task_index);
 /* Pushes that name or nil; the text, or NULL. The task is not done. */
 const char *task_push_tag(lua_State *L, struct task *t);
+
+/* The task and what it spawns run a tool's function, of which the table on top of the stack tells;
+ * takes it. */
+void task_mark_call(lua_State *L, int task_index);
+/* Pushes the table of the call that the task belongs to: 1; or nothing: 0. */
+int task_push_call(lua_State *L, const struct task *t);
 
 /* Pushes the function that gets the reports of the code that the running task runs in place of a
  * worker: true, or false with nothing pushed. */

@@ -1,5 +1,6 @@
 /*
- * What task.c, wait.c, cancel.c, protect.c, group.c and coroutine.c share. Included by these only.
+ * What task.c, wait.c, cancel.c, protect.c, group.c, coroutine.c and watchdog.c share. Included by
+ * these only.
  */
 #ifndef LASH_TASK_INT_H
 #define LASH_TASK_INT_H

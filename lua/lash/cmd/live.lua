@@ -94,7 +94,7 @@ local function show(view, event)
         show_progress(view, event)
     elseif kind == "retry" then
         system.write(2, text.plain(("lash: %s: waiting %d ms (%s)\n"):format(event.what, event.wait_ms, event.why)))
-    elseif kind == "warning" then
+    elseif kind == "warning" and not events.said[event] then
         system.write(2, text.plain(("lash: warning: %s\n"):format(event.text)))
     elseif view.verbose and SHOWN[kind] then
         system.write(2, text.plain(SHOWN[kind](event)) .. "\n")

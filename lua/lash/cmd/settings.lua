@@ -62,6 +62,10 @@ function M.apply(opts, format)
     if color then
         options.color(color, "LASH_COLOR")
     end
+    local watchdog = variable "LASH_WATCHDOG"
+    if watchdog then
+        require("lash.core.signals").watchdog(options.watchdog(watchdog, "LASH_WATCHDOG"))
+    end
     local jobs = variable "LASH_JOBS"
     jobs = opts.jobs or (jobs and options.jobs(jobs, "LASH_JOBS"))
     if jobs then

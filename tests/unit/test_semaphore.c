@@ -158,6 +158,87 @@ TEST(runtime_goes_away_with_a_letter_under_way)
     runtime_release(&c);
 }
 
+/* T4: its letter has come, but the task did not run yet. */
+TEST(cancelled_when_it_was_granted)
+{
+    struct runtime a, b;
+    open_runtime(&a);
+    open_runtime(&b);
+    struct task *holder = spawn(&a, "local l = require 'lash' l.mutex('x'):run(l.sleep, 0.001)");
+    task_run_ready(&a);
+    struct task *t = spawn(&b, "local core = require 'lash.core.lock'\n"
+                               "got = pcall(core.acquire, 'm=x', 1)\n"
+                               "left = core.count()");
+    size_t want = 1;
+    ASSERT_INT(runtime_run(&b, is_waiting, &want), 0);
+    ASSERT_INT(runtime_run(&a, is_done, holder), 0);
+    runtime_deliver_mail(&b);
+    ASSERT_INT(t->state, TASK_READY);
+    task_cancel(t, CANCEL_USER);
+    ASSERT_INT(runtime_run(&b, is_done, t), 0);
+    lua_getglobal(b.L, "got");
+    ASSERT_INT(lua_toboolean(b.L, -1), false);
+    lua_getglobal(b.L, "left");
+    ASSERT_INT(lua_isinteger(b.L, -1), true);
+    ASSERT_INT(lua_tointeger(b.L, -1), 0); /* while the task ran on */
+    lua_settop(a.L, 0);
+    lua_settop(b.L, 0);
+    runtime_release(&a);
+    runtime_release(&b);
+}
+
+static uv_sem_t is_held, may_end;
+
+static int l_hold(lua_State *L)
+{
+    (void)L;
+    uv_sem_post(&is_held);
+    uv_sem_wait(&may_end); /* as a sync tool that computes */
+    return 0;
+}
+
+static void holder_thread(void *arg)
+{
+    struct runtime rt;
+    (void)arg;
+    open_runtime(&rt);
+    lua_register(rt.L, "hold", l_hold);
+    drive(spawn(&rt, "require('lash').mutex('x'):run(hold)"));
+    lua_settop(rt.L, 0);
+    runtime_release(&rt);
+}
+
+static void end_it(uv_timer_t *timer)
+{
+    (void)timer;
+    uv_sem_post(&may_end);
+}
+
+/* Nothing is alive in the loop of one that waits for what another thread has. */
+TEST(somebody_elsewhere_will_give_it_back)
+{
+    struct runtime a;
+    uv_thread_t thread;
+    open_runtime(&a);
+    ASSERT_INT(uv_sem_init(&is_held, 0), 0);
+    ASSERT_INT(uv_sem_init(&may_end, 0), 0);
+    ASSERT_INT(uv_thread_create(&thread, holder_thread, NULL), 0);
+    uv_sem_wait(&is_held);
+    struct task *t = spawn(&a, "require('lash').mutex('x'):run(function() end)");
+    uv_timer_t later; /* not counted as alive, but it shows that the loop runs meanwhile */
+    ASSERT_INT(uv_timer_init(runtime_loop(&a), &later), 0);
+    ASSERT_INT(uv_timer_start(&later, end_it, 20, 0), 0);
+    uv_unref((uv_handle_t *)&later);
+    ASSERT_INT(runtime_run(&a, is_done, t), 0);
+    ASSERT_INT(t->failed, false);
+    uv_close((uv_handle_t *)&later, NULL);
+    ASSERT_INT(uv_thread_join(&thread), 0);
+    lua_settop(a.L, 0);
+    runtime_release(&a);
+    uv_sem_destroy(&is_held);
+    uv_sem_destroy(&may_end);
+}
+
 TEST(nobody_can_give_it_back)
 {
     struct runtime a;

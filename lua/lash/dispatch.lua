@@ -299,8 +299,6 @@ end
 
 local function run_all(batch, cap)
     local permits <close> = engine.batch(cap)
-    local watch <close> = engine.group()
-    local group <close> = engine.group()
     local at = {} -- slot number -> position in the batch
     for i = 1, #batch.calls do
         if batch.found[i] then
@@ -310,9 +308,12 @@ local function run_all(batch, cap)
     end
     batch.permits = permits
     permits:start()
-    if batch.wait and batch.wait > 0 and permits:pending() > 0 then
+    local waits = batch.wait and batch.wait > 0 and permits:pending() > 0
+    local watch <close> = waits and engine.group() or nil
+    if watch then
         watch:spawn(watch_turns, batch, permits, at)
     end
+    local group <close> = engine.group()
     local number = permits:next()
     while number do
         batch.begun[at[number]] = true

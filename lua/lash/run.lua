@@ -280,7 +280,8 @@ local function new_run(conv, opts)
     listeners[#listeners + 1] = opts.on_event
     run_count = run_count + 1
     local run = {
-        conv = conv, opts = opts, limits = limits.merged(conv.agent.limits, opts.limits, M.overrides.limits), calls = {},
+        conv = conv, opts = opts, calls = {},
+        limits = limits.merged(conv.agent.limits, opts.limits, M.overrides.limits),
         turn = 0, requests = 0, handoffs = 0, last_text = "",
         key = ("%d-%x-%d/"):format(system.getpid(), engine.hrtime(), run_count),
         usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },

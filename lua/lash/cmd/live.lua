@@ -8,6 +8,7 @@ local text = require "lash.text"
 local M = {}
 
 local NAME = 40      -- cells for the name of a tool, which is the model's word
+local WHY = 200      -- cells for the reason of another attempt
 local ARGUMENTS = 60 -- cells for the summary of a call's arguments
 
 local function short_value(value)
@@ -93,7 +94,8 @@ local function show(view, event)
     elseif kind == "call.progress" then
         show_progress(view, event)
     elseif kind == "retry" then
-        system.write(2, text.plain(("lash: %s: waiting %d ms (%s)\n"):format(event.what, event.wait_ms, event.why)))
+        local why = text.line(event.why, WHY)
+        system.write(2, text.plain(("lash: %s: waiting %d ms (%s)\n"):format(event.what, event.wait_ms, why)))
     elseif kind == "warning" and not events.said[event] then
         system.write(2, text.plain(("lash: warning: %s\n"):format(event.text)))
     elseif view.verbose and SHOWN[kind] then

@@ -84,6 +84,22 @@ def test_one_fails():
              "No such file", "pressure     ok     1013", "temperature", "wind() failed", "pressure")
 
 
+def stopped(output, answer):
+    """The two that never end time out, after their siblings have answered."""
+    contains(output, "timeout", "timeout")
+    for line in ("program  timeout  timed out after 0.5 s", "loop     timeout  timed out after 0.5 s"):
+        assert line in output, output
+        for sibling in (answer, "clock    ok "):
+            assert sibling in output and output.index(sibling) < output.index(line), output
+
+
+def test_runaway():
+    """T2 T4 a loop and a program that do not want to end are stopped; their siblings answer"""
+    output = example("runaway")
+    stopped(output, "primes   ok       17984")
+    contains(output, "2 turns", "primes\tok\t17984")
+
+
 def test_triage():
     """triage hands over to the specialist that fits"""
     contains(example("triage"), "triage hands over to billing", "billing called find_invoice", "billing answers")
@@ -175,13 +191,14 @@ def readme_files(folder):
 def test_readme():
     """README: the scripts that it shows work as it says"""
     with tempfile.TemporaryDirectory() as folder:
-        assert readme_files(folder) == ["desk.lua", "host.lua", "price.lua", "shop.lua"]
+        assert readme_files(folder) == ["desk.lua", "host.lua", "price.lua", "runaway.lua", "shop.lua"]
         shop = os.path.join(folder, "shop.lua")
         contains(lash(shop, "Total price of 3 cups, and the delivery to Berlin?"), "total_price", "16.06",
                  "delivery_days", ": 1")
         lash("check", shop)
         assert lash("call", shop, "total_price", "--article", "teapot", "--pieces", "2").strip() == "47.6"
         contains(lash(os.path.join(folder, "desk.lua")), "handoff", "billing\tdone\t")
+        stopped(lash(os.path.join(folder, "runaway.lua")), "sum      ok       500000500000")
 
 
 def test_readme_refusal():

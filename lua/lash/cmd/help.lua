@@ -8,7 +8,8 @@ local M = {}
 
 -- Other names of pages.
 local ALIASES = { [""] = "overview", models = "providers", model = "providers", keys = "providers", key = "providers",
-    provider = "providers", config = "providers", numbers = "json", sync = "sync-vs-async", async = "sync-vs-async",
+    provider = "providers", config = "providers", stop = "misbehaving", cancel = "tasks",
+    numbers = "json", sync = "sync-vs-async", async = "sync-vs-async",
     marks = "sync-vs-async", exit = "exit-codes", env = "environment", script = "scripts", tool = "tools",
     agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",
     conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits",

@@ -1,6 +1,7 @@
 #include "base/base.h"
 
 #include "io/child.h"
+#include "io/proc_int.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -14,7 +15,8 @@ extern char **environ;
 struct child {
     struct list node;
     pid_t pid;
-    bool reaped; /* it has ended, and left others in its group */
+    bool reaped;             /* it has ended, and left others in its group */
+    struct proc_group group; /* its place among those that end with the program; with own groups */
 };
 
 void child_set_init(struct child_set *set, bool own_groups)
@@ -78,16 +80,29 @@ static int spawn(const struct child_set *set, const char *command, int in, int o
     return -err;
 }
 
+static void child_free(struct child *c)
+{
+    proc_group_forget(&c->group);
+    free(c);
+}
+
 int child_start(struct child_set *set, const char *command, int in, int out, struct child **child)
 {
     struct child *c = xcalloc(1, sizeof(*c));
+    if (set->own_groups && !proc_group_reserve(&c->group)) {
+        free(c);
+        return -ECANCELED;
+    }
     pthread_mutex_lock(&set->lock); /* nobody kills it before it is in the list */
     int status = spawn(set, command, in, out, &c->pid);
     if (status == 0) {
+        if (set->own_groups) {
+            proc_group_started(&c->group, c->pid);
+        }
         list_append(&set->children, &c->node);
         *child = c;
     } else {
-        free(c);
+        child_free(c);
     }
     pthread_mutex_unlock(&set->lock);
     return status;
@@ -107,7 +122,7 @@ int child_wait(struct child_set *set, struct child *child)
     if (child->reaped) { /* what it left in the background may have to be killed */
         list_append(&set->children, &child->node);
     } else {
-        free(child);
+        child_free(child);
     }
     pthread_mutex_unlock(&set->lock);
     return status;
@@ -132,7 +147,7 @@ void child_set_forget(struct child_set *set)
         struct child *c = container_of(n, struct child, node);
         if (c->reaped) {
             list_remove(n);
-            free(c);
+            child_free(c);
         }
     }
     pthread_mutex_unlock(&set->lock);

@@ -1,6 +1,7 @@
 /*
  * What the parts of proc share: the life of a group (proc_group.c), the start of a program
- * (proc_spawn.c), what is kept of an output (proc_keep.c). Included by these only.
+ * (proc_spawn.c), what is kept of an output (proc_keep.c). Included by these only, and by child.c,
+ * whose groups stand in the same table.
  */
 #ifndef LASH_PROC_INT_H
 #define LASH_PROC_INT_H

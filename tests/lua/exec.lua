@@ -645,6 +645,25 @@ case("T4 whatever way the program ends, nothing is left", function()
     end
 end)
 
+case("T4 what a sync call started by os.execute ends with the program too", function()
+    local fifo = new_fifo()
+    local script = t.file(([[
+        local lash = require "lash"
+        local engine = require "lash.core.engine"
+        local code = engine.ship("a test", function(path)
+            os.execute("trap '' TERM; echo $$ > " .. path .. "; while :; do sleep 1000; done")
+        end)
+        lash.spawn(engine.offload, code, %q)
+        lash.fs.read("/dev/stdin")
+        os.exit(3)
+    ]]):format(fifo))
+    local p <close> = exec.start { os.getenv "LASH", script }
+    local pid = lash.fs.read(fifo)
+    ok(alive(pid:match("%d+")))
+    equal(p:wait().code, 3)
+    gone(pid)
+end)
+
 case("a hostile script gets errors, no crash", function()
     local options = { argv = { "/bin/sh", "-c", "echo x; sleep 1000" }, env = {}, max_output = 10 }
     local handle = core.start(options)

@@ -229,7 +229,8 @@ static int offload_go_on(lua_State *L, struct offload_op *off)
     }
     if (off->result.len == 0) {
         lua_pushboolean(L, false);
-        lua_pushliteral(L, "not enough memory");
+        lua_pushstring(L,
+                       off->dropped ? "the program ends: no worker is left" : "not enough memory");
         return 2;
     }
     return ship_decode(L, off->result.data, off->result.len, 0);
@@ -282,6 +283,20 @@ bool worker_report(struct worker *w, const char *data, size_t len)
 }
 
 /* ---- the op ---- */
+
+/* On the thread of the pool, when its workers have ended: queued jobs will not be run. */
+void offload_drop_queued(struct pool *pool)
+{
+    struct list *node;
+    while ((node = list_take(&pool->jobs)) != NULL) {
+        struct job *job = container_of(node, struct job, node);
+        struct offload_op *off = job->op;
+        off->dropped = true;
+        offload_forget(off);
+        job_unref(job);
+        op_done(&off->op);
+    }
+}
 
 static int offload_gc(lua_State *L)
 {

@@ -619,6 +619,7 @@ size_t pool_free(struct pool *pool, uint64_t grace_ms)
     uv_mutex_unlock(&pool->lock);
     if (lost == 0) {
         runtime_deliver_mail(pool->rt); /* or a late result would find a pool that is gone */
+        offload_drop_queued(pool);
         pool_drop_late(pool);
         uv_cond_destroy(&pool->end);
         uv_cond_destroy(&pool->work);

@@ -90,6 +90,7 @@ struct offload_op {
     bool extended;       /* closers of the job wait: the grace was made longer */
     struct list reports; /* struct report.node: owned; user value 1 is called with each */
     bool failed;         /* ... and has raised the error that is there now */
+    bool dropped;        /* the job was not run, and will not be */
     struct buf result;
 };
 
@@ -101,6 +102,9 @@ int pool_submit(struct pool *pool, struct job *job);
 
 /* Forgets one reference; the last one frees the job. Any thread. */
 void job_unref(struct job *job);
+
+/* Ends the waits for queued jobs of the pool's own thread, when no worker is left to run them. */
+void offload_drop_queued(struct pool *pool);
 
 /* Frees the late results that nobody asked for. */
 void pool_drop_late(struct pool *pool);

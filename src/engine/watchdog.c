@@ -284,9 +284,15 @@ static void end_held_step(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &note_key);
 }
 
+/* Workers must not look at `dog`: it is the main thread's. */
+static bool is_watched(const struct runtime *rt)
+{
+    return rt->worker == NULL && dog.rt == rt;
+}
+
 void watchdog_begin(struct runtime *rt)
 {
-    if (dog.rt == rt) {
+    if (is_watched(rt)) {
         dog.step = (sig_atomic_t)((unsigned)dog.step + 1);
         dog.busy = true;
         if (!dog.armed) {
@@ -297,7 +303,7 @@ void watchdog_begin(struct runtime *rt)
 
 void watchdog_end(struct runtime *rt)
 {
-    if (dog.rt == rt) {
+    if (is_watched(rt)) {
         dog.busy = false;
         if (dog.stage != WATCHING && dog.seen == dog.step) {
             end_held_step(rt->L);

@@ -29,8 +29,7 @@ void child_set_init(struct child_set *set, bool own_groups)
 void child_set_release(struct child_set *set)
 {
     child_set_forget(set);
-    struct list *node;
-    while ((node = list_take(&set->children)) != NULL) {
+    while (list_take(&set->children) != NULL) {
         /* only the debug library can bring it about that its owner still has it: that one leaks */
     }
     pthread_mutex_destroy(&set->lock);

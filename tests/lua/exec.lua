@@ -647,6 +647,21 @@ case("T4 whatever way the program ends, nothing is left", function()
     end
 end)
 
+case("T4 a signal that ends the program ends what it runs", function()
+    for _, signal in ipairs { "SIGTERM", "SIGINT", "SIGHUP" } do
+        local fifo = new_fifo()
+        local path = t.file(([[
+            local lash = require "lash"
+            lash.exec { shell = %q }
+        ]]):format(family(fifo, "trap '' TERM;")))
+        local p <close> = exec.start { os.getenv "LASH", path }
+        local pids = lash.fs.read(fifo)
+        equal(p:kill(signal), true)
+        p:wait()
+        gone(pids)
+    end
+end)
+
 case("T4 what a sync call started by os.execute ends with the program too", function()
     local fifo = new_fifo()
     local script = t.file(([[

@@ -151,7 +151,7 @@ lint: deps-check
 	@scripts/lint
 
 # Long runs: random cancels, a million handoffs, memory after a hundred thousand calls. STRESS=cancel runs one.
-STRESS = cancel calls misbehave memory handoff
+STRESS = cancel calls misbehave http memory handoff
 stress: all
 	$(Q)set -e; for name in $(STRESS); do echo "  STRESS $$name"; \
 	    LUA_PATH='tests/lua/?.lua;;' $(B)/lash tests/stress/$$name.lua; done

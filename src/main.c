@@ -66,6 +66,10 @@ static int results(lua_State *L)
 
 static int report_bug(lua_State *L, int index)
 {
+    if (memory_is_error(L, index)) {
+        fputs("lash: out of memory\n", stderr);
+        return EXIT_MEMORY;
+    }
     const char *text = lua_tostring(L, index);
     fprintf(stderr, "lash: bug: %s\n", text ? text : "unknown error");
     return EXIT_BUG;
@@ -128,16 +132,18 @@ int main(int argc, char **argv)
     stream_open();
     trace_init();
     struct runtime rt;
+    out_of_memory_hook(kill_children);
     if (runtime_init(&rt) != 0) {
-        fputs("lash: out of memory\n", stderr);
-        return EXIT_BUG;
+        out_of_memory(0);
     }
     int err = runtime_open_loop(&rt); /* later, when a script has used up the files, it could not */
     if (err != 0) {
         fprintf(stderr, "lash: no event loop can be had: %s\n", uv_strerror(err));
         return STREAM_EXIT_IO;
     }
-    bind_open(&rt);
+    if (bind_open(&rt) != 0) {
+        out_of_memory(0);
+    }
     interrupt_at_end(kill_children);
     interrupt_open(&rt, bind_is_own);
     bind_watch(&rt);

@@ -17,6 +17,14 @@
 /* Prints where an impossible state was met and aborts. */
 NORETURN void panic(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* The exit status of a program that has no memory left. */
+enum { EXIT_MEMORY = 71 };
+
+/* Ends the program with one sentence and EXIT_MEMORY: `size` bytes could not be had, 0 = unknown.
+ * Any thread; calls the hook first, which must be legal anywhere. */
+NORETURN void out_of_memory(size_t size);
+void out_of_memory_hook(void (*hook)(void));
+
 /* Stays on in release builds: an impossible state must not go on. */
 #define ASSERT(cond)                                                  \
     do {                                                              \

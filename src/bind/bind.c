@@ -179,12 +179,23 @@ static int open_protected(lua_State *L)
     return 0;
 }
 
-void bind_open(struct runtime *rt)
+/* Runs our own code, which fails for lack of memory only. 0 or UV_ENOMEM. */
+static int run_own(lua_State *L, lua_CFunction fn)
 {
-    lua_pushcfunction(rt->L, open_protected);
-    if (lua_pcall(rt->L, 0, 0, 0) != LUA_OK) {
-        panic(__FILE__, __LINE__, "cannot open the library: %s", lua_tostring(rt->L, -1));
+    lua_pushcfunction(L, fn);
+    if (lua_pcall(L, 0, 0, 0) == LUA_OK) {
+        return 0;
     }
+    if (!memory_is_error(L, -1)) {
+        panic(__FILE__, __LINE__, "cannot open the library: %s", lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
+    return UV_ENOMEM;
+}
+
+int bind_open(struct runtime *rt)
+{
+    return run_own(rt->L, open_protected);
 }
 
 static int prepare_worker(lua_State *L)
@@ -198,13 +209,10 @@ static int prepare_worker(lua_State *L)
     return 0;
 }
 
-static void setup_worker(struct runtime *rt)
+static int setup_worker(struct runtime *rt)
 {
-    bind_open(rt);
-    lua_pushcfunction(rt->L, prepare_worker);
-    if (lua_pcall(rt->L, 0, 0, 0) != LUA_OK) {
-        panic(__FILE__, __LINE__, "cannot prepare a worker: %s", lua_tostring(rt->L, -1));
-    }
+    int status = bind_open(rt);
+    return status == 0 ? run_own(rt->L, prepare_worker) : status;
 }
 
 struct pool *bind_pool(struct runtime *rt)

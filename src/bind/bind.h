@@ -8,8 +8,9 @@
 #include "base/base.h"
 #include "engine/runtime.h"
 
-/* Opens everything in the state of `rt`, before user code. Loads no Lua module yet. */
-void bind_open(struct runtime *rt);
+/* Opens everything in the state of `rt`, before user code. Loads no Lua module yet. 0 or UV_ENOMEM.
+ */
+int bind_open(struct runtime *rt);
 
 /* Whether the source of a function, "@lash/tool.lua", is a file of the library. */
 bool bind_is_own(const char *source);

@@ -48,7 +48,9 @@ int luaopen_lash(lua_State *L)
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
-    bind_open(rt);
+    if (bind_open(rt) != 0) {
+        return luaL_error(L, "not enough memory");
+    }
     lua_getglobal(L, "require");
     lua_pushliteral(L, "lash.init");
     lua_call(L, 1, 1);

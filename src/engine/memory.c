@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/fault.h"
 
 #include "engine/memory.h"
 
@@ -28,6 +29,29 @@ static bool fits(const struct memory *m, size_t more)
     return m->limit == 0 || (more <= limit && m->used <= limit - more);
 }
 
+#ifdef LASH_DEBUG
+/* What Lua asks for once more, after a collection, has to fail once more. */
+static bool fails(struct memory *m, const void *ptr, size_t nsize)
+{
+    bool again = m->failed_size == nsize && m->failed == ptr;
+    m->failed_size = 0;
+    if (!again && fault_alloc(FAULT_LUA)) {
+        m->failed = ptr;
+        m->failed_size = nsize;
+        return true;
+    }
+    return again;
+}
+#else
+static bool fails(struct memory *m, const void *ptr, size_t nsize)
+{
+    (void)m;
+    (void)ptr;
+    (void)nsize;
+    return false;
+}
+#endif
+
 /* `osize` is a type tag when ptr is NULL; shrinking never fails. */
 void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
@@ -43,7 +67,7 @@ void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         m->used -= old - nsize;
         return shrunk != NULL ? shrunk : ptr;
     }
-    bool granted = fits(m, nsize - old);
+    bool granted = fits(m, nsize - old) && !fails(m, ptr, nsize);
     if (m->limit != 0) {
         note_request(m, ptr, nsize, granted);
     }

@@ -20,7 +20,9 @@ struct memory {
     size_t job_limit;   /* bytes that the job may add, as it was declared */
     const void *wanted; /* of the allocation that was refused last: Lua may ask for it again */
     size_t wanted_size; /* 0: none was */
-    bool met;           /* the job was refused memory, and garbage was not the reason */
+    const void *failed; /* the same for what failed on purpose: base/fault.h */
+    size_t failed_size;
+    bool met; /* the job was refused memory, and garbage was not the reason */
 };
 
 /* The lua_Alloc of a state; `ud` is its struct memory. */

@@ -196,7 +196,7 @@ static int report_told(lua_State *L, int status, lua_KContext index)
 }
 
 /* Calls the watcher with the next report; it may wait. */
-static int tell_report(lua_State *L, struct offload_op *off, struct report *report)
+static int tell_report(lua_State *L, struct offload_op *off)
 {
     int index = off->op.index;
     lua_settop(L, index);
@@ -204,6 +204,7 @@ static int tell_report(lua_State *L, struct offload_op *off, struct report *repo
     struct buf *value = lua_newuserdatauv(L, sizeof(*value), 0); /* or an error would lose it */
     *value = (struct buf){0};
     luaL_setmetatable(L, BYTES_TYPE);
+    struct report *report = container_of(list_take(&off->reports), struct report, node);
     buf_move(value, &report->value);
     report_free(report);
     lua_insert(L, -2); // -- ... op bytes fn
@@ -214,9 +215,8 @@ static int tell_report(lua_State *L, struct offload_op *off, struct report *repo
 /* The op is on the stack at off->op.index. Reports come before the result. */
 static int offload_go_on(lua_State *L, struct offload_op *off)
 {
-    struct list *node = off->failed ? NULL : list_take(&off->reports);
-    if (node != NULL) {
-        return tell_report(L, off, container_of(node, struct report, node));
+    if (!off->failed && !list_empty(&off->reports)) {
+        return tell_report(L, off);
     }
     if (off->job != NULL) {
         off->op.done = false;

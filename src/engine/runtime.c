@@ -15,6 +15,9 @@ static const char runtime_key; /* its address: where a registry keeps its runtim
 
 static int on_panic(lua_State *L)
 {
+    if (memory_is_error(L, -1)) {
+        out_of_memory(0);
+    }
     const char *msg = lua_tostring(L, -1);
     panic(__FILE__, __LINE__, "unprotected Lua error: %s", msg ? msg : "(no text)");
 }

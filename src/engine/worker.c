@@ -337,12 +337,13 @@ static struct job *worker_next_job(struct worker *w)
 static int pool_grow(struct pool *pool);
 
 /* With the lock held: takes no job any more. Those that are queued must not wait for it in vain. */
-static void worker_leave(struct worker *w)
+static void worker_leave(struct worker *w, bool replace)
 {
     struct pool *pool = w->pool;
     TRACE(WORKER, "%p leaves", (void *)w);
     pool->count--;
-    if (pool->closing || pool->queued <= pool->idle || pool_grow(pool) == 0 || pool->count > 0) {
+    if (pool->closing || pool->queued <= pool->idle || (replace && pool_grow(pool) == 0) ||
+        pool->count > 0) {
         return;
     }
     struct list *node;
@@ -365,7 +366,7 @@ static void worker_finish_job(struct worker *w, struct job *job, bool leaves)
         w->pool->count++;
     }
     if (leaves) {
-        worker_leave(w);
+        worker_leave(w, true);
     }
     runtime_post(job->from,
                  &job->mail); /* under the lock: offload_forget() may change who gets it */
@@ -392,7 +393,7 @@ static bool worker_serve(struct worker *w)
     } else if (!spent && !worker_clean(w)) {
         spent = true;
         uv_mutex_lock(&w->pool->lock);
-        worker_leave(w);
+        worker_leave(w, true);
         uv_mutex_unlock(&w->pool->lock);
     }
     return !spent;
@@ -407,12 +408,17 @@ static void worker_main(void *arg)
     sigaddset(&set, SIGUSR2);
     self = w;
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
-    pool->setup(&w->rt);
-    w->base_memory = w->rt.memory.used;
-    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    while (worker_serve(w)) {
+    if (pool->setup(&w->rt) == 0) {
+        w->base_memory = w->rt.memory.used;
+        (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        while (worker_serve(w)) {
+        }
+        (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    } else { /* and so would another one: it is not replaced */
+        uv_mutex_lock(&pool->lock);
+        worker_leave(w, false);
+        uv_mutex_unlock(&pool->lock);
     }
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     runtime_release(&w->rt);
     buf_release(&w->path);
     buf_release(&w->cpath);
@@ -424,7 +430,7 @@ static void worker_main(void *arg)
 
 /* ---- the pool ---- */
 
-struct pool *pool_new(struct runtime *rt, size_t limit, void (*setup)(struct runtime *rt))
+struct pool *pool_new(struct runtime *rt, size_t limit, int (*setup)(struct runtime *rt))
 {
     struct pool *pool = xcalloc(1, sizeof(*pool));
     pool->rt = rt;

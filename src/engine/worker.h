@@ -17,7 +17,7 @@ struct pool;
 
 /* Makes the pool of `rt`; threads start with the first job. `setup(rt)` opens the library in the
  * state of a new worker, on its thread. */
-struct pool *pool_new(struct runtime *rt, size_t limit, void (*setup)(struct runtime *rt));
+struct pool *pool_new(struct runtime *rt, size_t limit, int (*setup)(struct runtime *rt));
 
 /* Stops all workers: idle ones at once, busy ones are interrupted and get `grace_ms`. Returns the
  * number of those that did not stop: their memory stays, and the process must leave by _exit(). */

@@ -61,7 +61,7 @@ struct worker {
 
 struct pool {
     struct runtime *rt;
-    void (*setup)(struct runtime *rt);
+    int (*setup)(struct runtime *rt);
     uv_mutex_t lock;
     uv_cond_t work; /* a job was queued, or the pool closes */
     uv_cond_t end;  /* a worker has ended */

@@ -16,7 +16,7 @@ static struct runtime rt;
 static void begin(void)
 {
     ASSERT_INT(runtime_init(&rt), 0);
-    bind_open(&rt);
+    ASSERT_INT(bind_open(&rt), 0);
 }
 
 static int spawn_chunk(lua_State *L)

@@ -5,7 +5,7 @@ local failure = require "lash.failure"
 local options = require "lash.options"
 local system = require "lash.core.system"
 
-local BUG = 70
+local BUG, MEMORY = 70, 71
 
 -- Without a command: the prompt on a terminal, else stdin is a script.
 local function default_command()
@@ -67,6 +67,10 @@ return function(argv)
         return failure.cancelled_exit()
     end
     local bug = type(status) == "table" and status or { bug = tostring(status), traceback = "" }
+    if bug.bug:find("not enough memory", 1, true) then
+        system.write(2, "lash: out of memory\n")
+        return MEMORY
+    end
     system.write(2, ("lash: bug: %s%s\n"):format(bug.bug, system.verbosity() >= 2 and bug.traceback or ""))
     return BUG
 end

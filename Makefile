@@ -4,7 +4,8 @@
 # make lint       compilers with -Werror, clang-format, clang-tidy, the house rules
 # make asan       every test with the address and undefined-behaviour sanitizers; make tsan: threads
 # make valgrind   the units and the library's tests under valgrind, with a leak check
-# make stress     long runs: random cancels, a million handoffs, memory; make check-all: test asan tsan valgrind lint stress
+# make stress     long runs: random cancels, a million handoffs, memory; make check-all: test asan tsan valgrind lint faults stress
+# make faults     allocations and system calls that fail, one after the other
 # make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
 # make format     clang-format over the C files
 # make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
@@ -45,7 +46,7 @@ OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o $(if $(findstring thread,$(SAN)),$
 LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
 UNIT = $(wildcard tests/unit/*.c)
 
-.PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress clean help \
+.PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress faults clean help \
         deps deps-check tests-only FORCE
 all: $(B)/lash $(B)/lash.so
 
@@ -156,7 +157,13 @@ stress: all
 	$(Q)set -e; for name in $(STRESS); do echo "  STRESS $$name"; \
 	    LUA_PATH='tests/lua/?.lua;;' $(B)/lash tests/stress/$$name.lua; done
 
-check-all: test asan tsan valgrind lint stress
+# Programs in which each time another allocation (a build that watches) or system call (strace) fails.
+faults: deps-check
+	@$(SUBMAKE) all
+	@$(SUBMAKE) B=build-asan SAN=address,undefined CFLAGS='-O1 -g' build-asan/lash
+	$(Q)$(PYTHON) tests/faults/run.py --alloc build-asan --calls $(B) $(FAULTARGS)
+
+check-all: test asan tsan valgrind lint faults stress
 
 format: deps-check
 	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.c)

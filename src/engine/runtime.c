@@ -8,6 +8,7 @@
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PROCESS_CAP = 256, CLOSE_GRACE_MS = 2000 };
 
@@ -121,12 +122,33 @@ static void on_mail(uv_async_t *async)
     runtime_deliver_mail(async->data);
 }
 
+/* libuv aborts the process when it cannot have the pipe that it makes with its first loop: 0 when
+ * it can. */
+static int probe_pipe(void)
+{
+    static atomic_bool made;
+    uv_file ends[2];
+    if (atomic_load(&made)) {
+        return 0;
+    }
+    int status = uv_pipe(ends, 0, 0);
+    if (status == 0) {
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        atomic_store(&made, true);
+    }
+    return status;
+}
+
 int runtime_open_loop(struct runtime *rt)
 {
     if (rt->loop_open) {
         return 0;
     }
-    int status = uv_loop_init(&rt->loop);
+    int status = probe_pipe();
+    if (status == 0) {
+        status = uv_loop_init(&rt->loop);
+    }
     if (status != 0) {
         return status;
     }

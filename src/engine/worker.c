@@ -23,102 +23,17 @@ enum {
     IDLE_SECONDS = 10,
     QUEUE_LIMIT = 4096,
     WORKER_NICE = 5, /* spinners do not delay the main thread */
-    GENTLE_RAISES = 3,
-    MAX_RAISES =
-        10, /* then the call is not unwound any more: Lua takes square time for deep pcalls */
     GARBAGE_SLACK = 4 << 20,
     DEFAULT_MEMORY = 256 << 20,
     TRIM_BYTES = 1 << 20,
 };
 
-static _Thread_local struct worker *self; /* for the signal handler */
+_Thread_local struct worker *worker_self;
 
 static void buf_set(struct buf *b, const char *text, size_t len)
 {
     buf_clear(b);
     buf_append(b, text, len);
-}
-
-/* ---- stopping a running job ---- */
-
-static void interrupt_hook(lua_State *L, lua_Debug *ar)
-{
-    (void)ar;
-    struct worker *w = self;
-    enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
-    if (reason == CANCEL_NONE || w->task == NULL) { /* a late signal: that job is over */
-        w->rt.interrupted = false;
-        lua_sethook(L, NULL, 0, 0);
-        return;
-    }
-    task_cancel(w->task, reason);
-    /* Few raises leave room for handlers and closers; then every instruction raises, so that no
-     * pcall loop outlives it. */
-    int count = ++w->raises <= GENTLE_RAISES ? RUNTIME_GENTLE_COUNT : 1;
-    lua_sethook(L, interrupt_hook, LUA_MASKCOUNT, count);
-    if (w->raises > MAX_RAISES && lua_isyieldable(L)) {
-        w->rt.giving_up = true;
-        lua_yield(L, 0); /* from a count hook: returns here, then to whoever resumed */
-        return;
-    }
-    cancel_push(L, reason);
-    lua_error(L);
-}
-
-/* On the worker's own thread: there lua_sethook() may be called at any moment. */
-static void on_signal(int sig)
-{
-    (void)sig;
-    struct worker *w = self;
-    if (w == NULL) {
-        return;
-    }
-    w->rt.interrupted = true; /* what waits or was not started yet meets it when it is resumed */
-    if (w->rt.innermost != NULL) {
-        lua_sethook(w->rt.innermost, interrupt_hook,
-                    LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-    }
-}
-
-static void install_signal(void)
-{
-    struct sigaction action;
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = on_signal; /* no SA_RESTART: plain blocking calls end with EINTR */
-    sigemptyset(&action.sa_mask);
-    ASSERT(sigaction(SIGUSR2, &action, NULL) == 0);
-}
-
-static void deliver_cancel(struct runtime *rt, struct mail *mail)
-{
-    struct worker *w = container_of(mail, struct worker, cancel_mail);
-    uv_mutex_lock(&w->pool->lock);
-    w->cancel_posted = false;
-    uv_mutex_unlock(&w->pool->lock);
-    enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
-    if (reason != CANCEL_NONE && w->task != NULL) {
-        rt->interrupted = true;
-        task_cancel(w->task, reason);
-    }
-}
-
-void worker_interrupt(struct worker *w, enum cancel_reason reason)
-{
-    if (atomic_load(&w->interrupt) == CANCEL_NONE) {
-        atomic_store(&w->interrupt, (int)reason);
-    }
-    if (!w->cancel_posted) { /* for waits in its loop */
-        w->cancel_posted = true;
-        runtime_post(&w->rt, &w->cancel_mail);
-    }
-    if (!w->ended) { /* for running Lua and blocking calls */
-        (void)pthread_kill(w->thread, SIGUSR2);
-    }
-}
-
-bool worker_cancelled(const struct worker *w)
-{
-    return atomic_load(&w->interrupt) != CANCEL_NONE;
 }
 
 /* ---- a job on its worker ---- */
@@ -144,7 +59,7 @@ static int job_body(lua_State *L)
 
 static int job_spawn(lua_State *L)
 {
-    struct worker *w = self;
+    struct worker *w = worker_self;
     if (w->path_new) {
         pristine_set_search_path(L, w->path.data, w->cpath.data);
         w->path_new = false;
@@ -169,8 +84,8 @@ static int job_collect(lua_State *L)
         ship_encode(L, n, "a result", true);
         return 1;
     }
-    if (memory_is_error(L, 3) && memory_met(&self->rt.memory)) {
-        memory_push_fault(L, &self->rt.memory);
+    if (memory_is_error(L, 3) && memory_met(&worker_self->rt.memory)) {
+        memory_push_fault(L, &worker_self->rt.memory);
         lua_replace(L, 3);
     }
     task_push_traceback(L, 1); // -- task false error traceback
@@ -191,8 +106,8 @@ static int job_collect(lua_State *L)
 static int job_collect_error(lua_State *L)
 {
     lua_pushboolean(L, false);
-    if (memory_is_error(L, 1) && memory_met(&self->rt.memory)) {
-        memory_push_fault(L, &self->rt.memory);
+    if (memory_is_error(L, 1) && memory_met(&worker_self->rt.memory)) {
+        memory_push_fault(L, &worker_self->rt.memory);
     } else {
         (void)luaL_tolstring(L, 1, NULL);
     }
@@ -406,7 +321,7 @@ static void worker_main(void *arg)
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
-    self = w;
+    worker_self = w;
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
     if (pool->setup(&w->rt) == 0) {
         w->base_memory = w->rt.memory.used;
@@ -530,8 +445,6 @@ static int pool_grow(struct pool *pool)
     reap(pool);
     struct worker *w = xcalloc(1, sizeof(*w));
     w->pool = pool;
-    w->cancel_mail.deliver = deliver_cancel;
-    list_init(&w->cancel_mail.node);
     int status = runtime_init(&w->rt);
     if (status != 0) {
         free(w);
@@ -545,9 +458,8 @@ static int pool_grow(struct pool *pool)
     }
     w->rt.worker = w;
     w->rt.children.own_groups = true; /* they end with the call */
-    w->rt.interrupt = interrupt_hook;
     w->rt.pool = pool;
-    install_signal();
+    worker_make_interruptible(w);
     list_append(&pool->workers, &w->node);
     pool->count++;
     TRACE(WORKER, "%p starts, %zu of %zu", (void *)w, pool->count, pool->limit);

@@ -1,6 +1,6 @@
 /*
- * Jobs, workers and the pool as worker.c (the threads) and offload.c (who waits for them) share
- * them. Included by these two only.
+ * Jobs, workers and the pool as worker.c (the threads), stop.c (how a job is stopped) and
+ * offload.c (who waits for them) share them. Included by these only.
  */
 #ifndef LASH_WORKER_INT_H
 #define LASH_WORKER_INT_H
@@ -50,6 +50,9 @@ struct worker {
     bool cancel_posted;   /* guarded by pool.lock */
     atomic_int interrupt; /* enum cancel_reason: the running job is to end */
     int raises;           /* how often the hook has raised in this job */
+    int steps;            /* instructions since the last of them, about */
+    int step;             /* instructions until the next look at them */
+    uint64_t raised_ns;   /* processor time of the thread then */
     bool lost;            /* set aside: nobody waits for its job; guarded by pool.lock */
     bool ended;           /* its thread has left its loop; guarded by pool.lock */
     size_t base_memory;   /* bytes of its state before the first job */
@@ -108,6 +111,12 @@ void offload_drop_queued(struct pool *pool);
 
 /* Frees the late results that nobody asked for. */
 void pool_drop_late(struct pool *pool);
+
+/* The worker whose thread this is, or NULL. */
+extern _Thread_local struct worker *worker_self;
+
+/* Before its thread starts. */
+void worker_make_interruptible(struct worker *w);
 
 /* Makes the running job of the worker end. With pool.lock held: it cannot begin another one. */
 void worker_interrupt(struct worker *w, enum cancel_reason reason);

@@ -210,13 +210,39 @@ t.case("T6 a tool that catches the memory error again and again ends at its dead
     t.needs_prompt_signals()
     engine.jobs(2)
     for _, name in ipairs { "one long string", "a table", "closures", "a coroutine's own" } do
-        local stubborn = lash.tool { name = "stubborn", timeout = 0.1, memory = "4M", sync = load(([[
-            local bomb = ...
-            return function() while true do pcall(bomb) end end
-        ]]))(BOMBS[name]) }
+        local bomb = BOMBS[name]
+        local stubborn = lash.tool { name = "stubborn", timeout = 0.1, memory = "4M", sync = function()
+            while true do pcall(bomb) end
+        end }
         local outcomes = fake.batch({ stubborn }, { { "stubborn" } })
         t.equal({ outcomes[1].status, outcomes[1].output }, { "timeout", "timed out after 0.1 s" }, name)
         t.equal({ run(function() return "next" end) }, { "ok", "next" }, name)
+    end
+end)
+
+t.case("T6 the same, when every step of it takes long: its worker comes back", function()
+    t.needs_prompt_signals()
+    engine.jobs(1)
+    for _, fn in ipairs {
+        function() -- a whole collection for each table that there is no room for
+            local kept = {}
+            while true do pcall(function() kept[#kept + 1] = {} end) end
+        end,
+        function() while true do pcall(string.rep, "x", 100000000) end end,
+        function() while true do pcall(string.rep, "x", 10000000) end end,
+    } do
+        local task = lash.spawn(engine.offload_within, 64 << 20, nil, engine.ship("a test", fn))
+        task:deadline(0.5)
+        task:wait()
+        t.equal(engine.cancel_reason(select(2, task:result())), "deadline")
+        for _ = 1, 2000 do -- perhaps later than others
+            if not task:lost() or engine.workers() == 1 then
+                break
+            end
+            lash.sleep(0.01)
+        end
+        t.ok(not task:lost() or engine.workers() == 1, "its worker does not end")
+        t.equal({ run(function() return "next" end) }, { "ok", "next" })
     end
 end)
 
@@ -324,6 +350,38 @@ t.case("what `memory` may be", function()
     for _, value in ipairs { "64M", false } do
         t.raises("make it `sync = function(args)`", lash.tool, { name = "bad", memory = value, async = function() end })
     end
+end)
+
+t.case("D15 a limit that is met anywhere in a job: it ends with its result, or with the sentence", function()
+    engine.jobs(2)
+    local inner = engine.ship("inner", function(n) return { n, ("y"):rep(n) } end)
+    local code = engine.ship("a job", function(again, ...)
+        local l, e = require "lash", require "lash.core.engine"
+        local _ <close> = setmetatable({}, { __close = function() l.sleep(0) return { {} } end })
+        setmetatable({}, { __gc = function() return { {} } end })
+        local results = l.gather { function() l.sleep(0) return l.json.encode { 1, { a = "b" } } end,
+            coroutine.wrap(function() l.sleep(0) coroutine.yield(1) end) }
+        local list = {}
+        for i = 1, 50 do list[i] = { ("x"):rep(i), function() return list end } end
+        table.sort(list, function(a, b) return #a[1] > #b[1] end)
+        local spawned = l.spawn(l.sleep, 0.0001)
+        local ok, got = e.offload(again, 100)
+        spawned:wait()
+        return #list, results[1].value, ok and #got[2], load("return " .. #list)(), ...
+    end)
+    local fine, bytes = 0, 1
+    while fine < 3 do
+        local results = table.pack(engine.offload_within(bytes, nil, code, inner, { 1, 2 }))
+        if results[1] then
+            t.equal({ results[2], results[5] }, { 50, 50 })
+            fine = fine + (results[3] and results[4] and 1 or 0)
+        else
+            t.has(tostring(results[2]), "memory")
+        end
+        bytes = bytes + (fine > 0 and 4000 or 61 * t.slower + bytes // 50)
+        t.ok(bytes < 10000000, "it never ends well")
+    end
+    t.equal({ engine.offload(inner, 1) }, { true, { 1, "y" } })
 end)
 
 t.case("a call that is cancelled while it fills its memory", function()

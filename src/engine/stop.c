@@ -33,7 +33,9 @@ static uint64_t cpu_ns(void)
  * time. */
 static bool has_room(struct worker *w)
 {
-    if (w->raises == 0 || w->raises > GENTLE_RAISES) {
+    /* Without memory nearly every step is a whole collection. */
+    int gentle = memory_met(&w->rt.memory) ? 1 : GENTLE_RAISES;
+    if (w->raises == 0 || w->raises > gentle) {
         return false;
     }
     w->steps += w->step;

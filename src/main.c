@@ -88,7 +88,8 @@ static int run(struct runtime *rt, char **argv)
     interrupt_set_task(t);
     task_drive(t);
     interrupt_set_task(NULL);
-    if (interrupt_signal() != 0 && t->failed) { /* it has said so already, as far as it could */
+    if (interrupt_signal() != 0 && t->failed) { /* it went on and on, until it was given up */
+        fputs("lash: cancelled\n", stderr);
         lua_settop(L, 0);
         return 128 + interrupt_signal();
     }

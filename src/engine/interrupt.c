@@ -14,7 +14,7 @@
 
 enum {
     PATIENCE_MS = 2000,
-    REPEAT_MS = 20, /* timeout(1) and the like send the same signal to us and to our group */
+    REPEAT_MS = 20, /* timeout(1) and the like send theirs to us and to our group */
     /* A cancelled task may compute this many instructions before the next raise: its closers do
      * their work in that. */
     CLOSERS_INSTRUCTIONS = 5000000,
@@ -270,7 +270,7 @@ static void on_signal(int sig)
         interrupt_entry();
     } else if (self.first == 0) {
         ask_for_end(sig);
-    } else if (sig != self.first || now_ms() - self.since > REPEAT_MS) {
+    } else if (sig == SIGINT || sig != self.first || now_ms() - self.since > REPEAT_MS) {
         end_now(sig);
     }
     errno = code;

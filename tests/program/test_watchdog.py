@@ -1,11 +1,9 @@
 """Tasks that hold the main loop are told, once, and only where that delays somebody."""
 import json
-import os
 import re
 
-from cli import SLOW, expect, lash, write
+from cli import SLOWER, expect, lash, needs_prompt_signals, write
 
-SLOWER = SLOW * float(os.environ.get("TEST_SLOWER", "1"))
 MS = int(50 * SLOWER)
 ENV = {"LASH_WATCHDOG": str(MS)}
 
@@ -63,6 +61,7 @@ def line_of(part):
 
 def test_async_tool():
     """watchdog: an async tool that computes is told once: its name, its line, the advice, where it was"""
+    needs_prompt_signals()
     done = expect(lash(*play("computes"), env=ENV), 0, "end\n")
     place = "tools.lua:%d" % line_of('name = "computes"')
     assert told(done, "the tool 'computes' (async, %s)" % place) >= MS, done
@@ -72,6 +71,7 @@ def test_async_tool():
 
 def test_default():
     """watchdog: it is on by default, LASH_WATCHDOG=0 switches it off, a wrong value is refused"""
+    needs_prompt_signals()
     expect(lash(*play("computes"), env={"LASH_WATCHDOG": ""}), 0, None, "the main loop for ")
     expect(lash(*play("computes"), env={"LASH_WATCHDOG": "0"}), 0, None, "")
     expect(lash(*play("computes"), env={"LASH_WATCHDOG": "60000"}), 0, None, "")
@@ -81,11 +81,13 @@ def test_default():
 
 def test_who_is_not_told():
     """watchdog: sync tools and tools that wait are not told"""
+    needs_prompt_signals()
     expect(lash(*play("offloads", "waits", "offloads"), env=ENV), 0, "end\n", "")
 
 
 def test_event():
     """watchdog: the run that holds the loop gets a warning event, before the call ends, and stderr one text"""
+    needs_prompt_signals()
     done = expect(lash(*play("computes", "waits"), "--jsonl", env=ENV), 0)
     events = [json.loads(line) for line in done.out.splitlines()]
     warnings = [e for e in events if e["type"] == "warning"]
@@ -98,6 +100,7 @@ def test_event():
 
 def test_once_per_place():
     """watchdog: the same tool is told once however often it runs; two tools are told once each"""
+    needs_prompt_signals()
     done = expect(lash(*play("computes", "computes", "computes", "nested"), env=ENV), 0)
     assert done.err.count("main loop") == 2, done
     assert done.err.count("the tool 'computes'") == 1 and done.err.count("the tool 'nested'") == 1, done
@@ -105,12 +108,14 @@ def test_once_per_place():
 
 def test_blocking():
     """watchdog: a tool that blocks in C is told when it goes on, with the whole time"""
+    needs_prompt_signals()
     done = expect(lash(*play("blocks", "waits"), env=ENV), 0)
     assert told(done, "the tool 'blocks' (async, tools.lua:%d)" % line_of('name = "blocks"')) >= 200 * SLOWER, done
 
 
 def test_call():
     """watchdog: lash call tells it too"""
+    needs_prompt_signals()
     write("tools.lua", TOOLS)
     done = expect(lash("call", "--jsonl", "tools.lua", "computes", env=ENV), 0)
     assert told(done, "the tool 'computes' (async, tools.lua:%d)" % line_of('name = "computes"')) >= MS, done
@@ -128,6 +133,7 @@ end
 
 def test_script_alone():
     """watchdog: a script that computes alone is not told, nor the one task that it waits for"""
+    needs_prompt_signals()
     for body in ("burns(%g)", "lash.gather { function() burns(%g) end }",
                  "local t = lash.spawn(function() burns(%g) end) t:wait()"):
         write("s.lua", SCRIPT % (body % (0.3 * SLOWER)))
@@ -137,6 +143,7 @@ def test_script_alone():
 
 def test_script_with_others():
     """watchdog: a script's task beside which others live is told with its place"""
+    needs_prompt_signals()
     for body, place in (("lash.spawn(function() lash.sleep(3600) end)\nlash.sleep(0)\nburns(%g)", "a task (s.lua)"),
                         ("lash.gather { function() lash.sleep(0.01) end,\nfunction() burns(%g) end }",
                          "a task (s.lua:7)")):
@@ -148,6 +155,7 @@ def test_script_with_others():
 
 def test_still_holding():
     """watchdog: what holds the loop for long is told while it does"""
+    needs_prompt_signals()
     body = "lash.spawn(function() lash.sleep(3600) end) local start = lash.now() burns(%g) " \
         "while lash.now() < start + %g do end io.stderr:write('after\\n')"
     write("s.lua", SCRIPT % (body % (0.2 * SLOWER, 1 + 2 * SLOWER)))
@@ -157,6 +165,7 @@ def test_still_holding():
 
 def test_handful():
     """watchdog: at most a handful is told"""
+    needs_prompt_signals()
     body = "\n".join("lash.spawn(function() burns(%g) end)" % (0.12 * SLOWER) for _ in range(8))
     write("s.lua", SCRIPT % (body + "\nlash.sleep(0)"))
     done = expect(lash("s.lua", env=ENV), 0, "", "further ones are not told")
@@ -165,6 +174,7 @@ def test_handful():
 
 def test_debug_hooks():
     """watchdog: a hook that a script has set itself stays"""
+    needs_prompt_signals()
     write("s.lua", """
 lash.spawn(function() lash.sleep(3600) end)
 local n = 0

@@ -1,5 +1,5 @@
 --- The dispatcher: a batch of calls in, exactly one outcome per call out, in the same order. Never
--- raises, but when the task that runs it is cancelled.
+-- raises.
 --
 -- classify (known tool? arguments parse? schema holds?) -> wait for a permit -> start -> deadline -> another
 -- attempt if allowed -> outcome. Bookkeeping is by position, never by call id.
@@ -335,7 +335,7 @@ local function fill(batch, skip)
             note_failure(batch, i)
         end
     end
-    local why = batch.stopped and "another call failed" or batch.cause and batch.cause() or "the run was cancelled"
+    local why = batch.fault or batch.stopped and "another call failed" or batch.cause and batch.cause() or "the run was cancelled"
     for i in ipairs(batch.calls) do
         if not batch.outcomes[i] and not skip[i] then
             note_both(batch, i, "not_run", ("not run: %s before this call started"):format(why))
@@ -350,7 +350,8 @@ end
 --   else answers, on_traceback = fn(name, text, traceback) or nil, wait = seconds that a call waits for its
 --   turn, retry = of the agent, fail_fast = true: the first call that fails stops the others, cause = fn() ->
 --   why the run is cancelled }
--- @return list of outcome items, holes where skipped; true | nil, the cancel error when the run was cancelled;
+-- @return list of outcome items, holes where skipped; true | nil, what the run has to end with: the cancel error
+--   when it was cancelled, another when lash itself failed (no memory for its own bookkeeping);
 --   positions of the calls that failed, in the order in which they did
 function M.run(calls, spec)
     local batch = {
@@ -364,8 +365,8 @@ function M.run(calls, spec)
     local ok, err = true, nil
     if classify_all(batch, skip) then
         ok, err = pcall(run_all, batch, spec.cap or M.CONCURRENCY)
-        if not ok and not engine.cancel_reason(err) then
-            error(err, 0)
+        if not ok and not engine.cancel_reason(err) then -- a fault of lash, not of a tool: it ends the run
+            batch.fault = "lash itself failed"
         end
     end
     fill(batch, skip)

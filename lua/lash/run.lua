@@ -373,8 +373,13 @@ function M.send(conv, text, opts)
         return result
     end
     local reason = engine.cancel_reason(result) and stop_reason(run)
-    if not reason then
-        finish(run, "error", run.last_text, failure { message = tostring(result), exit = 70 })
+    if not reason then -- no tool's fault: those are outcomes
+        local err = failure { code = "lash", message = "lash itself failed: " .. tostring(result), exit = 70 }
+        local ending = finish(run, "error", run.last_text, err)
+        if opts.no_raise then
+            return ending
+        end
+        result, err.result = err, ending
     elseif not passed then -- the run was stopped, not its caller
         return finish(run, reason, run.last_text)
     else

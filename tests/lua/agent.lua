@@ -328,4 +328,25 @@ t.case("handoffs that are no agents end the run with a sentence", function()
     t.equal(err.exit, 78)
 end)
 
+t.case("E4 a fault of lash itself is no outcome of a tool: it ends the run, and the conversation can go on", function()
+    local events = {}
+    local agent = fake.agent({ tools = { ok_tool }, on_event = function(event) events[#events + 1] = event end },
+        { fake.calls { { "fine" }, { "fine" } }, "after all" })
+    local conv = agent:conversation()
+    local real = engine.batch
+    engine.batch = function() error("not enough memory", 0) end -- the core's own bookkeeping
+    local err = t.raises("lash itself failed: not enough memory", conv.send, conv, "go")
+    engine.batch = real
+    t.equal({ err.code, err.exit, err.result.reason, err.result.ok }, { "lash", 70, "error", false })
+    for _, item in ipairs(fake.outcomes(conv)) do
+        t.equal({ item.status, item.output }, { "not_run", "not run: lash itself failed before this call started" })
+    end
+    check_events(events)
+    t.equal(conv:send("again").text, "after all")
+    engine.batch = function() error("not enough memory", 0) end
+    local result = fake.agent({ tools = { ok_tool } }, { fake.calls { { "fine" } } }):run("go", { no_raise = true })
+    engine.batch = real
+    t.equal({ result.exit, result.error.code }, { 70, "lash" })
+end)
+
 return t.main(...)

@@ -30,13 +30,6 @@ for _, name in ipairs(OPTIONS) do
     known[name] = true
 end
 
--- Keys of providers: of these names, and of all that end in _API_KEY.
-local SECRETS = { ANTHROPIC_AUTH_TOKEN = true, OPENAI_ADMIN_KEY = true }
-
-local function is_secret(name)
-    return SECRETS[name] or name:find("_API_KEY$") ~= nil
-end
-
 -- Checks return nil and what is wrong: the public functions raise it where they were called.
 
 local function check_text(value, what)
@@ -103,7 +96,7 @@ local function check_env(options)
     local values = {}
     for _, entry in ipairs(options.clear_env and {} or core.environ()) do
         local name, value = entry:match("^([^=]+)=(.*)$")
-        if name and not is_secret(name) then
+        if name and not core.is_secret(name) then
             values[name] = value
         end
     end

@@ -2,6 +2,7 @@
  * lash.core.exec: child processes. lua/lash/exec.lua is the face that users see.
  */
 #include "base/base.h"
+#include "base/secret.h"
 
 #include "bind/bind.h"
 #include "bind/fail.h"
@@ -605,14 +606,30 @@ static void new_type(lua_State *L, const char *name, lua_CFunction gc)
     lua_pop(L, 1);
 }
 
+/* is_secret(name) -> true for a variable that holds a key of a provider */
+static int l_is_secret(lua_State *L)
+{
+    lua_pushboolean(L, secret_is_key(luaL_checkstring(L, 1)));
+    return 1;
+}
+
 int luaopen_lash_core_exec(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"run", l_run},         {"start", l_start}, {"guard", l_guard},
-        {"result", l_result},   {"read", l_read},   {"line", l_line},
-        {"write", l_write},     {"stop", l_stop},   {"close_input", l_close_input},
-        {"kill", l_kill},       {"pid", l_pid},     {"capture", l_capture},
-        {"environ", l_environ}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"run", l_run},
+                                         {"start", l_start},
+                                         {"guard", l_guard},
+                                         {"result", l_result},
+                                         {"read", l_read},
+                                         {"line", l_line},
+                                         {"write", l_write},
+                                         {"stop", l_stop},
+                                         {"close_input", l_close_input},
+                                         {"kill", l_kill},
+                                         {"pid", l_pid},
+                                         {"capture", l_capture},
+                                         {"environ", l_environ},
+                                         {"is_secret", l_is_secret},
+                                         {NULL, NULL}};
     new_type(L, PROCESS_TYPE, process_gc);
     new_type(L, IO_TYPE, io_gc);
     luaL_newlib(L, functions);

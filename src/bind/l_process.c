@@ -1,13 +1,14 @@
 /*
  * os.execute and io.popen as Lua has them, but for their children: those of a sync call end with it
- * when it is stopped (the worker kills them), and their signals are as a program expects them.
- * lash.exec is the way that does not block.
+ * when it is stopped (the worker kills them), and their signals are as a program expects them;
+ * those of a call do not get the keys of providers. lash.exec is the way that does not block.
  */
 #include "base/base.h"
 
 #include "bind/bind.h"
 #include "bind/fail.h"
 #include "engine/runtime.h"
+#include "engine/task.h"
 #include "io/child.h"
 
 #include <errno.h>
@@ -39,6 +40,13 @@ static int push_end(lua_State *L, struct child *child)
     return luaL_execresult(L, status);
 }
 
+/* What a tool starts may be asked for by a model. */
+static bool gets_keys(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    return rt->worker == NULL && (rt->current == NULL || !rt->current->in_call);
+}
+
 /* execute([command]) -> true | nil, "exit" | "signal", code; without a command: true */
 static int l_execute(lua_State *L)
 {
@@ -48,7 +56,7 @@ static int l_execute(lua_State *L)
     }
     const char *command = luaL_checkstring(L, 1);
     struct child *child;
-    int err = child_start(&runtime_of(L)->children, command, -1, -1, &child);
+    int err = child_start(&runtime_of(L)->children, command, -1, -1, gets_keys(L), &child);
     if (err != 0) {
         return push_failure(L, err, command);
     }
@@ -77,7 +85,7 @@ static int open_pipe(lua_State *L, struct pipe_stream *p, const char *command, b
     int err = f == NULL ? -errno : 0;
     if (err == 0) {
         err = child_start(&runtime_of(L)->children, command, reads ? -1 : theirs,
-                          reads ? theirs : -1, &p->child);
+                          reads ? theirs : -1, gets_keys(L), &p->child);
     }
     (void)close(theirs);
     if (err == 0) {

@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/secret.h"
 
 #include "io/child.h"
 #include "io/proc_int.h"
@@ -50,7 +51,24 @@ static void set_attributes(const struct child_set *set, posix_spawnattr_t *attr)
     (void)posix_spawnattr_setflags(attr, flags);
 }
 
-static int spawn(const struct child_set *set, const char *command, int in, int out, pid_t *pid)
+/* Our environment, but for keys of providers; to be freed. The texts stay where they are. */
+static char **without_keys(void)
+{
+    size_t n = 0;
+    while (environ != NULL && environ[n] != NULL) {
+        n++;
+    }
+    char **envp = xcalloc(n + 1, sizeof(*envp));
+    for (size_t i = 0, kept = 0; i < n; i++) {
+        if (!secret_is_key(environ[i])) {
+            envp[kept++] = environ[i];
+        }
+    }
+    return envp;
+}
+
+static int spawn(const struct child_set *set, const char *command, int in, int out, char **envp,
+                 pid_t *pid)
 {
     char *argv[] = {(char *)"sh", (char *)"-c", (char *)command, NULL};
     posix_spawn_file_actions_t actions;
@@ -72,7 +90,7 @@ static int spawn(const struct child_set *set, const char *command, int in, int o
         err = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
     }
     if (err == 0) {
-        err = posix_spawn(pid, "/bin/sh", &actions, &attr, argv, environ);
+        err = posix_spawn(pid, "/bin/sh", &actions, &attr, argv, envp);
     }
     (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);
@@ -85,7 +103,8 @@ static void child_free(struct child *c)
     free(c);
 }
 
-int child_start(struct child_set *set, const char *command, int in, int out, struct child **child)
+int child_start(struct child_set *set, const char *command, int in, int out, bool with_keys,
+                struct child **child)
 {
     struct child *c = xcalloc(1, sizeof(*c));
     if (set->own_groups && !proc_group_reserve(&c->group)) {
@@ -93,7 +112,11 @@ int child_start(struct child_set *set, const char *command, int in, int out, str
         return -ECANCELED;
     }
     pthread_mutex_lock(&set->lock); /* nobody kills it before it is in the list */
-    int status = spawn(set, command, in, out, &c->pid);
+    char **envp = with_keys ? environ : without_keys();
+    int status = spawn(set, command, in, out, envp, &c->pid);
+    if (!with_keys) {
+        free(envp);
+    }
     if (status == 0) {
         if (set->own_groups) {
             proc_group_started(&c->group, c->pid);

@@ -28,9 +28,10 @@ void child_set_init(struct child_set *set, bool own_groups);
 /* Its children are left alone: nobody waits for them any more. */
 void child_set_release(struct child_set *set);
 
-/* Starts `sh -c command` with these descriptors as stdin and stdout, -1 = ours. Returns 0 or a
- * negative errno. */
-int child_start(struct child_set *set, const char *command, int in, int out, struct child **child);
+/* Starts `sh -c command` with these descriptors as stdin and stdout, -1 = ours, and our
+ * environment, without keys of providers unless `with_keys`. Returns 0 or a negative errno. */
+int child_start(struct child_set *set, const char *command, int in, int out, bool with_keys,
+                struct child **child);
 
 /* Waits for its end, blocking, and frees it. Returns the status as of waitpid(). */
 int child_wait(struct child_set *set, struct child *child);

@@ -48,6 +48,28 @@ t.case("children have default signals and an empty mask, also those of workers",
     t.equal(tonumber(ignored, 16) & (1 << 12), 0) -- SIGPIPE
 end)
 
+t.case("commands of a call do not get the keys of providers, those of a script do", function()
+    local script = t.file([[
+        local lash = require "lash"
+        local function show()
+            return io.popen("echo $OPENAI_API_KEY-$ANTHROPIC_AUTH_TOKEN-$MY_API_KEY_FILE"):read("l"),
+                os.execute('test -z "$OPENAI_API_KEY"')
+        end
+        local engine = require "lash.core.engine"
+        print(show())
+        print(select(2, engine.offload(engine.ship("show", show))))
+        local group <close> = engine.group()
+        local task = group:spawn(function()
+            engine.current():mark_call { tool = {} }
+            print(show())
+        end)
+        group:wait()
+        assert(task:result())
+    ]], ".lua")
+    local command = ("OPENAI_API_KEY=a ANTHROPIC_AUTH_TOKEN=b MY_API_KEY_FILE=c '%s' %s"):format(os.getenv "LASH", script)
+    t.equal(io.popen(command):read("a"), "a-b-c\tnil\texit\t1\n--c\ttrue\texit\t0\n--c\ttrue\texit\t0\n")
+end)
+
 t.case("a file of io.popen that a call leaves open is closed with it", function()
     engine.jobs(1)
     local path = t.path()

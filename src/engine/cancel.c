@@ -171,5 +171,7 @@ void cancel_open(lua_State *L)
         lua_rawset(L, -4); // -- errors mt
     }
     lua_pop(L, 1);
+    lua_pushliteral(L, "a C function yielded outside of a coroutine");
+    lua_rawseti(L, -2, CANCEL_NONE);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &cancel_key);
 }

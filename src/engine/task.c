@@ -255,11 +255,7 @@ static void end_stray(struct task *t)
     }
     (void)lua_resetthread(t->co);
     lua_settop(t->co, 0);
-    if (t->cancel != CANCEL_NONE) {
-        cancel_push(t->co, t->cancel);
-    } else {
-        lua_pushliteral(t->co, "a C function yielded outside of a coroutine");
-    }
+    cancel_push(t->co, t->cancel); /* allocates nothing: it may be memory that is short */
     task_end(t);
 }
 

@@ -183,7 +183,9 @@ void group_cancel(struct group *g, enum cancel_reason reason);
 struct op *task_push_join(lua_State *L, struct task *t);
 struct op *group_push_join(lua_State *L, struct group *g);
 
-/* Pushes the error value that cancelled tasks raise: one table per reason, with __tostring. */
+/* Pushes the error value that cancelled tasks raise: one table per reason, with __tostring. With
+ * CANCEL_NONE the text for a task that cannot go on, because a C function yielded past everybody.
+ * Allocates nothing. */
 void cancel_push(lua_State *L, enum cancel_reason reason);
 /* The reason, if the value at `index` is a cancel error; CANCEL_NONE otherwise. */
 enum cancel_reason cancel_reason_of(lua_State *L, int index);

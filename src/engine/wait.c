@@ -128,7 +128,7 @@ void task_check(lua_State *L)
     }
     if (rt->worker == NULL &&
         ++t->raises >= STUBBORN_RAISES) { /* workers have a hook of their own */
-        if (!rt->interrupted) { /* else the signal's hook does the same */
+        if (!rt->interrupted) {           /* else the signal's hook does the same */
             rt->interrupt = stubborn_hook;
         }
         /* goes out with errors into those who resumed this coroutine */

@@ -276,9 +276,18 @@ static void on_signal(int sig)
     errno = code;
 }
 
+void interrupt_running(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    if (self.open && rt == self.rt) {
+        rt->interrupt = interrupt_hook;
+        lua_sethook(L, interrupt_hook, LUA_MASKCOUNT, 1);
+    }
+}
+
 void interrupt_end_step(struct runtime *rt, lua_State *from)
 {
-    if (rt == self.rt && rt->interrupted) {
+    if (rt == self.rt && rt->interrupt == interrupt_hook) {
         rt->giving_up = false;
         if (lua_gethook(from) == interrupt_hook) {
             lua_sethook(from, NULL, 0, 0);

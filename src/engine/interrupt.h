@@ -43,6 +43,10 @@ void interrupt_end_console(void);
  * that blocks the thread, after EINTR. */
 void interrupt_check(lua_State *L);
 
+/* In a hook: the running task is cancelled, and computes. From now on the cancel error is raised in
+ * it, as after a signal, wherever it is. */
+void interrupt_running(lua_State *L);
+
 /* The signal that asked for the end, or 0. Any thread. */
 int interrupt_signal(void);
 

@@ -31,7 +31,8 @@ static int call_handler(lua_State *L)
 {
     struct runtime *rt = runtime_of(L);
     task_unwinds(rt->current);
-    if (rt->interrupted && cancel_reason_of(L, 1) != CANCEL_NONE) {
+    bool hooked = rt->interrupted || (rt->interrupt != NULL && lua_gethook(L) == rt->interrupt);
+    if (hooked && cancel_reason_of(L, 1) != CANCEL_NONE) {
         lua_settop(L, 1);
         return 1;
     }

@@ -1,5 +1,6 @@
 #include "base/base.h"
 
+#include "engine/interrupt.h"
 #include "engine/task.h"
 #include "engine/task_int.h"
 #include "engine/watchdog.h"
@@ -17,9 +18,9 @@
 #endif
 
 enum {
-    STILL_MS = 1000, /* held so long, it is told while it goes on */
-    LONGEST_MS = 1 << 30,
-    DEPTH = 64, /* tasks that wait for each other, looked at */
+    STILL_MS = 1000,  /* held so long, it is told while it goes on */
+    LONGEST_MS = 100, /* between two looks at a step: for deadlines that it does not let fire */
+    DEPTH = 64,       /* tasks that wait for each other, looked at */
 };
 
 /* Of a step: nothing is known; a record is there; it was told, and an event is to be made; no more
@@ -114,12 +115,12 @@ static void on_timer(int sig, siginfo_t *info, void *context)
     dog.armed = false;
     if (dog.busy && dog.step != dog.seen) {
         watch_step();
-    } else if (dog.busy && dog.stage < SAID) {
+    } else if (dog.busy) {
         if (dog.stage == WATCHING && was_kept_waiting()) {
             arm(dog.limit);
         } else {
             set_hook();
-            dog.next = dog.next < LONGEST_MS ? dog.next * 2 : LONGEST_MS; /* blocked for hours? */
+            dog.next = dog.next * 2 < LONGEST_MS ? dog.next * 2 : LONGEST_MS;
             arm(dog.next);
         }
     }
@@ -248,6 +249,19 @@ static void collect(lua_State *L)
     }
 }
 
+/* The timers of deadlines are in the loop that nobody runs now. Returns whether `t` is cancelled.
+ */
+static bool cancel_overdue(const struct task *t)
+{
+    for (struct list *n = dog.rt->tasks.next; n != &dog.rt->tasks; n = n->next) {
+        struct task *other = container_of(n, struct task, all_node);
+        if (task_deadline_passed(other)) {
+            task_cancel(other, CANCEL_DEADLINE); /* and what it waits for, and so on */
+        }
+    }
+    return t->cancel != CANCEL_NONE;
+}
+
 /* Once, in the code that holds the loop, or that goes on after a C function which held it. */
 static void hold_hook(lua_State *L, lua_Debug *ar)
 {
@@ -263,6 +277,9 @@ static void hold_hook(lua_State *L, lua_Debug *ar)
     }
     if (dog.stage == COLLECTED && held_ms() >= STILL_MS) {
         tell(L, true);
+    }
+    if (cancel_overdue(t)) {
+        interrupt_running(L);
     }
 }
 

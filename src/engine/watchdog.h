@@ -5,7 +5,8 @@
  *
  * While tasks run, a timer of the kernel looks at most once per limit whether the step that it saw
  * last still runs; when nothing runs it is not set. Only then a hook that runs once is set on the
- * Lua state that holds the loop: it tells of it when that delays somebody.
+ * Lua state that holds the loop: it tells of it when that delays somebody, and ends the task when
+ * its deadline, which has no other way to it, is over.
  */
 #ifndef LASH_WATCHDOG_H
 #define LASH_WATCHDOG_H

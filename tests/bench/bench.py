@@ -255,8 +255,8 @@ class Bench:
         print(line(entry), flush=True)
 
     def stop_rows(self):
-        """T2, T3, T4: from the deadline or the cancel of a call to its end, for each misbehaving tool."""
-        kinds = (("T2", "spins", 20, 50), ("T3", "blocked", 10, 150), ("T3", "stuck", 1, 150), ("T4", "gone", 10, 200))
+        """T1 to T4: from the deadline or the cancel of a call to its end, for each misbehaving tool."""
+        kinds = (("T2", "spins", 20, 50), ("T1", "held", 3, 200), ("T3", "blocked", 10, 150), ("T3", "stuck", 1, 150), ("T4", "gone", 10, 200))
         for ident, kind, rounds, goal in kinds:
             if self.args.only and self.args.only not in ident + " stop " + kind:
                 continue

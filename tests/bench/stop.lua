@@ -1,6 +1,6 @@
 -- How soon a call is stopped (T2, T4): from its deadline, or from the cancel, to its end.
 --
---     lash stop.lua spins|blocked|stuck ROUNDS      every tool of that kind of tests/lua/support/misbehave.lua
+--     lash stop.lua spins|held|blocked|stuck ROUNDS      every tool of that kind of tests/lua/support/misbehave.lua
 --     lash stop.lua gone ROUNDS URL                 until process groups, and a transfer to the server, are gone
 --
 -- Prints "name TAB microseconds", a line a round.

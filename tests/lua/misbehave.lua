@@ -76,7 +76,7 @@ end
 local all = misbehave.all()
 for _, name in ipairs(misbehave.names(all)) do
     local entry = all[name]
-    local ids = { spins = "T2 T6", blocked = "T3 T4", stuck = "T3", fails = "D15 E1" }
+    local ids = { spins = "T2 T6", held = "T1 T6", blocked = "T3 T4", stuck = "T3", fails = "D15 E1" }
     t.case(("%s a misbehaving tool: %s"):format(ids[entry.kind], name), function()
         if entry.status ~= "error" then
             t.needs_prompt_signals()

@@ -266,10 +266,16 @@ M.fails = {
     },
 }
 
+--- The same on the main loop, which they hold: the watchdog ends them.
+M.held = {}
+for name, entry in pairs(M.spins) do
+    M.held[name .. ", async"] = { mark = "async", slow = true, entry[1] }
+end
+
 --- name -> entry, of all kinds.
 function M.all()
     local all = {}
-    for _, kind in ipairs { "spins", "blocked", "stuck", "fails" } do
+    for _, kind in ipairs { "spins", "held", "blocked", "stuck", "fails" } do
         for name, entry in pairs(M[kind]) do
             assert(not all[name], name)
             entry.name, entry.kind = name, kind

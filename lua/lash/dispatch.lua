@@ -335,7 +335,8 @@ local function fill(batch, skip)
             note_failure(batch, i)
         end
     end
-    local why = batch.fault or batch.stopped and "another call failed" or batch.cause and batch.cause() or "the run was cancelled"
+    local why = batch.fault or batch.stopped and "another call failed" or batch.cause and batch.cause()
+        or "the run was cancelled"
     for i in ipairs(batch.calls) do
         if not batch.outcomes[i] and not skip[i] then
             note_both(batch, i, "not_run", ("not run: %s before this call started"):format(why))

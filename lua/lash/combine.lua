@@ -4,7 +4,7 @@
 -- called them is cancelled: nothing runs on behind their back.
 local engine = require "lash.core.engine"
 local json = require "lash.json"
-local near = require "lash.near"
+local checks = require "lash.misuse"
 local timer = require "lash.core.timer"
 
 local M = {}
@@ -28,17 +28,14 @@ local function check_seconds(what, seconds, least, level)
     end
 end
 
--- `extra`: a key that is allowed beside the known names
+-- `known`: a sorted list of names; `extra`: a key that is allowed beside them
 local function check_options(what, options, known, level, extra)
     if type(options) ~= "table" then
         misuse(level + 1, "%s: its options are a table, not a %s", what, type(options))
     end
-    for name in pairs(options) do
-        if not known[name] and name ~= extra then
-            misuse(level + 1, "%s: unknown option '%s'%s; the options are %s", what, tostring(name),
-                type(name) == "string" and near.hint(name, near.names(known)) or "",
-                table.concat(near.names(known), ", "))
-        end
+    local fault = checks.unknown(options, known, extra)
+    if fault then
+        misuse(level + 1, "%s: %s; the options are %s", what, fault, table.concat(known, ", "))
     end
 end
 
@@ -161,7 +158,7 @@ end
 --   error: with more than one a value whose `errors` are all of them; g:cancel() cancels all
 function M.group(opts)
     if opts ~= nil then
-        check_options("lash.group", opts, { fail_fast = true }, 2)
+        check_options("lash.group", opts, { "fail_fast" }, 2)
         if opts.fail_fast ~= nil and type(opts.fail_fast) ~= "boolean" then
             misuse(2, "lash.group: fail_fast is true or false, not a %s", type(opts.fail_fast))
         end
@@ -249,7 +246,7 @@ end
 function M.race(list, opts)
     check_list("lash.race", list, 2)
     if opts ~= nil then
-        check_options("lash.race", opts, { any = true }, 2)
+        check_options("lash.race", opts, { "any" }, 2)
     end
     local tasks <close> = engine.group(false)
     local race = { tasks = tasks, any = opts ~= nil and opts.any, errors = {} }
@@ -274,8 +271,7 @@ end
 
 -- ---- retry ----
 
-local RETRY = { attempts = true, delay = true, factor = true, max_delay = true, jitter = true, when = true,
-    on_retry = true }
+local RETRY = { "attempts", "delay", "factor", "jitter", "max_delay", "on_retry", "when" }
 
 local function check_retry(spec, level)
     check_options("lash.retry", spec, RETRY, level + 1, 1)

@@ -15,7 +15,7 @@
 
 local core = require "lash.core.exec"
 local json = require "lash.json"
-local near = require "lash.near"
+local misuse = require "lash.misuse"
 local outcome = require "lash.outcome"
 local size = require "lash.size"
 local tasks = require "lash.tasks"
@@ -47,8 +47,7 @@ end
 local function check_names(options)
     for name in pairs(options) do
         if not math.type(name) and not known[name] then
-            return nil, ("unknown option '%s'%s"):format(tostring(name),
-                type(name) == "string" and near.hint(name, OPTIONS) or "")
+            return nil, misuse.stranger(name, OPTIONS)
         end
     end
     return true

@@ -4,6 +4,7 @@
 -- for the same lock. Who waits longest is served first. A lock belongs to the task that took it, and is
 -- given back at the latest when that task ends.
 local core = require "lash.core.lock"
+local misuse = require "lash.misuse"
 
 local M = {}
 
@@ -19,9 +20,10 @@ local Mutex, Limit = M.Mutex, M.Limit
 local function check_name(what, name, level)
     if name == nil then
         return ("#%d"):format(core.unique())
-    elseif type(name) ~= "string" or name == "" or #name > 255 or name:find("\0", 1, true) then
-        error(("%s: a name is a text of 1 to 255 bytes without zero bytes, not %s"):format(what,
-            type(name) == "string" and ("%q"):format(name:sub(1, 40)) or "a " .. type(name)), level + 1)
+    end
+    local fault = misuse.name_fault(name)
+    if fault then
+        error(what .. ": " .. fault, level + 1)
     end
     return "=" .. name
 end

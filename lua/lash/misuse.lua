@@ -1,7 +1,8 @@
 --- What the library says when it is used wrongly, raised where the user called it.
 --
--- Each of these is called by the public function itself, never by a helper of it and not as a tail
--- call, so that the line in the message is the user's. `who` is its name, as "lash.url.parse".
+-- The functions that take `who`, the name of a public function as "lash.url.parse", are called by that
+-- function itself, never by a helper of it and not as a tail call, so that the line in the message is
+-- the user's. The others only tell what is wrong, for modules that raise it in their own way.
 local near = require "lash.near"
 
 local M = {}
@@ -25,6 +26,42 @@ function M.table(who, what, value)
     end
 end
 
+--- "unknown option 'x' (did you mean 'y'?)"
+-- @param known list of names
+function M.stranger(name, known)
+    return ("unknown option '%s'%s"):format(tostring(name), type(name) == "string" and near.hint(name, known) or "")
+end
+
+local function contains(list, name)
+    for _, one in ipairs(list) do
+        if one == name then
+            return true
+        end
+    end
+    return false
+end
+
+--- Looks for an option that is none of the list `known`, nor the key `extra`.
+-- @return nil, or what M.stranger says of it
+function M.unknown(options, known, extra)
+    for name in next, options do
+        if name ~= extra and not contains(known, name) then
+            return M.stranger(name, known)
+        end
+    end
+    return nil
+end
+
+--- The name of something that all tasks and workers share.
+-- @return nil, or what is wrong with it
+function M.name_fault(name)
+    if type(name) == "string" and name ~= "" and #name <= 255 and not name:find("\0", 1, true) then
+        return nil
+    end
+    return ("a name is a text of 1 to 255 bytes without zero bytes, not %s"):format(
+        type(name) == "string" and ("%q"):format(name:sub(1, 40)) or "a " .. type(name))
+end
+
 --- @param known list of names
 -- @return the options, {} for nil
 function M.options(who, options, known)
@@ -34,15 +71,9 @@ function M.options(who, options, known)
     if type(options) ~= "table" then
         error(("%s: options must be a table, not a %s"):format(who, type(options)), 3)
     end
-    for name in next, options do
-        local found = false
-        for _, one in ipairs(known) do
-            found = found or one == name
-        end
-        if not found then
-            error(("%s: unknown option '%s'%s"):format(who, tostring(name),
-                type(name) == "string" and near.hint(name, known) or ""), 3)
-        end
+    local fault = M.unknown(options, known)
+    if fault then
+        error(("%s: %s"):format(who, fault), 3)
     end
     return options
 end

@@ -9,7 +9,7 @@
 -- Every call is atomic. All tables together hold at most 64 MiB: what finds no room is refused with
 -- `nil, err`, err.code "ENOSPC"; nothing is thrown away to make room.
 local core = require "lash.core.shared"
-local near = require "lash.near"
+local checks = require "lash.misuse"
 local size = require "lash.size"
 
 local M = {}
@@ -46,11 +46,9 @@ local function check_options(self, opts, known, level)
     elseif type(opts) ~= "table" then
         misuse(self, level + 1, "its options are a table, not a %s", type(opts))
     end
-    for name in pairs(opts) do
-        if not known[name] then
-            misuse(self, level + 1, "unknown option '%s'%s; the options are %s", tostring(name),
-                near.hint(tostring(name), near.names(known)), table.concat(near.names(known), ", "))
-        end
+    local fault = checks.unknown(opts, known)
+    if fault then
+        misuse(self, level + 1, "%s; the options are %s", fault, table.concat(known, ", "))
     end
     local ttl = opts.ttl
     if ttl ~= nil and (type(ttl) ~= "number" or not (ttl > 0 and ttl <= 1e9)) then
@@ -59,8 +57,8 @@ local function check_options(self, opts, known, level)
     return ttl
 end
 
-local TTL = { ttl = true }
-local INCR = { ttl = true, initial = true }
+local TTL = { "ttl" }
+local INCR = { "initial", "ttl" }
 
 --- @return the value, or nil
 function Shared:get(key)
@@ -171,9 +169,9 @@ end
 
 return setmetatable(M, {
     __call = function(_, name)
-        if type(name) ~= "string" or name == "" or #name > 255 or name:find("\0", 1, true) then
-            error(("lash.shared: a name is a text of 1 to 255 bytes without zero bytes, not %s"):format(
-                type(name) == "string" and ("%q"):format(name:sub(1, 40)) or "a " .. type(name)), 2)
+        local fault = checks.name_fault(name)
+        if fault then
+            error("lash.shared: " .. fault, 2)
         end
         return setmetatable({ name = name }, Shared)
     end,

@@ -1,6 +1,6 @@
 --- What the functions of lash.fs take. Misuse is raised where the user called the function of lash.fs that
 -- called one of these: so they are called by that function itself, never through another.
-local near = require "lash.near"
+local checks = require "lash.misuse"
 local size = require "lash.size"
 
 local M = {}
@@ -16,15 +16,9 @@ function M.options(options, known)
     if type(options) ~= "table" then
         misuse("options must be a table, not a %s", type(options))
     end
-    for name in pairs(options) do
-        local found = false
-        for _, one in ipairs(known) do
-            found = found or one == name
-        end
-        if not found then
-            misuse("unknown option '%s'%s", tostring(name),
-                type(name) == "string" and near.hint(name, known) or "")
-        end
+    local fault = checks.unknown(options, known)
+    if fault then
+        misuse("%s", fault)
     end
     return options
 end

@@ -3,28 +3,18 @@
 -- Misuse is raised where the user called us. `level` is everywhere that of the user's function as seen
 -- from the function that has it as its argument, so it grows by one a call; no tail calls on the way.
 local body = require "lash.http.body"
-local near = require "lash.near"
+local checks = require "lash.misuse"
 local size = require "lash.size"
 
 local M = {}
 
-local REQUEST = {
+local REQUEST = { -- what all requests take
     "url", "method", "headers", "query", "body", "length", "json", "form", "multipart", "file", "timeout",
     "connect_timeout", "idle_timeout", "max_body", "follow", "proxy", "ca_file", "version",
 }
-local STREAM = { "event_timeout", "max_event", "max_line", "keep_alive" }
+local STREAM = table.move(REQUEST, 1, #REQUEST, 5, { "event_timeout", "max_event", "max_line", "keep_alive" })
 
-local function set(...)
-    local known = {}
-    for _, names in ipairs { ... } do
-        for _, name in ipairs(names) do
-            known[name] = true
-        end
-    end
-    return known
-end
-
-local known = { request = set(REQUEST), stream = set(REQUEST, STREAM) }
+local known = { request = REQUEST, stream = STREAM }
 
 local function misuse(level, text, ...)
     error(("lash.http: " .. text):format(...), level)
@@ -156,11 +146,9 @@ local function with_query(url, query, level)
 end
 
 local function check_known(options, kind, level)
-    for name in pairs(options) do
-        if not known[kind][name] then
-            misuse(level + 1, "unknown option '%s'%s", tostring(name),
-                type(name) == "string" and near.hint(name, near.names(known[kind])) or "")
-        end
+    local fault = checks.unknown(options, known[kind])
+    if fault then
+        misuse(level + 1, "%s", fault)
     end
 end
 

@@ -6,6 +6,7 @@
 -- Prints "name TAB microseconds", a line a round.
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local near = require "lash.near"
 
 local kind, rounds, url = arg[1], tonumber(arg[2]), arg[3]
 local LIMIT = 0.02 -- seconds from the start of a call to its deadline
@@ -31,7 +32,7 @@ local function stop_all()
     local fifo = os.tmpname()
     assert(os.remove(fifo) and os.execute("mkfifo " .. fifo))
     local all = misbehave.all()
-    for _, name in ipairs(misbehave.names(misbehave[kind])) do
+    for _, name in ipairs(near.names(misbehave[kind])) do
         if not name:find("server", 1, true) then
             for _ = 1, all[name].burns and 1 or rounds do
                 tell(name, stop(all[name], { fifo = fifo }))

@@ -2,16 +2,9 @@
 local t = require "t"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local sides = require "support.sides"
 
-local function both(name, fn)
-    t.case(name .. ", on main", fn)
-    t.case(name .. ", in a worker", function()
-        local task = lash.spawn(engine.offload, engine.ship("a case", fn))
-        task:wait()
-        local spawned, ok, err, traceback = task:result()
-        t.ok(spawned and ok, tostring(err) .. "\n" .. tostring(traceback))
-    end)
-end
+local both = sides.both
 
 -- Lets others run until they all wait.
 local function settle()
@@ -323,7 +316,7 @@ t.case("D15 channel: a script that takes it apart with the debug library does no
 end)
 
 t.case("channels leave nothing behind", function()
-    local function some()
+    t.keeps_memory(function()
         local ch = lash.channel(4)
         local tasks = {}
         for i = 1, 300 do
@@ -341,16 +334,7 @@ t.case("channels leave nothing behind", function()
             ch:try_send(i)
             ch:try_receive()
         end
-        tasks = nil
-        collectgarbage()
-        collectgarbage()
-    end
-    some()
-    local before = engine.memory()
-    for _ = 1, 5 do
-        some()
-    end
-    t.ok(engine.memory() < before * 1.01, ("%d bytes grew to %d"):format(before, engine.memory()))
+    end)
 end)
 
 return t.main(...)

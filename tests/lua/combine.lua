@@ -3,22 +3,14 @@
 local t = require "t"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local sides = require "support.sides"
+
+local both = sides.both
 
 local function forever()
     while true do
         lash.sleep(1000)
     end
-end
-
--- The case runs on main and in a worker; its asserts raise there.
-local function both(name, fn)
-    t.case(name .. ", on main", fn)
-    t.case(name .. ", in a worker", function()
-        local task = lash.spawn(engine.offload, engine.ship("a case", fn))
-        task:wait()
-        local spawned, ok, err, traceback = task:result()
-        t.ok(spawned and ok, tostring(err) .. "\n" .. tostring(traceback))
-    end)
 end
 
 -- Cancels fn(...) when it has begun to wait; what it had started must be over by then.
@@ -397,7 +389,7 @@ t.case("misuse raises at the line of the caller and names the remedy", function(
 end)
 
 t.case("combinators leave nothing behind", function()
-    local function some()
+    t.keeps_memory(function()
         for _ = 1, 50 do
             lash.timeout(0.0001, forever)
             pcall(lash.race, { forever, function() lash.sleep(0) error("x") end })
@@ -409,15 +401,7 @@ t.case("combinators leave nothing behind", function()
                 g:wait()
             end)
         end
-        collectgarbage()
-        collectgarbage()
-    end
-    some()
-    local before = engine.memory()
-    for _ = 1, 5 do
-        some()
-    end
-    t.ok(engine.memory() < before * 1.01, ("%d bytes grew to %d"):format(before, engine.memory()))
+    end)
     t.equal((engine.live()), 1)
 end)
 

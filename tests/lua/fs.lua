@@ -4,6 +4,7 @@ local engine = require "lash.core.engine"
 local lash = require "lash"
 
 local case, equal, ok, has = t.case, t.equal, t.ok, t.has
+local fails = t.fails
 local fs = lash.fs
 
 local function new_path()
@@ -32,13 +33,6 @@ end)
 
 case("failures are nil and an error", function()
     local path = new_path()
-    local function fails(code, part, ...)
-        local result, err = ...
-        equal(result, nil)
-        equal(err.code, code)
-        equal(tostring(err), err.message)
-        has(err.message, part)
-    end
     fails("ENOENT", "'/none/x': there is no such file", fs.read("/none/x"))
     fails("EISDIR", "'/tmp': it is a directory", fs.read("/tmp"))
     fails("ENOENT", "create it first", fs.write("/none/x", ""))

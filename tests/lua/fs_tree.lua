@@ -3,21 +3,13 @@ local t = require "t"
 local engine = require "lash.core.engine"
 local lash = require "lash"
 
-local case, equal, ok, has = t.case, t.equal, t.ok, t.has
+local case, equal, ok, has, fails = t.case, t.equal, t.ok, t.has, t.fails
 local fs = lash.fs
 
 -- Runs fn(directory) in an empty directory of its own.
 local function within(fn)
     local dir <close> = assert(fs.tempdir())
     fn(dir.path)
-end
-
-local function fails(code, part, ...)
-    local result, err = ...
-    equal(result, nil)
-    equal(err.code, code)
-    equal(tostring(err), err.message)
-    has(err.message, part)
 end
 
 local function names(list)

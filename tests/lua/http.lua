@@ -2,6 +2,7 @@
 local t = require "t"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local ask = require "support.ask"
 local start_server = require "support.serve"
 
 local case, equal, ok, has = t.case, t.equal, t.ok, t.has
@@ -14,13 +15,7 @@ end
 
 local function echo(options)
     options.url = options.url or base .. "/echo"
-    local res = assert(lash.http.request(options))
-    local asked = assert(res:json())
-    asked.header = {}
-    for _, pair in ipairs(asked.headers) do
-        asked.header[pair[1]:lower()] = pair[2]
-    end
-    return asked, res
+    return ask(options)
 end
 
 case("an answer and its fields", function()

@@ -3,23 +3,14 @@ local t = require "t"
 local core = require "lash.core.lock"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local sides = require "support.sides"
+
+local offloaded, check = sides.offloaded, sides.check
 
 local function forever()
     while true do
         lash.sleep(1000)
     end
-end
-
--- A task that runs fn(...) on a worker; check(task) raises what it raised, and returns its results.
-local function offloaded(fn, ...)
-    return lash.spawn(engine.offload, engine.ship("a case", fn), ...)
-end
-
-local function check(task)
-    task:wait()
-    local results = table.pack(task:result())
-    t.ok(results[1] and results[2], tostring(results[3]) .. "\n" .. tostring(results[4]))
-    return table.unpack(results, 3, results.n)
 end
 
 local function reason_of(task)

@@ -3,6 +3,7 @@ local t = require "t"
 local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local resident = require "support.resident"
 local run_tool = require("lash.tool").run
 
 local function run(fn, spec)
@@ -401,15 +402,6 @@ t.case("a call that is cancelled while it fills its memory", function()
         t.equal({ run(function() return "next" end) }, { "ok", "next" })
     end
 end)
-
-local function resident()
-    for line in io.lines("/proc/self/status") do
-        local kib = line:match("^VmRSS:%s+(%d+)")
-        if kib then
-            return tonumber(kib) * 1024
-        end
-    end
-end
 
 t.case("D15 memory comes back to its level after many that met their limit", function()
     engine.jobs(2)

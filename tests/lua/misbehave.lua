@@ -5,6 +5,7 @@ local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
 local misbehave = require "support.misbehave"
+local near = require "lash.near"
 local serve = require "support.serve"
 
 local LIMIT = 0.1 -- seconds that the tool may take
@@ -74,7 +75,7 @@ local function judge(entry)
 end
 
 local all = misbehave.all()
-for _, name in ipairs(misbehave.names(all)) do
+for _, name in ipairs(near.names(all)) do
     local entry = all[name]
     local ids = { spins = "T2 T6", held = "T1 T6", blocked = "T3 T4", stuck = "T3", fails = "D15 E1" }
     t.case(("%s a misbehaving tool: %s"):format(ids[entry.kind], name), function()

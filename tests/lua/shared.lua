@@ -1,29 +1,9 @@
 -- lash.shared: values kept exactly, atomic from all workers, ends of life, the limit of bytes.
 local t = require "t"
-local engine = require "lash.core.engine"
 local lash = require "lash"
+local sides = require "support.sides"
 
-local function offloaded(fn, ...)
-    return lash.spawn(engine.offload, engine.ship("a case", fn), ...)
-end
-
-local function check(task)
-    task:wait()
-    local results = table.pack(task:result())
-    t.ok(results[1] and results[2], tostring(results[3]) .. "\n" .. tostring(results[4]))
-    return table.unpack(results, 3, results.n)
-end
-
-local function both(name, fn)
-    t.case(name .. ", on main", fn)
-    t.case(name .. ", in a worker", function() check(offloaded(fn)) end)
-end
-
-local function fails(code, part, ...)
-    local value, err = ...
-    t.equal({ value, err.code }, { nil, code })
-    t.has(tostring(err), part)
-end
+local offloaded, check, both, fails = sides.offloaded, sides.check, sides.both, t.fails
 
 both("shared: values come back as they went in", function()
     local s = lash.shared("kinds")

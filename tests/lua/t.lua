@@ -114,12 +114,28 @@ function M.raises(part, fn, ...)
     return results[2]
 end
 
-local files = 0
+--- Fails unless what follows `part` is nil and an error of that code, whose text contains `part`.
+function M.fails(code, part, result, err)
+    if result ~= nil or type(err) ~= "table" or err.code ~= code then
+        error(("expected nil and the error %q\n  got %s, %s"):format(code, M.show(result), M.show(err)), 2)
+    end
+    M.equal(tostring(err), err.message)
+    M.has(err.message, part)
+end
 
---- A path of its own, of a file that does not exist; tests/run gives each case a directory and removes it.
-function M.path(ending)
-    files = files + 1
-    return ("%s/case-%d%s"):format(os.getenv("TMPDIR") or "/tmp", files, ending or "")
+--- Fails when the memory of Lua grows while work() is done again and again.
+function M.keeps_memory(work)
+    local function once()
+        work()
+        collectgarbage()
+        collectgarbage()
+    end
+    once()
+    local before = engine.memory()
+    for _ = 1, 5 do
+        once()
+    end
+    M.ok(engine.memory() < before * 1.01, ("%d bytes grew to %d"):format(before, engine.memory()))
 end
 
 local files = 0

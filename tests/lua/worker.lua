@@ -4,6 +4,7 @@ local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
 local misbehave = require "support.misbehave"
+local near = require "lash.near"
 
 local function offload(fn, ...)
     return engine.offload(engine.ship("a test", fn), ...)
@@ -157,7 +158,7 @@ t.case("T1 T2 T6 whatever spins ends at its deadline, and its worker is used aga
     t.needs_prompt_signals()
     engine.jobs(1)
     offload(function() end)
-    for _, name in ipairs(misbehave.names(misbehave.spins)) do
+    for _, name in ipairs(near.names(misbehave.spins)) do
         local task, seconds = stopped(misbehave.spins[name][1])
         local ok, err = task:result()
         t.equal({ ok, engine.cancel_reason(err) }, { false, "deadline" }, name)

@@ -4,18 +4,10 @@
 local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local resident = require "support.resident"
 
 local hops = math.tointeger(tonumber(arg[1] or 1000000))
 local count, marks, levels, peak = 0, {}, {}, 0
-
-local function resident()
-    for line in io.lines("/proc/self/status") do
-        local kib = line:match("^VmRSS:%s+(%d+)")
-        if kib then
-            return tonumber(kib) * 1024
-        end
-    end
-end
 
 local function mark(conv)
     collectgarbage()

@@ -5,18 +5,10 @@
 local fake = require "fake"
 local engine = require "lash.core.engine"
 local lash = require "lash"
+local resident = require "support.resident"
 
 local thousands = math.tointeger(tonumber(arg[1] or 100))
 engine.jobs(2)
-
-local function resident()
-    for line in io.lines("/proc/self/status") do
-        local kib = line:match("^VmRSS:%s+(%d+)")
-        if kib then
-            return tonumber(kib) * 1024
-        end
-    end
-end
 
 -- Runs `work` so many times; memory after each tenth, without and with a full collection.
 local function flat(name, times, work)

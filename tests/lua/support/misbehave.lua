@@ -286,14 +286,4 @@ function M.all()
     return all
 end
 
---- The names of a table of entries, sorted.
-function M.names(entries)
-    local names = {}
-    for name in pairs(entries) do
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    return names
-end
-
 return M

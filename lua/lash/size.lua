@@ -13,8 +13,8 @@ function M.bytes(value)
     return bytes and bytes >= 1 and bytes or nil
 end
 
---- Bytes that the smallest memory limit of a call has: less would not do for its arguments.
-M.MEMORY_LEAST = 1 << 20
+-- Bytes that the smallest memory limit of a call has: less would not do for its arguments.
+local MEMORY_LEAST = 1 << 20
 
 --- A memory limit of calls: a size of at least 1M, or `none` for no limit.
 -- @return the number of bytes, 0 for no limit, or nil when `value` is no such limit
@@ -23,7 +23,7 @@ function M.memory(value, none)
         return 0
     end
     local bytes = M.bytes(value)
-    return bytes and bytes >= M.MEMORY_LEAST and bytes or nil
+    return bytes and bytes >= MEMORY_LEAST and bytes or nil
 end
 
 return M

@@ -345,7 +345,7 @@ case("detach: what a program leaves in the background lives on, but not after a 
     local res = exec { shell = "sleep 1000 >/dev/null 2>&1 & echo $!", detach = true }
     local pid = res.stdout:match("%d+")
     ok(alive(pid))
-    equal(exec { "kill", pid }.ok, true)
+    equal(exec { shell = "kill " .. pid }.ok, true)
     gone(pid)
     local _, err = exec { shell = "sleep 1000 & echo $!; wait", detach = true, timeout = SOON }
     gone(err.stdout, 0)

@@ -1,6 +1,5 @@
 -- lash.model: names, keys, retries, what is said when nothing helps. The network is played by a function.
 local json = require "lash.json"
-local fault = require "lash.provider.fault"
 local t = require "t"
 local timer = require "lash.core.timer"
 local wire = require "support.wire"

@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 #include "bind/bind.h"
+#include "bind/type.h"
 #include "engine/task.h"
 
 #include <lauxlib.h>
@@ -390,19 +391,11 @@ int luaopen_lash_core_channel(lua_State *L)
                                        {"__len", l_len},         {"__close", l_close},
                                        {"__gc", l_channel_gc},   {NULL, NULL}};
     static const luaL_Reg functions[] = {{"channel", l_channel}, {NULL, NULL}};
-    luaL_newmetatable(L, WAIT_TYPE);
-    lua_pushcfunction(L, l_wait_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, CHANNEL_TYPE);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pushliteral(L, CHANNEL_TYPE);
-    lua_setfield(L, -2, "__metatable");
-    lua_pushliteral(L,
-                    "a channel joins tasks, not threads: pass values as arguments and results, or "
-                    "through lash.shared");
-    lua_setfield(L, -2, "__remedy");
+    bind_type_gc(L, WAIT_TYPE, l_wait_gc);
+    bind_type_push(L, CHANNEL_TYPE, methods);
+    bind_type_hide(L, CHANNEL_TYPE,
+                   "a channel joins tasks, not threads: pass values as arguments and results, or "
+                   "through lash.shared");
     luaL_newlib(L, functions);
     return 1;
 }

@@ -5,6 +5,7 @@
 #include "base/base.h"
 
 #include "bind/bind.h"
+#include "bind/type.h"
 #include "engine/dispatch.h"
 #include "engine/task.h"
 #include "engine/worker.h"
@@ -495,12 +496,8 @@ static int l_live(lua_State *L)
 
 static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
 {
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pushstring(L, name);
-    lua_setfield(L, -2, "__metatable");
+    bind_type_push(L, name, methods);
+    bind_type_hide(L, name, NULL);
     lua_pop(L, 1);
 }
 

@@ -6,6 +6,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/proc.h"
 
@@ -598,14 +599,6 @@ static int l_environ(lua_State *L)
     return 1;
 }
 
-static void new_type(lua_State *L, const char *name, lua_CFunction gc)
-{
-    luaL_newmetatable(L, name);
-    lua_pushcfunction(L, gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
-}
-
 /* is_secret(name) -> true for a variable that holds a key of a provider */
 static int l_is_secret(lua_State *L)
 {
@@ -630,8 +623,8 @@ int luaopen_lash_core_exec(lua_State *L)
                                          {"environ", l_environ},
                                          {"is_secret", l_is_secret},
                                          {NULL, NULL}};
-    new_type(L, PROCESS_TYPE, process_gc);
-    new_type(L, IO_TYPE, io_gc);
+    bind_type_gc(L, PROCESS_TYPE, process_gc);
+    bind_type_gc(L, IO_TYPE, io_gc);
     luaL_newlib(L, functions);
     return 1;
 }

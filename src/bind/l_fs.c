@@ -6,6 +6,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/fs.h"
 
@@ -342,10 +343,7 @@ int luaopen_lash_core_fs(lua_State *L)
         {"stat", l_stat},         {"symlink", l_symlink}, {"temp", l_temp},
         {"write", l_write},       {NULL, NULL},
     };
-    luaL_newmetatable(L, FILE_TYPE);
-    lua_pushcfunction(L, file_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    bind_type_gc(L, FILE_TYPE, file_gc);
     luaL_newlib(L, functions);
     return 1;
 }

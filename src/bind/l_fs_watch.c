@@ -7,6 +7,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/fs_watch.h"
 
@@ -226,13 +227,8 @@ int luaopen_lash_core_fs_watch(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"close", l_close}, {"next", l_next}, {"watch", l_watch}, {NULL, NULL}};
-    luaL_newmetatable(L, WAIT_TYPE);
-    lua_pushcfunction(L, wait_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, WATCHER_TYPE);
-    lua_pushcfunction(L, l_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 2);
+    bind_type_gc(L, WAIT_TYPE, wait_gc);
+    bind_type_gc(L, WATCHER_TYPE, l_close);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -6,6 +6,7 @@
 #include "bind/bind.h"
 #include "bind/fail.h"
 #include "bind/l_http.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/http.h"
 
@@ -172,12 +173,19 @@ static void read_headers(lua_State *L, int arg, struct http_request *req)
     }
 }
 
-void l_http_read_request(lua_State *L, int headers, int options, struct http_request *req)
+void l_http_read_request(lua_State *L, struct http_request *req)
 {
-    luaL_checktype(L, options, LUA_TTABLE);
-    read_limits(L, options, req);
-    read_way(L, options, req);
-    read_headers(L, headers, req);
+    size_t len;
+    const char *body = luaL_optlstring(L, 4, NULL, &len);
+    luaL_checktype(L, 5, LUA_TTABLE);
+    read_limits(L, 5, req);
+    read_way(L, 5, req);
+    read_headers(L, 3, req);
+    if (body != NULL) {
+        lua_pushvalue(L, 4);
+        lua_setiuservalue(L, -2, 1);
+        http_request_body(req, body, len);
+    }
 }
 
 /* send(method, url, headers, body | nil, options)
@@ -188,8 +196,6 @@ static int l_send(lua_State *L)
 {
     const char *method = bind_check_text(L, 1);
     const char *url = bind_check_text(L, 2);
-    size_t body_len;
-    const char *body = luaL_optlstring(L, 4, NULL, &body_len);
     task_check(L);
     struct http *h = l_http_service(L);
     if (h == NULL) {
@@ -199,12 +205,7 @@ static int l_send(lua_State *L)
     *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish}};
     luaL_setmetatable(L, REQUEST_TYPE);
     http->req = http_request_new(method, url);
-    l_http_read_request(L, 3, 5, http->req);
-    if (body != NULL) {
-        lua_pushvalue(L, 4);
-        lua_setiuservalue(L, -2, 1);
-        http_request_body(http->req, body, body_len);
-    }
+    l_http_read_request(L, http->req);
     if (http_start(h, http->req, request_done, http) != 0) {
         struct http_result *res = http_result(http->req);
         return bind_fail(L, res->code, res->message);
@@ -237,9 +238,7 @@ int luaopen_lash_core_http(lua_State *L)
                                          {NULL, NULL}};
     l_http_open_streams(L);
     l_http_open_files(L);
-    luaL_newmetatable(L, REQUEST_TYPE);
-    lua_pushcfunction(L, request_gc);
-    lua_setfield(L, -2, "__gc");
+    bind_type_gc(L, REQUEST_TYPE, request_gc);
     luaL_newlib(L, functions);
     return 1;
 }

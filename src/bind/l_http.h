@@ -14,9 +14,10 @@
 /* The runtime's HTTP, made on first use; NULL when there is no libcurl. */
 struct http *l_http_service(lua_State *L);
 
-/* Reads the headers at `headers` and the options at `options` into the request. Raises on what the
- * Lua side lets nobody pass. */
-void l_http_read_request(lua_State *L, int headers, int options, struct http_request *req);
+/* Reads headers, body (or nil) and options, which are arguments 3 to 5, into the request. The body
+ * stays Lua's: the user value of the userdata on top, which owns the request, keeps it. Raises on
+ * what the Lua side lets nobody pass. */
+void l_http_read_request(lua_State *L, struct http_request *req);
 
 uint64_t l_http_option_ms(lua_State *L, int arg, const char *name, uint64_t standard);
 lua_Integer l_http_option_count(lua_State *L, int arg, const char *name, lua_Integer standard);

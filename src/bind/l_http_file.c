@@ -5,6 +5,7 @@
 
 #include "bind/fail.h"
 #include "bind/l_http.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/http_file.h"
 
@@ -202,12 +203,7 @@ void l_http_open_files(lua_State *L)
                                        {"commit", l_file_commit}, {"discard", l_file_discard},
                                        {"close", l_file_close},   {"__gc", l_file_close},
                                        {"__close", l_file_close}, {NULL, NULL}};
-    luaL_newmetatable(L, WAIT_TYPE);
-    lua_pushcfunction(L, wait_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, FILE_TYPE);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 2);
+    bind_type_gc(L, WAIT_TYPE, wait_gc);
+    bind_type_push(L, FILE_TYPE, methods);
+    lua_pop(L, 1);
 }

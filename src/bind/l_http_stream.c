@@ -7,6 +7,7 @@
 #include "bind/bind.h"
 #include "bind/fail.h"
 #include "bind/l_http.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/sse.h"
 #include "io/timer.h"
@@ -523,8 +524,6 @@ int l_http_open(lua_State *L)
 {
     const char *method = bind_check_text(L, 1);
     const char *url = bind_check_text(L, 2);
-    size_t body_len;
-    const char *body = luaL_optlstring(L, 4, NULL, &body_len);
     task_check(L);
     struct http *h = l_http_service(L);
     if (h == NULL) {
@@ -536,16 +535,11 @@ int l_http_open(lua_State *L)
     luaL_setmetatable(L, STREAM_TYPE);
     s->req = http_request_new(method, url);
     url_show(url, &s->shown);
-    l_http_read_request(L, 3, 5, s->req);
+    l_http_read_request(L, s->req);
     read_upload(L, 5, s->req);
     s->max_line = (size_t)l_http_option_count(L, 5, "max_line", LINE_MAX_STANDARD);
     s->max_event = (size_t)l_http_option_count(L, 5, "max_event", EVENT_MAX_STANDARD);
     s->event_timeout_ms = l_http_option_ms(L, 5, "event_timeout", 0);
-    if (body != NULL) {
-        lua_pushvalue(L, 4);
-        lua_setiuservalue(L, -2, 1);
-        http_request_body(s->req, body, body_len);
-    }
     http_request_stream(s->req, on_progress, HIGH_MARK);
     if (http_start(h, s->req, on_done, s) != 0) {
         struct http_result *res = http_result(s->req);
@@ -561,12 +555,7 @@ void l_http_open_streams(lua_State *L)
                                        {"over", l_over},   {"read", l_read},   {"line", l_line},
                                        {"event", l_event}, {"close", l_close}, {"__close", l_close},
                                        {"__gc", l_gc},     {NULL, NULL}};
-    luaL_newmetatable(L, WAIT_TYPE);
-    lua_pushcfunction(L, wait_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, STREAM_TYPE);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 2);
+    bind_type_gc(L, WAIT_TYPE, wait_gc);
+    bind_type_push(L, STREAM_TYPE, methods);
+    lua_pop(L, 1);
 }

@@ -6,6 +6,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/type.h"
 #include "engine/semaphore.h"
 #include "engine/task.h"
 
@@ -132,14 +133,9 @@ int luaopen_lash_core_lock(lua_State *L)
     static const luaL_Reg functions[] = {{"acquire", l_acquire}, {"try", l_try},
                                          {"unique", l_unique},   {"count", l_count},
                                          {"waiting", l_waiting}, {NULL, NULL}};
-    luaL_newmetatable(L, PERMIT_TYPE);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pushliteral(L, PERMIT_TYPE);
-    lua_setfield(L, -2, "__metatable");
-    lua_pushliteral(L, "take the lock inside the function: a permit belongs to one task");
-    lua_setfield(L, -2, "__remedy");
+    bind_type_push(L, PERMIT_TYPE, methods);
+    bind_type_hide(L, PERMIT_TYPE,
+                   "take the lock inside the function: a permit belongs to one task");
     luaL_newlib(L, functions);
     return 1;
 }

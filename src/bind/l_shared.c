@@ -6,6 +6,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/type.h"
 #include "engine/shared.h"
 
 #include <lauxlib.h>
@@ -277,9 +278,7 @@ int luaopen_lash_core_shared(lua_State *L)
                                          {"swap", l_swap},   {"incr", l_incr}, {"delete", l_delete},
                                          {"clear", l_clear}, {"size", l_size}, {"keys", l_keys},
                                          {"limit", l_limit}, {"used", l_used}, {NULL, NULL}};
-    luaL_newmetatable(L, KEYS_TYPE);
-    lua_pushcfunction(L, l_keys_gc);
-    lua_setfield(L, -2, "__gc");
+    bind_type_gc(L, KEYS_TYPE, l_keys_gc);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -4,6 +4,7 @@
 #include "base/base.h"
 
 #include "bind/bind.h"
+#include "bind/type.h"
 #include "engine/task.h"
 #include "io/timer.h"
 
@@ -74,9 +75,7 @@ static int l_now(lua_State *L)
 int luaopen_lash_core_timer(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"sleep", l_sleep}, {"now", l_now}, {NULL, NULL}};
-    luaL_newmetatable(L, SLEEP_TYPE);
-    lua_pushcfunction(L, sleep_gc);
-    lua_setfield(L, -2, "__gc");
+    bind_type_gc(L, SLEEP_TYPE, sleep_gc);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -219,7 +219,6 @@ static int offload_go_on(lua_State *L, struct offload_op *off)
         return tell_report(L, off);
     }
     if (off->job != NULL) {
-        off->op.done = false;
         lua_settop(L, off->op.index);
         return task_wait(L, &off->op);
     }
@@ -260,7 +259,7 @@ static void deliver_report(struct runtime *rt, struct mail *mail)
         return;
     }
     list_append(&off->reports, &report->node);
-    op_done(&off->op);
+    op_wake(&off->op);
 }
 
 bool worker_report(struct worker *w, const char *data, size_t len)

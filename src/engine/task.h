@@ -40,6 +40,7 @@ struct op {
      * take what it had waited for: passes that on to others. Calls no Lua. */
     void (*forgo)(struct op *op);
     bool done;
+    bool woken; /* op_wake() was called since the wait began */
     bool lingers;
     int index; /* stack index of the op's userdata in the waiting function */
 };
@@ -51,6 +52,10 @@ int task_wait(lua_State *L, struct op *op);
 
 /* The op is done: its task becomes ready. From uv and curl callbacks, or before task_wait(). */
 void op_done(struct op *op);
+
+/* The op, which lingers, has something for its task before it is done: finish() takes that, and
+ * waits again with task_wait(). A task that was cancelled meanwhile just waits on. */
+void op_wake(struct op *op);
 
 /* The userdata of the op goes away, from its __gc. Only the debug library can bring that about
  * while a task waits for it: the wait raises. */

@@ -138,14 +138,21 @@ void task_check(lua_State *L)
     lua_error(L);
 }
 
-void op_done(struct op *op)
+void op_wake(struct op *op)
 {
-    op->done = true;
+    op->woken = true;
     struct task *t = op->task;
     if (t != NULL) {
         task_drop_op(t);
         make_ready(t);
     }
+}
+
+void op_done(struct op *op)
+{
+    op_wake(op);
+    op->woken = false;
+    op->done = true;
 }
 
 void op_gone(struct op *op)
@@ -173,11 +180,16 @@ static int wait_k(lua_State *L, int status, lua_KContext ctx)
         t->refusal = NULL;
         return luaL_error(L, "%s", why);
     }
+    if (op->woken && t->cancel != CANCEL_NONE &&
+        !in_grace(t)) { /* its io goes on: that ends first */
+        lua_settop(L, (int)ctx);
+        return task_wait(L, op);
+    }
     if (op->forgo != NULL && op->done && t->cancel != CANCEL_NONE && !in_grace(t)) {
         op->forgo(op);
     }
     task_check(L);
-    ASSERT(op->done);
+    ASSERT(op->done || op->woken);
     return op->finish(L, op);
 }
 
@@ -207,13 +219,21 @@ int task_wait(lua_State *L, struct op *op)
     struct runtime *rt = runtime_of(L);
     struct task *t = rt->current;
     op->index = lua_gettop(L);
-    bool impossible = t == NULL || (!lua_isyieldable(L) && rt->worker == NULL);
-    bool cancelled = t != NULL && t->cancel != CANCEL_NONE && (impossible || !in_grace(t));
-    if (!op->done && (impossible || cancelled)) {
-        op->cancel(op);
-    }
-    if (impossible) {
+    op->woken = false;
+    if (t == NULL || (!lua_isyieldable(L) && rt->worker == NULL)) {
+        if (!op->done) {
+            op->cancel(op);
+        }
         return luaL_error(L, "%s", t ? TASK_CANNOT_WAIT : "cannot wait outside of a task");
+    }
+    bool cancelled = t->cancel != CANCEL_NONE && !in_grace(t);
+    if (!op->done) {
+        op->task = t;
+        t->op = op;
+        t->waited = op;
+        if (cancelled) { /* as if it had waited already: what lingers ends in its time */
+            task_end_wait(t);
+        }
     }
     if (cancelled && (op->done || !op->lingers)) {
         task_check(L);
@@ -221,9 +241,6 @@ int task_wait(lua_State *L, struct op *op)
     if (op->done) {
         return op->finish(L, op);
     }
-    op->task = t;
-    t->op = op;
-    t->waited = op;
     if (!lua_isyieldable(L)) {
         task_pump(t);
         return wait_k(L, LUA_OK, op->index);

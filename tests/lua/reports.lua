@@ -98,6 +98,52 @@ t.case("T1 a call knows that it is to end", function()
     t.equal(seen, true)
 end)
 
+t.case("T2 a call whose task is cancelled between a report and its telling is stopped", function()
+    t.needs_prompt_signals()
+    engine.jobs(1)
+    local name = "spins"
+    local mark = lash.shared(name)
+    local code = engine.ship("spins", function(mark_name)
+        engine.report(1)
+        require("lash").shared(mark_name):set("reported", true)
+        while true do end
+    end)
+    local told = 0
+    local task = lash.spawn(engine.offload_watched, function() told = told + 1 end, code, name)
+    lash.sleep(0)
+    repeat until mark:get("reported")
+    lash.sleep(0) -- the report arrives in the turn in which we go on, too
+    t.equal({ task:status(), told }, { "ready", 0 })
+    collectgarbage("stop") -- which would stop it in the end
+    task:cancel()
+    task:wait()
+    local next_one = lash.spawn(engine.offload, engine.ship("next", function() return "free" end))
+    next_one:deadline(5 * t.slower)
+    next_one:wait()
+    collectgarbage("restart")
+    mark:clear()
+    t.equal({ task:lost(), next_one:result() }, { false, true, true, "free" })
+end)
+
+t.case("T3 a call whose task is cancelled in its watcher is stopped as one that waits", function()
+    t.needs_prompt_signals()
+    local code = engine.ship("blocks", function()
+        engine.report(1)
+        os.execute("sleep 60")
+    end)
+    for reason, watcher in pairs {
+        user = function() engine.current():cancel() end,
+        deadline = function() pcall(lash.sleep, 60) end,
+    } do
+        local begin = engine.hrtime()
+        local task = lash.spawn(engine.offload_watched, watcher, code)
+        task:deadline(reason == "deadline" and 0.1 or 60)
+        task:wait()
+        t.equal(engine.cancel_reason(select(2, task:result())), reason)
+        t.ok((engine.hrtime() - begin) / 1e9 < 20, reason)
+    end
+end)
+
 t.case("T3 a result that comes too late is told once, to those who know its tag", function()
     t.needs_prompt_signals()
     local path = t.path()

@@ -71,6 +71,7 @@ static void deliver_result(struct runtime *rt, struct mail *mail)
         timer_stop(off->grace);
         off->grace = NULL;
         buf_move(&off->result, &job->result);
+        off->refusal = job->refusal;
         off->job = NULL;
         op_done(&off->op);
     } else if (job->lost && job->tag != NULL && rt->pool != NULL && rt->worker == NULL) {
@@ -132,10 +133,7 @@ static void offload_lost(void *arg)
         return;
     }
     if (w != NULL) {
-        w->lost = true;
-        TRACE(WORKER, "%p is lost with job %p", (void *)w, (void *)job);
-        off->pool->lost++;
-        off->pool->count--;
+        worker_set_aside(w);
     }
     uv_mutex_unlock(&off->pool->lock);
     if (w == NULL) {
@@ -228,8 +226,7 @@ static int offload_go_on(lua_State *L, struct offload_op *off)
     }
     if (off->result.len == 0) {
         lua_pushboolean(L, false);
-        lua_pushstring(L,
-                       off->dropped ? "the program ends: no worker is left" : "not enough memory");
+        lua_pushstring(L, off->refusal != NULL ? off->refusal : "not enough memory");
         return 2;
     }
     return ship_decode(L, off->result.data, off->result.len, 0);
@@ -290,7 +287,7 @@ void offload_drop_queued(struct pool *pool)
     while ((node = list_take(&pool->jobs)) != NULL) {
         struct job *job = container_of(node, struct job, node);
         struct offload_op *off = job->op;
-        off->dropped = true;
+        off->refusal = "the program ends: no worker is left";
         offload_forget(off);
         job_unref(job);
         op_done(&off->op);
@@ -361,12 +358,11 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
             lua_pop(L, 1);
             return NULL;
         }
-        lua_pushfstring(L, "no worker can take this call: %s",
-                        status == UV_EBUSY ? "too many calls wait already"
-                        : status == UV_EAGAIN
-                            ? "too many workers are stuck in calls that do not end"
-                            : uv_strerror(status));
-        lua_error(L);
+        if (status == UV_EAGAIN) {
+            luaL_error(L, "%s", POOL_ALL_LOST);
+        }
+        luaL_error(L, "no worker can take this call: %s",
+                   status == UV_EBUSY ? "too many calls wait already" : uv_strerror(status));
     }
     off->job = job;
     return &off->op;

@@ -255,6 +255,7 @@ static int pool_grow(struct pool *pool);
 static void worker_leave(struct worker *w, bool replace)
 {
     struct pool *pool = w->pool;
+    const char *why = w->lost && !replace ? POOL_ALL_LOST : NULL;
     TRACE(WORKER, "%p leaves", (void *)w);
     pool->count--;
     if (pool->closing || pool->queued <= pool->idle || (replace && pool_grow(pool) == 0) ||
@@ -265,8 +266,17 @@ static void worker_leave(struct worker *w, bool replace)
     while ((node = list_take(&pool->jobs)) != NULL) {
         struct job *job = container_of(node, struct job, node);
         pool->queued--;
+        job->refusal = why;
         runtime_post(job->from, &job->mail);
     }
+}
+
+void worker_set_aside(struct worker *w)
+{
+    TRACE(WORKER, "%p is lost with job %p", (void *)w, (void *)w->job);
+    w->lost = true;
+    w->pool->lost++;
+    worker_leave(w, w->pool->lost < w->pool->limit);
 }
 
 static void worker_finish_job(struct worker *w, struct job *job, bool leaves)

@@ -36,7 +36,8 @@ struct job {
     size_t memory; /* bytes that it may add to its worker's state; 0 = no limit */
     struct buf code;
     struct buf args;
-    struct buf result; /* a shipped message; empty: there was no memory, or no thread, for it */
+    struct buf result;   /* a shipped message; empty: there was no memory, or no thread, for it */
+    const char *refusal; /* ... or this is why it was not run */
 };
 
 struct worker {
@@ -93,7 +94,7 @@ struct offload_op {
     bool extended;       /* closers of the job wait: the grace was made longer */
     struct list reports; /* struct report.node: owned; user value 1 is called with each */
     bool failed;         /* ... and has raised the error that is there now */
-    bool dropped;        /* the job was not run, and will not be */
+    const char *refusal; /* why the job was not run, and will not be; NULL = no memory */
     struct buf result;
 };
 
@@ -102,6 +103,13 @@ enum { POOL_NO_ROOM = 1 };
 /* Queues the job. Returns 0, or UV_EBUSY (queue full), UV_EAGAIN (too many lost), or why no thread
  * could be had; POOL_NO_ROOM for a job of a worker when no other one is free for it. */
 int pool_submit(struct pool *pool, struct job *job);
+
+#define POOL_ALL_LOST \
+    "no worker can take this call: too many workers are stuck in calls that do not end"
+
+/* The worker does not obey: from now on nobody counts on it, and another one takes its place. With
+ * pool.lock held. */
+void worker_set_aside(struct worker *w);
 
 /* Forgets one reference; the last one frees the job. Any thread. */
 void job_unref(struct job *job);

@@ -260,6 +260,38 @@ t.case("closers get time to do their work when a call is stopped", function()
     f:close()
 end)
 
+t.case("T3 calls that are queued behind lost workers get the next one, or are refused with the last", function()
+    t.needs_prompt_signals()
+    engine.jobs(2)
+    local path = t.path()
+    local stuck = engine.ship("stuck", function(file)
+        setmetatable({}, { __gc = function() -- no hook runs in there
+            repeat until io.open(file)
+        end })
+        collectgarbage()
+    end)
+    local quick = engine.ship("quick", function() return "done" end)
+    local function start(code, seconds)
+        local task = lash.spawn(engine.offload, code, path)
+        task:deadline(seconds)
+        return task
+    end
+    local tasks = { start(stuck, 0.05), start(stuck, 1), start(quick, 20 * t.slower) }
+    tasks[3]:wait()
+    t.equal({ tasks[1]:lost(), tasks[2]:status(), tasks[3]:result() }, { true, "waiting", true, true, "done" })
+    tasks[4] = start(stuck, 0.05)
+    tasks[5] = start(quick, 20 * t.slower)
+    tasks[2]:wait()
+    tasks[5]:wait()
+    local text = "no worker can take this call: too many workers are stuck in calls that do not end"
+    t.equal({ tasks[2]:lost(), tasks[4]:lost(), tasks[5]:result() }, { true, true, true, false, text })
+    t.equal({ pcall(engine.offload, quick) }, { false, text })
+    assert(lash.fs.write(path, "go"))
+    repeat -- until they are back
+        local ok = pcall(engine.offload, quick)
+    until ok
+end)
+
 t.case("T3 a worker stuck in C or in __gc is answered at its deadline and replaced", function()
     t.needs_prompt_signals()
     engine.jobs(3)

@@ -141,6 +141,9 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     t->id = ++rt->last_task_id;
     t->in_call = rt->current != NULL && rt->current->in_call;
     t->call_id = rt->current != NULL ? rt->current->call_id : 0;
+    if (rt->current != NULL && rt->current->cancel != CANCEL_NONE) {
+        t->grace = GRACE_OVER; /* made by a closer: or one would lead to the next for ever */
+    }
     t->state = TASK_READY;
     list_append(&rt->tasks, &t->all_node);
     list_append(&rt->ready, &t->ready_node);

@@ -83,6 +83,22 @@ t.case("T4 a closer may use tasks of its own, which end with the grace", functio
     t.ok(seconds < 2 * t.slower, seconds)
 end)
 
+t.case("T4 closers of the tasks that a closer made get no grace of their own", function()
+    local depth = 0
+    local function nest()
+        depth = depth + 1
+        local _ <close> = closing(function()
+            if depth < 50 then
+                lash.gather { nest }
+            end
+        end)
+        lash.sleep(100)
+    end
+    local _, seconds = cancelled(nest)
+    t.equal(depth, 2)
+    t.ok(seconds < 4 * t.slower, seconds)
+end)
+
 t.case("T4 closers in coroutines wait in the grace too", function()
     local seen = {}
     cancelled(function()

@@ -228,6 +228,29 @@ function M.add_path(path)
     end
 end
 
+-- stdin as a chunk. loadfile would read on after a signal; this ends with the first read that one ends.
+local function load_stdin()
+    local first, problem = true, nil
+    local function piece()
+        local text, err = io.read(65536)
+        problem = err or problem
+        if text and first then
+            text = text:gsub("^\xEF\xBB\xBF", "", 1):gsub("^#[^\n]*", "", 1)
+            first = false
+            text = text == "" and "\n" or text -- "" would be the end
+        end
+        return text
+    end
+    local chunk, err = load(piece, "=stdin", "t")
+    if not chunk or problem then
+        engine.check() -- a signal ends the read, or raises in it
+    end
+    if problem then
+        return nil, ("cannot read stdin: %s"):format(problem)
+    end
+    return chunk, err
+end
+
 --- Compiles a file; "-" is stdin. Raises a failure: 66 when it cannot be read, 65 when it is no Lua.
 -- @return the chunk
 function M.load(path)
@@ -237,13 +260,19 @@ function M.load(path)
             failure.raise(M.EXIT.input, "cannot read %s: %s", path, err or "it is a directory")
         end
     end
-    local chunk, err = loadfile(path ~= "-" and path or nil, "t")
+    local chunk, err
+    if path == "-" then
+        chunk, err = load_stdin()
+    else
+        chunk, err = loadfile(path, "t")
+    end
     if chunk then
         return chunk
     elseif err:find("^cannot %a+ ") then
         failure.raise(M.EXIT.input, "%s", err)
     elseif err:find("attempt to load a binary chunk", 1, true) then
-        failure.raise(M.EXIT.data, "%s is a compiled chunk or not Lua at all; lash runs Lua source", path)
+        failure.raise(M.EXIT.data, "%s is a compiled chunk or not Lua at all; lash runs Lua source",
+            path == "-" and "stdin" or path)
     end
     failure.raise(M.EXIT.data, "%s", err)
 end

@@ -280,6 +280,23 @@ def test_blocked_read():
     os.close(wrote)
 
 
+def test_script_from_stdin():
+    """T9 run: a script that stdin does not bring is waited for no longer after SIGINT"""
+    read, wrote = os.pipe()
+    p = Program("-", stdin=read)
+    os.write(wrote, b"-- a script\n")
+    def waits_again():
+        with open(f"/proc/{p.process.pid}/stat", encoding="ascii") as stat:
+            return not select.select([read], [], [], 0)[0] and stat.read().rpartition(")")[2].split()[0] == "S"
+    while not waits_again():  # it has taken the line
+        time.sleep(0.005)
+    p.send()
+    out, err = p.end(signal.SIGINT)
+    assert out == "" and err == "lash: cancelled\n", (out, err)
+    os.close(read)
+    os.close(wrote)
+
+
 def test_second_signal():
     """T9 ask: a closer that blocks is told after a while; the second SIGINT ends the program at once"""
     p = Program(*play("stubborn"), "--jsonl")

@@ -1,13 +1,27 @@
 --- Doing several things at once: lash.spawn, lash.gather, lash.map.
 local engine = require "lash.core.engine"
+local misuse = require "lash.misuse"
 
 local M = {}
+
+local OPTIONS = { "limit", "raise" }
+
+-- What is wrong with the `limit` of the options, or nil.
+local function limit_fault(limit)
+    if limit ~= nil and (math.type(limit) ~= "integer" or limit < 1) then
+        return "limit must be a whole number of at least 1"
+    end
+    return nil
+end
 
 --- Starts a task that runs fn(...) beside the caller.
 -- It belongs to the task that started it: when that ends, what still runs is cancelled.
 -- @return a task: task:wait() waits for its end, task:result() then gives true, values... or
 --   false, error; task:cancel() cancels it.
 function M.spawn(fn, ...)
+    if type(fn) ~= "function" then
+        misuse.raise("lash.spawn", "expected a function, got %s", type(fn))
+    end
     return engine.spawn(fn, ...)
 end
 
@@ -51,6 +65,11 @@ function M.gather(list, opts)
         if type(fn) ~= "function" then
             error(("lash.gather: entry %d is a %s, not a function"):format(i, type(fn)), 2)
         end
+    end
+    opts = misuse.options("lash.gather", opts, OPTIONS)
+    local fault = limit_fault(opts.limit)
+    if fault then
+        misuse.raise("lash.gather", "%s", fault)
     end
     return M.map(list, function(fn) return fn() end, opts)
 end
@@ -104,10 +123,11 @@ function M.map(list, fn, opts)
     elseif type(fn) ~= "function" then
         error("lash.map: expected a function as second argument, got " .. type(fn), 2)
     end
-    opts = opts or {}
+    opts = misuse.options("lash.map", opts, OPTIONS)
     local limit = opts.limit
-    if limit ~= nil and (math.type(limit) ~= "integer" or limit < 1) then
-        error("lash.map: limit must be a whole number of at least 1", 2)
+    local fault = limit_fault(limit)
+    if fault then
+        misuse.raise("lash.map", "%s", fault)
     end
     if limit and limit < #list then
         return map_limited(list, fn, limit, opts.raise)

@@ -111,6 +111,9 @@ function M.query(fields)
     table.sort(names)
     for _, name in ipairs(names) do
         local values = fields[name]
+        if type(values) == "table" and next(values) ~= nil and values[1] == nil then
+            return nil, (".%s must be a list of texts, not a table with names: a query has no levels"):format(name)
+        end
         for _, value in ipairs(type(values) == "table" and values or { values }) do
             local kind = type(value)
             if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then

@@ -112,6 +112,7 @@ end)
 case("misuse raises", function()
     local get, request = lash.http.get, lash.http.request
     t.raises("the URL must be a string, not a nil", get)
+    t.raises("lash.http: the URL contains a zero byte", get, "http://127.0.0.1/\0")
     t.raises("zero byte", get, "http://a\0b/")
     t.raises("unknown option 'timout' (did you mean 'timeout'?)", get, "http://a/", { timout = 1 })
     for _, time in ipairs { 0, -1, 0 / 0, math.huge, "1" } do

@@ -191,6 +191,7 @@ t.case("url misuse names the thing", function()
     end
     t.raises("query.a must be a text", url.build, { scheme = "http", host = "a", query = { a = print } })
     t.raises("the query must be written as", url.encode_query, { "a" })
+    t.raises("the query.a must be a list of texts, not a table with names", url.encode_query, { a = { b = 1 } })
     t.has(t.raises(nil, function() url.parse(1) end), "url.lua:")
 end)
 

@@ -178,6 +178,8 @@ function M.check(options, method, kind, level)
     local url = options.url
     if type(url) ~= "string" then
         misuse(level + 1, "the URL must be a string, not a %s", type(url))
+    elseif url:find("\0", 1, true) then
+        misuse(level + 1, "the URL contains a zero byte")
     end
     method = method or options.method or "GET"
     if type(method) ~= "string" then

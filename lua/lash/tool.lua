@@ -30,7 +30,7 @@ local FIELDS = {
     retry = "table|boolean",
     parallel = "boolean|string",
     limit = "integer",
-    max_output = "integer",
+    max_output = "integer|string",
     strict = "boolean",
 }
 
@@ -62,8 +62,8 @@ local function number_fault(spec)
         return "`timeout` is a number of seconds, or false for none"
     elseif spec.limit and spec.limit < 1 then
         return "`limit` (how many of its calls run at once) is at least 1"
-    elseif spec.max_output and spec.max_output < 256 then
-        return "`max_output` (bytes) is at least 256"
+    elseif spec.max_output and (size.bytes(spec.max_output) or 0) < 256 then
+        return "`max_output` is a number of bytes or a size such as \"64K\", at least 256"
     elseif spec.retry and not spec.idempotent then
         return "`retry` is for tools with idempotent = true: only they may run twice for one call"
     end
@@ -121,7 +121,7 @@ local function build(spec)
         parallel = spec.parallel,
         limit = spec.limit,
         strict = spec.strict,
-        max_output = spec.max_output or outcome.CAP,
+        max_output = size.bytes(spec.max_output) or outcome.CAP,
         memory = spec.memory ~= nil and size.memory(spec.memory, false) or nil,
     }, M.Tool)
     if mark == "sync" then
@@ -153,7 +153,7 @@ end
 --                false for none; goes before the agent's
 --   parallel     false: runs alone in its batch; "name": never overlaps others with that name
 --   limit        how many of its calls run at once
---   max_output   bytes of its output that the model gets (65536)
+--   max_output   bytes of its output that the model gets (65536), or a size such as "64K"
 -- @return the tool. Raises when the declaration cannot work, naming what and how to mend it.
 function M.new(spec)
     local tool, err = build(spec)

@@ -46,6 +46,15 @@ def test_json():
     slow = all_of["tools"][2]
     assert (slow["mark"], slow["timeout"], slow["file"]) == ("async", 0.05, "tools.lua"), slow
     assert [p["name"] for p in all_of["prompts"]] == ["hello"] and all_of["agents"] == []
+    write("fields.lua", """local lash = require "lash"
+        local t = lash.tool { name = "t", sync = print, memory = "64M", idempotent = true, retry = { attempts = 5 },
+            parallel = "x", limit = 2, max_output = "1K" }
+        return lash.agent { name = "a", tools = { t }, fail_fast = true, retry = false, limits = { turns = 3 } }""")
+    all_of = json.loads(expect(lash("tools", "--json", "fields.lua"), 0).out)
+    tool, agent = all_of["tools"][0], all_of["agents"][0]
+    assert (tool["memory"], tool["retry"], tool["max_output"]) == (64 << 20, {"attempts": 5}, 1024), tool
+    assert (tool["idempotent"], tool["parallel"], tool["limit"]) == (True, "x", 2), tool
+    assert (agent["fail_fast"], agent["retry"], agent["limits"]["turns"]) == (True, False, 3), agent
 
 
 def test_tools_usage():
@@ -167,6 +176,11 @@ def test_help():
     expect(lash("help"), 0, "lash help [TOPIC]", "")
     expect(lash("--help"), 0, "lash help [TOPIC]", "")
     expect(lash("help", "keys"), 0, "OPENAI_API_KEY", "")
+    parts = expect(lash("-e", "for name, part in pairs(lash) do print(name) end"), 0).out.split()
+    assert len(parts) > 30, parts
+    for name in parts:
+        expect(lash("help", "lash." + name), 0, name, "")
+    expect(lash("help", "lash.uuid()"), 0, "lash.uuid.v7()", "")
     one_line(expect(lash("help", "handof"), 64, "", "did you mean 'handoff'?"))
     one_line(expect(lash("help", "nosuchthing"), 64, "", "lists the topics"))
     one_line(expect(lash("help", "../help/ask"), 64, ""))

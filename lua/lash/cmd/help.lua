@@ -14,7 +14,13 @@ local ALIASES = { [""] = "overview", models = "providers", model = "providers", 
     agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",
     conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits",
     sha256 = "hash", hmac = "hash", urls = "url", date = "time", templates = "template", paths = "path",
-    process = "exec", processes = "exec", shell = "exec" }
+    process = "exec", processes = "exec", shell = "exec", mutex = "locks", limit = "locks", lock = "locks",
+    semaphore = "locks", group = "tasks", race = "tasks", retry = "tasks", every = "tasks", spawn = "tasks",
+    gather = "tasks", map = "tasks", task = "tasks", sleep = "scripts", now = "scripts", hrtime = "scripts",
+    log = "scripts", main = "scripts", in_worker = "sync-vs-async", null = "json",
+    file = "fs", files = "fs", memory = "limits", budgets = "limits",
+    watchdog = "signals", ["ctrl-c"] = "signals", signal = "signals", channels = "channel", progress = "tools",
+    idempotent = "tools", fail_fast = "agents" }
 
 local function page(name)
     local path = "lash/help/" .. name .. ".txt"
@@ -57,8 +63,9 @@ function M.run(parsed, topic)
     if #parsed.words > 1 and not parsed.options.help then
         failure.raise(64, "lash help takes one topic; what is '%s'?", parsed.words[2])
     end
-    local name = ALIASES[topic] or topic
-    local text = name:find("^[%w-]+$") and page(name)
+    local name = topic:lower():gsub("^lash%.", ""):gsub("%(.*$", "") -- as in a script: lash.exec, lash.uuid()
+    name = ALIASES[name] or name
+    local text = name:find("^[%w_-]+$") and page(name)
     if not text then
         failure.raise(64, "there is no help on '%s'%s; `lash help` lists the topics", topic, near.hint(topic, topics()))
     end

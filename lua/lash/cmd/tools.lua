@@ -128,10 +128,12 @@ local function describe(entry, path)
         object.mark, object.schema = value.mark, value.schema
         object.timeout, object.idempotent = value.timeout or json.null, value.idempotent
         object.parallel, object.limit = value.parallel, value.limit
+        object.memory, object.retry, object.max_output = value.memory, value.retry, value.max_output
     elseif entry.kind == "prompt" then
         object.mark = value.mark
     else
         object.model, object.tools = value.model, names(value.tools)
+        object.fail_fast, object.limits, object.retry = value.fail_fast, value.limits, value.retry
         object.handoffs = names(require("lash.handoff").targets(value) or {})
     end
     return object

@@ -146,11 +146,16 @@ local function stop_reason(run)
     return reason and (reason == "deadline" and "time" or "cancelled")
 end
 
+-- What --timeout leaves to a run is no round number.
+local function short_number(seconds)
+    return ("%g"):format(seconds >= 0.1 and tonumber(("%.1f"):format(seconds)) or seconds)
+end
+
 -- Why its calls end, for the model.
 local function cause(run)
     local reason, own = stopped_by(run)
     if reason == "deadline" then
-        return own and ("the run's time limit of %g s was over"):format(run.limits.time)
+        return own and ("the run's time limit of %s s was over"):format(short_number(run.limits.time))
             or "the time limit of who asked for the run was over"
     elseif reason == "sibling" then
         return "the run was cancelled because something beside it failed"

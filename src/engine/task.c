@@ -462,7 +462,7 @@ static int task_gc(lua_State *L)
         t->observed = true;
         lua_getiuservalue(L, 1, UV_RESULT);
         const char *text = lua_isstring(L, -1) ? lua_tostring(L, -1) : luaL_typename(L, -1);
-        fprintf(stderr, "lash: task %llu failed and nobody waited for it: %s\n",
+        fprintf(stderr, "lash: task %llu failed and nobody asked for its result: %s\n",
                 (unsigned long long)t->id, text);
     }
     stop_timers(t);

@@ -1,15 +1,17 @@
 # make            build/lash, build/lash.so (the module for a stock lua5.4)
 # make demo       install what is missing, build, run the main job without a key
-# make test       install what is missing, build, run every test (TESTARGS="--only TEXT -v")
+# make test       install what is missing, build, run every test (TESTARGS="--only TEXT -v"); make tests-only: no install
+# make deps       install what building and testing need; make deps-check: what the checks below need too
 # make lint       compilers with -Werror, clang-format, clang-tidy, the house rules
 # make asan       every test with the address and undefined-behaviour sanitizers; make tsan: threads
 # make valgrind   the units and the library's tests under valgrind, with a leak check
-# make stress     long runs: random cancels, a million handoffs, memory; make check-all: test asan tsan valgrind lint faults stress
-# make faults     allocations and system calls that fail, one after the other
+# make faults     allocations and system calls that fail, one after the other (FAULTARGS="--only TEXT")
+# make stress     long runs: random cancels, hostile tools, a million handoffs, memory (STRESS=cancel)
+# make check-all  test asan tsan valgrind lint faults stress
 # make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
 # make format     clang-format over the C files
 # make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
-# make clean      removes the build directories
+# make clean      removes the build directories; make help: this list
 #
 # V=1 shows the commands. A variant keeps its objects apart: make B=build-asan SAN=address,undefined
 

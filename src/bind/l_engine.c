@@ -1,6 +1,7 @@
 /*
- * lash.core.engine: tasks, groups, batches and offloading for the Lua library. Users see them
- * through lash.spawn, lash.gather, lash.map and the agents; nothing here is documented for scripts.
+ * lash.core.engine: tasks, groups and batches for the Lua library; l_offload.c adds what is about
+ * workers. Users see them through lash.spawn, lash.gather, lash.map and the agents; nothing here is
+ * documented for scripts.
  */
 #include "base/base.h"
 

@@ -31,11 +31,10 @@ struct http {
     unsigned open_handles;
     bool closing;
     bool any_broken;
-    struct list running; /* request.node: in libcurl or held at a gate */
-    struct list events;  /* request.event_node: something to tell the caller */
-    struct list
-        released;      /* request.gate_node: let through a gate, to be launched outside callbacks */
-    struct list gates; /* gate.node */
+    struct list running;  /* request.node: in libcurl or held at a gate */
+    struct list events;   /* request.event_node: something to tell the caller */
+    struct list released; /* request.gate_node: let through a gate; launched outside callbacks */
+    struct list gates;    /* gate.node */
     struct list places;   /* place.node */
     struct list admitted; /* request.place_node: may go on, outside callbacks */
     unsigned per_host;    /* 0 = no limit */

@@ -88,7 +88,6 @@ static void finish(struct http_request *req)
     list_remove(&req->node);
     buf_release(&req->lines);
     req->nlines = 0;
-    buf_release(&req->own_body);
     buf_release(&req->upload.buf);
     req->body = NULL;
     if (req->result.total_us == 0) {

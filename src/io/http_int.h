@@ -91,10 +91,9 @@ struct http_request {
     char *url;        /* owned; the present one, redirects change it */
     struct buf lines; /* headers to send, "Name: value" with a NUL each */
     size_t nlines;
-    const void *body; /* borrowed from the caller, or own_body.data */
+    const void *body; /* borrowed from the caller */
     size_t body_len;
     bool has_body;
-    struct buf own_body;
     struct upload upload;
     char *proxy;   /* owned; NULL = as the environment says */
     char *ca_file; /* owned; NULL = as the environment says */

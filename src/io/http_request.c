@@ -35,7 +35,6 @@ void http_request_free(struct http_request *req)
     free(req->method);
     free(req->url);
     buf_release(&req->lines);
-    buf_release(&req->own_body);
     upload_release(&req->upload);
     free(req->proxy);
     free(req->ca_file);
@@ -116,17 +115,8 @@ int http_request_header(struct http_request *req, const char *name, const char *
 
 void http_request_body(struct http_request *req, const void *data, size_t len)
 {
-    buf_release(&req->own_body);
     req->body = data;
     req->body_len = len;
-    req->has_body = true;
-}
-
-void http_request_own_body(struct http_request *req, struct buf *body)
-{
-    buf_move(&req->own_body, body);
-    req->body = req->own_body.data;
-    req->body_len = req->own_body.len;
     req->has_body = true;
 }
 
@@ -274,7 +264,6 @@ static bool is_of_body(const char *line)
 
 void http_request_drop_body(struct http_request *req)
 {
-    buf_release(&req->own_body);
     req->body = NULL;
     req->body_len = 0;
     req->has_body = false;

@@ -61,8 +61,3 @@ void timer_stop(struct timer *t)
     t->fn = NULL;
     uv_close((uv_handle_t *)&t->handle, on_closed);
 }
-
-void timer_unref(struct timer *t)
-{
-    uv_unref((uv_handle_t *)&t->handle);
-}

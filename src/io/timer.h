@@ -25,7 +25,4 @@ struct timer *timer_start_ns(uv_loop_t *loop, uint64_t ns, timer_fn fn, void *ar
  * callback. */
 void timer_stop(struct timer *t);
 
-/* The loop no longer stays alive for this timer. */
-void timer_unref(struct timer *t);
-
 #endif

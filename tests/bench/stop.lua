@@ -7,6 +7,7 @@
 local engine = require "lash.core.engine"
 local lash = require "lash"
 local near = require "lash.near"
+local alive = require("support.processes").alive
 
 local kind, rounds, url = arg[1], tonumber(arg[2]), arg[3]
 local LIMIT = 0.02 -- seconds from the start of a call to its deadline
@@ -40,15 +41,6 @@ local function stop_all()
         end
     end
     os.remove(fifo)
-end
-
-local function alive(pid)
-    local file = io.open(("/proc/%d/stat"):format(pid))
-    local state = file and file:read("a"):match("%) (%a)")
-    if file then
-        file:close()
-    end
-    return state ~= nil and state ~= "Z"
 end
 
 -- ns from the cancel of a task to the end of what it started and told with ready(thing).

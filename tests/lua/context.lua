@@ -171,7 +171,6 @@ end)
 t.case("T3 a result that comes after its call was answered as lost is a warning and enters no history", function()
     t.needs_prompt_signals()
     local path = t.path()
-    t.remove_later(path)
     local stuck = lash.tool { name = "stuck", timeout = 0.05, params = { file = "string" }, sync = function(args)
         setmetatable({}, { __gc = function() -- no hook runs in there
             repeat until io.open(args.file)

@@ -7,11 +7,7 @@ local case, equal, ok, has = t.case, t.equal, t.ok, t.has
 local fails = t.fails
 local fs = lash.fs
 
-local function new_path()
-    local path = t.path()
-    t.remove_later(path)
-    return path
-end
+local new_path = t.path
 
 local function run(command, ...)
     assert(os.execute(command:format(...)))

@@ -138,12 +138,21 @@ function M.keeps_memory(work)
     M.ok(engine.memory() < before * 1.01, ("%d bytes grew to %d"):format(before, engine.memory()))
 end
 
+local to_remove = {}
+
+--- Removes the file when the case has ended.
+function M.remove_later(path)
+    to_remove[#to_remove + 1] = path
+end
+
 local files = 0
 
---- A path of its own, of a file that does not exist; tests/run gives each case a directory and removes it.
+--- A path of its own, of a file that does not exist and is removed when the case has ended.
 function M.path(ending)
     files = files + 1
-    return ("%s/case-%d%s"):format(os.getenv("TMPDIR") or "/tmp", files, ending or "")
+    local path = ("%s/case-%d%s"):format(os.getenv("TMPDIR") or "/tmp", files, ending or "")
+    M.remove_later(path)
+    return path
 end
 
 --- A file of its own; its text is `content`.
@@ -152,15 +161,7 @@ function M.file(content, ending)
     local f = assert(io.open(path, "wb"))
     f:write(content)
     f:close()
-    M.remove_later(path)
     return path
-end
-
-local to_remove = {}
-
---- Removes the file when the case has ended.
-function M.remove_later(path)
-    to_remove[#to_remove + 1] = path
 end
 
 local function run_case(case)

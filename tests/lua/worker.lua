@@ -240,7 +240,6 @@ t.case("closers get time to do their work when a call is stopped", function()
     t.needs_prompt_signals()
     engine.jobs(1)
     local path = t.path()
-    t.remove_later(path)
     local task = lash.spawn(engine.offload, engine.ship("closer", function(file)
         local x <close> = setmetatable({}, { __close = function()
             local sum = 0

@@ -1,9 +1,11 @@
 #include "test.h"
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct test_case *cases;
 
@@ -33,6 +35,26 @@ unsigned test_slower(void)
     const char *text = getenv("TEST_SLOWER");
     unsigned long n = text != NULL ? strtoul(text, NULL, 10) : 1;
     return n >= 1 && n <= 1000 ? (unsigned)n : 1;
+}
+
+void test_enter_dir(char *dir, size_t size)
+{
+    const char *tmp = getenv("TMPDIR");
+    ASSERT_TRUE(snprintf(dir, size, "%s/lash-unit-XXXXXX", tmp != NULL ? tmp : "/tmp") < (int)size);
+    ASSERT_TRUE(mkdtemp(dir) != NULL);
+    ASSERT_INT(chdir(dir), 0);
+}
+
+int test_count_names(const char *path)
+{
+    int n = -2;
+    DIR *dir = opendir(path);
+    ASSERT_TRUE(dir != NULL);
+    while (readdir(dir) != NULL) {
+        n++;
+    }
+    closedir(dir);
+    return n;
 }
 
 void test_needs_prompt_signals(void)

@@ -28,6 +28,12 @@ unsigned test_slower(void);
  * that it does not know runs, valgrind until its turn comes. */
 void test_needs_prompt_signals(void);
 
+/* Makes an empty directory and works in it from now on; `dir` gets its path. */
+void test_enter_dir(char *dir, size_t size);
+
+/* How many names there are in a directory, without . and .. */
+int test_count_names(const char *path);
+
 NORETURN void test_fail(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 #define TEST(id)                                                         \

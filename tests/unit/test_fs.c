@@ -28,24 +28,8 @@ static void start(struct world *w)
 {
     memset(w, 0, sizeof *w);
     signal(SIGPIPE, SIG_IGN);
-    const char *tmp = getenv("TMPDIR");
-    (void)snprintf(w->dir, sizeof w->dir, "%s/lash-fs-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    ASSERT_TRUE(mkdtemp(w->dir) != NULL);
-    ASSERT_INT(chdir(w->dir), 0);
+    test_enter_dir(w->dir, sizeof w->dir);
     ASSERT_INT(uv_loop_init(&w->loop), 0);
-}
-
-/* Names in the directory besides . and .. */
-static int count_names(void)
-{
-    int n = -2;
-    DIR *dir = opendir(".");
-    ASSERT_TRUE(dir != NULL);
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    closedir(dir);
-    return n;
 }
 
 /* Removes the `n` names that should be there, and no other. */
@@ -53,7 +37,7 @@ static void stop(struct world *w, int n)
 {
     ASSERT_INT(uv_run(&w->loop, UV_RUN_DEFAULT), 0);
     ASSERT_INT(uv_loop_close(&w->loop), 0);
-    ASSERT_INT(count_names(), n);
+    ASSERT_INT(test_count_names("."), n);
     DIR *dir = opendir(".");
     struct dirent *e;
     while ((e = readdir(dir)) != NULL) {
@@ -350,7 +334,7 @@ TEST(fs_given_up)
     free(data);
     uv_run(&w.loop, UV_RUN_DEFAULT);
     expect_text(&w, "a", "old");
-    stop(&w, count_names()); // no temporary file, perhaps a whole "b"
+    stop(&w, test_count_names(".")); // no temporary file, perhaps a whole "b"
     fs_free(NULL);
 }
 

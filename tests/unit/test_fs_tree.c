@@ -47,10 +47,7 @@ struct world {
 static void start(struct world *w)
 {
     memset(w, 0, sizeof *w);
-    const char *tmp = getenv("TMPDIR");
-    (void)snprintf(w->dir, sizeof w->dir, "%s/lash-tree-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    ASSERT_TRUE(mkdtemp(w->dir) != NULL);
-    ASSERT_INT(chdir(w->dir), 0);
+    test_enter_dir(w->dir, sizeof w->dir);
     ASSERT_INT(uv_loop_init(&w->loop), 0);
 }
 

@@ -55,10 +55,7 @@ static void count_wakes(struct fs_watch *watch, void *arg)
 static void start(struct world *w)
 {
     memset(w, 0, sizeof *w);
-    const char *tmp = getenv("TMPDIR");
-    (void)snprintf(w->dir, sizeof w->dir, "%s/lash-watch-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    ASSERT_TRUE(mkdtemp(w->dir) != NULL);
-    ASSERT_INT(chdir(w->dir), 0);
+    test_enter_dir(w->dir, sizeof w->dir);
     ASSERT_INT(uv_loop_init(&w->loop), 0);
 }
 

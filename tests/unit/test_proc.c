@@ -5,7 +5,6 @@
 
 #include "test.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -88,18 +87,6 @@ static void expect(uv_loop_t *loop, struct child *c, int code, const char *out)
     ASSERT_INT(r.out.total, strlen(out));
     ASSERT_TRUE(memcmp(r.out.data, out, r.out.len) == 0);
     proc_free(c->proc);
-}
-
-static int count_descriptors(void)
-{
-    int n = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    ASSERT_TRUE(dir != NULL);
-    while (readdir(dir) != NULL) {
-        n++;
-    }
-    closedir(dir);
-    return n;
 }
 
 static void expect_no_children(void)
@@ -192,7 +179,7 @@ TEST(proc_runs_and_leaves_nothing)
     uv_loop_t loop;
     struct child c;
     ASSERT_INT(uv_loop_init(&loop), 0);
-    int before = count_descriptors();
+    int before = test_count_names("/proc/self/fd");
     start(&loop, &c, "echo out; echo err >&2; exit 3", (struct proc_options){0});
     expect(&loop, &c, 3, "out\n");
     start(&loop, &c, "cat", (struct proc_options){.input = true});
@@ -200,7 +187,7 @@ TEST(proc_runs_and_leaves_nothing)
     proc_close_input(c.proc);
     ASSERT_INT(proc_write(c.proc, "more", 4), UV_EPIPE);
     expect(&loop, &c, 0, "text");
-    ASSERT_INT(count_descriptors(), before);
+    ASSERT_INT(test_count_names("/proc/self/fd"), before);
     finish(&loop);
 }
 
@@ -212,7 +199,7 @@ TEST(proc_faults_leave_nothing)
     const char *here[] = {"true", NULL};
     struct proc_fault fault = {0};
     ASSERT_INT(uv_loop_init(&loop), 0);
-    int before = count_descriptors();
+    int before = test_count_names("/proc/self/fd");
     ASSERT_TRUE(start_with(&loop, &c, (struct proc_options){.argv = missing, .input = true},
                            &fault) == NULL);
     ASSERT_STR(fault.code, "ENOENT");
@@ -222,7 +209,7 @@ TEST(proc_faults_leave_nothing)
     ASSERT_STR(fault.message.data, "cannot run 'true': cwd '/none': there is no such directory");
     buf_release(&fault.message);
     ASSERT_INT(c.over, 0);
-    ASSERT_INT(count_descriptors(), before);
+    ASSERT_INT(test_count_names("/proc/self/fd"), before);
     finish(&loop);
 }
 

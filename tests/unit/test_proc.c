@@ -227,12 +227,13 @@ TEST(proc_freed_while_it_runs)
     }
     char text[200000] = {0};
     ASSERT_INT(proc_write(c[0].proc, text, sizeof text), 1);
+    int before = c[2].over; // it may have ended meanwhile
     for (int i = 0; i < 3; i++) {
         proc_free(c[i].proc);
     }
     ASSERT_INT(uv_run(&loop, UV_RUN_DEFAULT), 0);
     ASSERT_INT(uv_loop_close(&loop), 0);
-    ASSERT_INT(c[0].over + c[1].over + c[2].over + c[0].written, 0);
+    ASSERT_INT(c[0].over + c[1].over + c[2].over + c[0].written, before);
     wait_orphans();
 }
 

@@ -214,10 +214,15 @@ static int spawn_first(lua_State *L)
     return 0;
 }
 
+/* Workers must not look at `dog`: it is the main thread's. */
+static bool is_watched(const struct runtime *rt)
+{
+    return rt->worker == NULL && dog.rt == rt;
+}
+
 bool watchdog_take(lua_State *L)
 {
-    if (dog.rt == NULL || dog.stage == WATCHING || dog.rt != runtime_of(L) ||
-        dog.seen != dog.step) {
+    if (!is_watched(runtime_of(L)) || dog.stage == WATCHING || dog.seen != dog.step) {
         return false;
     }
     if (dog.stage == COLLECTED) {
@@ -299,12 +304,6 @@ static void end_held_step(lua_State *L)
     dog.stage = DONE;
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &note_key);
-}
-
-/* Workers must not look at `dog`: it is the main thread's. */
-static bool is_watched(const struct runtime *rt)
-{
-    return rt->worker == NULL && dog.rt == rt;
 }
 
 void watchdog_begin(struct runtime *rt)

@@ -250,6 +250,7 @@ case("T4 a signal that ends the program ends what it runs", function()
 end)
 
 case("T4 what a sync call started by os.execute ends with the program too", function()
+    t.needs_prompt_signals()
     local fifo = new_fifo()
     local script = t.file(([[
         local lash = require "lash"

@@ -105,6 +105,13 @@ class Runner:
         self.passed, self.failures, self.skipped = 0, [], []
         self.pool = concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 2))
 
+    def sound(self, name, wrong, text):
+        """Whether the program ran well without a fault; else it is told and counts as a failure."""
+        if wrong:
+            print("FAIL  %s: it fails without a fault: %s\n%s" % (name, wrong, text))
+            self.failures.append(name)
+        return not wrong
+
     def all(self, name, jobs):
         """jobs: list of (label, command, build, extra environment)"""
         begin = time.monotonic()
@@ -145,9 +152,7 @@ def allocations(runner, build, programs):
             continue
         command = [lash] + args
         total, wrong, text = count_allocations(command, build)
-        if wrong:
-            print("FAIL  %s: it fails without a fault: %s\n%s" % (title, wrong, text))
-            runner.failures.append(title)
+        if not runner.sound(title, wrong, text):
             continue
         begin = 1 if name == "start" else max(1, started - 50)
         jobs = [("allocation %d of %d" % (n, total), command, build, {"LASH_FAIL_ALLOC": str(n)})
@@ -195,9 +200,7 @@ def calls(runner, build, programs):
             continue
         command = [lash] + args
         counts, wrong, text = count_calls(command, build)
-        if wrong:
-            print("FAIL  %s: it fails without a fault: %s\n%s" % (title, wrong, text))
-            runner.failures.append(title)
+        if not runner.sound(title, wrong, text):
             continue
         jobs = []
         for call, error, plus in FAULTS:

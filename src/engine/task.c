@@ -256,7 +256,14 @@ static void end_stray(struct task *t)
         t->op->cancel(t->op);
         task_drop_op(t);
     }
+    struct runtime *rt = t->rt;
+    struct task *current = rt->current;
+    lua_State *innermost = rt->innermost;
+    rt->current = t; /* its closers are its own, and are interrupted as it was */
+    rt->innermost = t->co;
     (void)lua_resetthread(t->co);
+    rt->innermost = innermost;
+    rt->current = current;
     lua_settop(t->co, 0);
     cancel_push(t->co, t->cancel); /* allocates nothing: it may be memory that is short */
     task_end(t);

@@ -165,6 +165,30 @@ t.case("T2 T4 closers of a sync call may wait, whether it span or waited", funct
     end
 end)
 
+-- Closers that spin, more than are unwound one by one.
+local function spin_in_closers(depth)
+    local _ <close> = setmetatable({}, { __close = function() while true do end end })
+    if depth > 0 then
+        spin_in_closers(depth - 1)
+    end
+    while true do end
+end
+
+t.case("T2 many closers that spin end with the deadline, on the main thread and in a worker", function()
+    t.needs_prompt_signals()
+    local code = engine.ship("spin", spin_in_closers)
+    for name, fn in pairs {
+        main = function() spin_in_closers(30) end,
+        worker = function() return assert(engine.offload(code, 30)) end,
+    } do
+        local task = lash.spawn(fn)
+        task:deadline(0.1)
+        task:wait()
+        t.equal({ name, engine.cancel_reason(select(2, task:result())) }, { name, "deadline" })
+        t.equal(task:lost(), false)
+    end
+end)
+
 t.case("T3 closers of a sync call that wait too long are not waited for", function()
     t.needs_prompt_signals()
     local path = t.path()

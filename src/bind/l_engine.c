@@ -34,6 +34,16 @@ static struct task *check_task(lua_State *L)
     return luaL_checkudata(L, 1, "lash.task");
 }
 
+/* Between two calls of a worker only finalizers run: what they start would live in the next call.
+ */
+static void check_call(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    if (rt->worker != NULL && rt->current == NULL) {
+        luaL_error(L, "the call has ended: a finalizer cannot start a task any more");
+    }
+}
+
 /* spawn(fn, ...) -> task, a child of the running task */
 static int l_spawn(lua_State *L)
 {
@@ -43,6 +53,7 @@ static int l_spawn(lua_State *L)
     if (rt->closing) {
         return luaL_error(L, "the program ends: no new task can start");
     }
+    check_call(L);
     if (parent == NULL) {
         task_spawn(L, lua_gettop(L) - 1, NULL, 0);
         return 1;
@@ -195,6 +206,7 @@ static int l_group_spawn(lua_State *L)
     struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     task_check(L);
+    check_call(L);
     task_spawn(L, lua_gettop(L) - 2, g, 1);
     return 1;
 }
@@ -448,6 +460,7 @@ static int l_drive(lua_State *L)
     if (rt->current != NULL) {
         return luaL_error(L, "a task cannot drive the loop that it runs on");
     }
+    check_call(L);
     int err = rt->closing ? UV_ECANCELED : runtime_open_loop(rt);
     if (err != 0) {
         return luaL_error(L, "no event loop can be had: %s", uv_strerror(err));

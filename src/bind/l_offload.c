@@ -89,6 +89,9 @@ static int offload(lua_State *L, lua_Integer memory)
     size_t code_len, args_len;
     const char *code = luaL_checklstring(L, 2, &code_len);
     task_check(L);
+    if (rt->current == NULL) {
+        return luaL_error(L, "cannot wait outside of a task");
+    }
     ship_encode(L, lua_gettop(L) - 2, "an argument", true); // -- watcher code values... args
     lua_insert(L, 3);
     lua_settop(L, 3);

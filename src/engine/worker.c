@@ -178,7 +178,14 @@ static void stop_children(struct worker *w)
     }
 }
 
-/* After the result has left: nothing that the job did to the state is seen by the next one. False
+/* So much that the collector takes it away before the result is told: a finalizer that hangs then
+ * is a call that hangs. */
+static bool left_much(const struct worker *w)
+{
+    return w->rt.memory.used > 2 * w->base_memory + GARBAGE_SLACK;
+}
+
+/* Nothing that the job did to the state is seen by the next one. False
  * when there is no memory for that. */
 static bool worker_clean(struct worker *w)
 {
@@ -189,7 +196,7 @@ static bool worker_clean(struct worker *w)
     lua_settop(L, 0);
     runtime_reset_gc(L);
     if (child_set_busy(&w->rt.children) || /* files of io.popen that nobody has closed */
-        w->rt.memory.used > 2 * w->base_memory + GARBAGE_SLACK) {
+        left_much(w)) {
         lua_gc(L, LUA_GCCOLLECT);
     }
     child_set_forget(&w->rt.children);
@@ -309,13 +316,19 @@ static bool worker_serve(struct worker *w)
     bool spent = memory_met(&w->rt.memory);
     stop_children(w);
     bool hurry = atomic_load(&w->interrupt) != CANCEL_NONE;
+    bool much = left_much(w);
+    bool clean = false;
     if (spent && !hurry) {
         discard_state(w);
+    } else if (much && !hurry) {
+        clean = worker_clean(w);
+        spent = !clean;
     }
+    spent = spent || (much && hurry);
     worker_finish_job(w, job, spent);
     if (spent && hurry) { /* whoever cancelled it would take it for one that does not obey */
         discard_state(w);
-    } else if (!spent && !worker_clean(w)) {
+    } else if (!spent && !clean && !worker_clean(w)) {
         spent = true;
         uv_mutex_lock(&w->pool->lock);
         worker_leave(w, true);

@@ -225,6 +225,40 @@ t.case("D19 a call leaves no task behind", function()
     end) }, { 1 })
 end)
 
+t.case("D19 what finalizers do between two calls starts nothing", function()
+    local seen = lash.shared("between calls")
+    local ok = offload(function()
+        collectgarbage("stop")
+        local engine = require "lash.core.engine"
+        local told = require("lash").shared("between calls")
+        local code = engine.ship("inner", function() return 1 end)
+        local group = engine.group()
+        setmetatable({}, { __gc = function()
+            for name, fn in pairs {
+                spawn = function() engine.spawn(print) end,
+                group = function() group:spawn(print) end,
+                drive = function() engine.drive(print) end,
+                offload = function() engine.offload(code) end,
+            } do
+                told:set(name, (tostring(select(2, pcall(fn))):gsub("^.-%d: ", "")))
+            end
+            told:set("over", true)
+        end })
+        local garbage = {}
+        for i = 1, 200000 do -- so much that the worker collects it
+            garbage[i] = { i }
+        end
+    end)
+    t.equal(ok, true)
+    while not seen:get("over") do
+        lash.sleep(0.001)
+    end
+    local text = "the call has ended: a finalizer cannot start a task any more"
+    t.equal({ seen:get("spawn"), seen:get("group"), seen:get("drive") }, { text, text, text })
+    t.equal(seen:get("offload"), "cannot wait outside of a task")
+    seen:clear()
+end)
+
 t.case("D19 the locale and the process are out of reach", function()
     t.equal({ after(function() return os.setlocale("C") end, function()
         return os.setlocale("de_DE.UTF-8"), os.setlocale(), pcall(os.exit, 5)

@@ -259,6 +259,34 @@ t.case("closers get time to do their work when a call is stopped", function()
     f:close()
 end)
 
+t.case("T3 a finalizer that hangs in what a call has left is a call that hangs, and its worker is replaced", function()
+    t.needs_prompt_signals()
+    engine.jobs(2)
+    local path = t.path()
+    local code = engine.ship("leaves", function(file, spin)
+        collectgarbage("stop")
+        setmetatable({}, { __gc = function()
+            repeat until io.open(file)
+        end })
+        local garbage = {}
+        for i = 1, 200000 do -- so much that the worker collects it
+            garbage[i] = { i }
+        end
+        while spin do end
+    end)
+    for _, spin in ipairs { false, true } do
+        local task = lash.spawn(engine.offload, code, path, spin)
+        task:deadline(0.5)
+        task:wait()
+        t.equal({ engine.cancel_reason(select(2, task:result())), task:lost() }, { "deadline", not spin })
+    end
+    local next_one = lash.spawn(offload, function() return "next" end)
+    next_one:deadline(10 * t.slower)
+    next_one:wait()
+    assert(lash.fs.write(path, "go"))
+    t.equal({ next_one:result() }, { true, true, "next" })
+end)
+
 t.case("T3 calls that are queued behind lost workers get the next one, or are refused with the last", function()
     t.needs_prompt_signals()
     engine.jobs(2)

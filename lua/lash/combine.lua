@@ -83,9 +83,9 @@ local function values_of(ok, ...)
 end
 
 --- Runs fn(...) for at most so many seconds.
--- When the time is over, fn and all that it has spawned are cancelled, and their end is awaited. Only
--- waits are ended so: a function that computes without waiting goes on. An error of fn is raised. Of
--- nested ones the first that expires ends its own function only.
+-- When the time is over, fn and all that it has spawned are cancelled, and their end is awaited. A function
+-- that computes without waiting is interrupted a little later on the main thread; on a worker it goes on until
+-- it waits. An error of fn is raised. Of nested ones the first that expires ends its own function only.
 -- @return the results of fn | nil, err with err.code "timeout"
 function M.timeout(seconds, fn, ...)
     check_seconds("lash.timeout", seconds, 0, 2)

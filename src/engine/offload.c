@@ -358,11 +358,15 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
             lua_pop(L, 1);
             return NULL;
         }
+        /* lua_error: a place in the library would tell a model nothing */
         if (status == UV_EAGAIN) {
-            luaL_error(L, "%s", POOL_ALL_LOST);
+            lua_pushstring(L, POOL_ALL_LOST);
+        } else {
+            lua_pushfstring(L, "no worker can take this call: %s",
+                            status == UV_EBUSY ? "too many calls wait already"
+                                               : uv_strerror(status));
         }
-        luaL_error(L, "no worker can take this call: %s",
-                   status == UV_EBUSY ? "too many calls wait already" : uv_strerror(status));
+        lua_error(L);
     }
     off->job = job;
     return &off->op;

@@ -313,6 +313,7 @@ t.case("T3 calls that are queued behind lost workers get the next one, or are re
     local text = "no worker can take this call: too many workers are stuck in calls that do not end"
     t.equal({ tasks[2]:lost(), tasks[4]:lost(), tasks[5]:result() }, { true, true, true, false, text })
     t.equal({ pcall(engine.offload, quick) }, { false, text })
+    t.equal({ pcall(function() return (engine.offload(quick)) end) }, { false, text }) -- no place in front of it
     assert(lash.fs.write(path, "go"))
     repeat -- until they are back
         local ok = pcall(engine.offload, quick)

@@ -4,6 +4,8 @@
 #include "engine/semaphore.h"
 #include "engine/task.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdlib.h>
@@ -122,8 +124,8 @@ static void on_mail(uv_async_t *async)
     runtime_deliver_mail(async->data);
 }
 
-/* libuv aborts the process when it cannot have the pipe that it makes with its first loop: 0 when
- * it can. */
+/* libuv aborts the process when it cannot have the pipe that it makes with its first loop, after a
+ * descriptor for that loop: 0 when it can. */
 static int probe_pipe(void)
 {
     static atomic_bool made;
@@ -133,9 +135,14 @@ static int probe_pipe(void)
     }
     int status = uv_pipe(ends, 0, 0);
     if (status == 0) {
+        int loop = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+        status = loop < 0 ? uv_translate_sys_error(errno) : 0;
+        if (loop >= 0) {
+            (void)close(loop);
+        }
         (void)close(ends[0]);
         (void)close(ends[1]);
-        atomic_store(&made, true);
+        atomic_store(&made, status == 0);
     }
     return status;
 }

@@ -219,6 +219,15 @@ def test_no_descriptors():
         assert done.returncode == status, (code, redirect, done)
 
 
+def test_few_descriptors():
+    """run: with too few descriptors it says so, or works; it never aborts"""
+    lash_words = os.environ["LASH"]
+    for n in range(4, 16):
+        done = subprocess.run(["sh", "-c", "ulimit -n %d && %s -e 'print(1)'; exit $?" % (n, lash_words)],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0 and done.stdout == b"1\n" or 0 < done.returncode < 128, (n, done)
+
+
 def test_left_running():
     """run: what the main chunk left running is cancelled, the program ends"""
     expect(lash("-e", "lash.spawn(function() lash.sleep(60) end) print('end')"), 0, "end\n", "")

@@ -69,7 +69,7 @@ end)
 
 t.case("T6 timeout: pcall does not swallow it", function()
     local caught = 0
-    local none, err = lash.timeout(0.005, function()
+    local none, err = lash.timeout(0.005 * t.slower, function()
         while true do
             pcall(lash.sleep, 1000)
             caught = caught + 1
@@ -78,8 +78,8 @@ t.case("T6 timeout: pcall does not swallow it", function()
     end)
     t.equal({ none, err.code, caught }, { nil, "timeout", 1 })
     -- what was returned after all is not thrown away, and an error of its own is told
-    t.equal(lash.timeout(0.005, function() pcall(forever) return "late" end), "late")
-    t.raises("broke while ending", lash.timeout, 0.005, function() pcall(forever) error("broke while ending") end)
+    t.equal(lash.timeout(0.005 * t.slower, function() pcall(forever) return "late" end), "late")
+    t.raises("broke while ending", lash.timeout, 0.005 * t.slower, function() pcall(forever) error("broke while ending") end)
 end)
 
 t.case("T4 timeout: the cancel of its caller passes through", function()

@@ -66,7 +66,14 @@ case("a status other than 0 is a result, and so is a signal", function()
     end
 end)
 
+local function needs_execve()
+    if t.slower >= 20 then
+        t.skip("valgrind ends a process whose execve fails so late")
+    end
+end
+
 case("what cannot start is nil and an error that names the remedy", function()
+    needs_execve()
     fails("ENOENT", "cannot run 'no-such': there is no such command in PATH (/none:/bin)",
         exec { "no-such", env = { PATH = "/none:/bin" } })
     fails("ENOENT", "each argument is an element of its own", exec { "ls -l" })
@@ -85,9 +92,7 @@ case("what cannot start is nil and an error that names the remedy", function()
 end)
 
 case("what the system refuses to start", function()
-    if t.slower >= 20 then
-        t.skip("valgrind ends a process whose execve fails so late")
-    end
+    needs_execve()
     fails("E2BIG", "too long: pass the text on stdin", exec { "echo", ("x"):rep(4 << 20) })
     local script = t.file("echo hi\n")
     exec { "chmod", "+x", script }

@@ -57,12 +57,22 @@ int test_count_names(const char *path)
     return n;
 }
 
-void test_needs_prompt_signals(void)
+static void skip_when_slow(const char *why)
 {
     if (test_slower() >= 20) {
-        puts("skipped: signals come too late here");
+        printf("skipped: %s\n", why);
         exit(77);
     }
+}
+
+void test_needs_prompt_signals(void)
+{
+    skip_when_slow("signals come too late here");
+}
+
+void test_needs_pace(void)
+{
+    skip_when_slow("a server in another process is too fast here");
 }
 
 int main(int argc, char **argv)

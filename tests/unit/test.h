@@ -28,6 +28,9 @@ unsigned test_slower(void);
  * that it does not know runs, valgrind until its turn comes. */
 void test_needs_prompt_signals(void);
 
+/* Skips a case in which this process has to keep up with another, or with a thread that sleeps. */
+void test_needs_pace(void);
+
 /* Makes an empty directory and works in it from now on; `dir` gets its path. */
 void test_enter_dir(char *dir, size_t size);
 

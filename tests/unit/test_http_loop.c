@@ -231,6 +231,7 @@ static void start_named(struct world *w, struct http_request **reqs, int n, cons
 /* libcurl would start a thread for each. */
 TEST(http_one_lookup_for_many_requests)
 {
+    test_needs_pace();
     enum { N = 100 };
     struct world w;
     struct http_request *reqs[N];

@@ -157,6 +157,7 @@ static void free_it(uv_timer_t *timer)
 
 TEST(http_upload_ends_while_it_waits)
 {
+    test_needs_pace();
     struct world w;
     world_start(&w, false);
     struct giver g = {.w = &w, .holds_back = true};

@@ -175,7 +175,7 @@ end
 -- @return result: .text .agent (name of who answered) .turns .usage .calls .items .reason .ok; tostring(result)
 --   is the text. Raises { code, exit, message } when no answer can be had (no key, provider refuses).
 function Agent:run(text, opts)
-    return self:conversation():send(text, opts)
+    return require("lash.run").send(self:conversation(), text, opts, true)
 end
 
 --- A conversation for many messages: conversation:send(text) is agent:run(text) that remembers.

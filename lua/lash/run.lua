@@ -7,6 +7,7 @@
 local calls = require "lash.calls"
 local conversation = require "lash.conversation"
 local cancelled_exit = require("lash.failure").cancelled_exit
+local declare = require "lash.declare"
 local engine = require "lash.core.engine"
 local events = require "lash.events"
 local lash = require "lash"
@@ -341,6 +342,9 @@ local function run_apart(run, text, alone)
     return run.task:result()
 end
 
+-- no_raise: a run that fails gives a result, for the commands
+local OPTIONS = { on_event = "function", limits = "table", model = "string", no_raise = "boolean" }
+
 local function check_message(text, opts)
     if type(text) ~= "string" then
         error(("the message must be a string, got %s"):format(type(text)), 3)
@@ -349,7 +353,8 @@ local function check_message(text, opts)
     elseif opts ~= nil and type(opts) ~= "table" then
         error(("the options must be a table, got %s"):format(type(opts)), 3)
     end
-    local fault = opts and limits.fault("the options of a run", opts.limits)
+    local fault = opts and (declare.fault("the options of a run", opts, OPTIONS)
+        or limits.fault("the options of a run", opts.limits))
     if fault then
         error(fault, 3)
     end

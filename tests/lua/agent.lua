@@ -324,6 +324,16 @@ t.case("agents that cannot be declared say why", function()
     t.equal(#lash.agent({ name = "a", tools = { { ok_tool }, { { slow_tool } } } }).tools, 2)
 end)
 
+t.case("the options of a run are checked before it starts", function()
+    local agent = fake.agent({}, { "done" })
+    t.raises("the options of a run: unknown field 'limit' (did you mean 'limits'?)", agent.run, agent, "go",
+        { limit = 3 })
+    t.raises("field 'on_event' must be function, got number", agent.run, agent, "go", { on_event = 3 })
+    t.raises("unknown field 'turnss'", agent.run, agent, "go", { limits = { turnss = 3 } })
+    t.raises("the options must be a table", agent.run, agent, "go", 3)
+    t.equal(agent:run("go").text, "done")
+end)
+
 t.case("handoffs that are no agents end the run with a sentence", function()
     local agent = fake.agent({ handoffs = { "b" } }, {})
     local err = t.raises("handoffs[1] is a string", agent.run, agent, "go")

@@ -32,9 +32,9 @@ static void deadline_hook(lua_State *L, lua_Debug *ar)
     }
 }
 
-static int offload_here_done(lua_State *L, int status, lua_KContext ctx)
+static int offload_here_done(lua_State *L, int status, lua_KContext unwinding)
 {
-    (void)ctx;
+    runtime_of(L)->current->unwinding = unwinding != 0;
     if (lua_gethook(L) == deadline_hook) {
         lua_sethook(L, NULL, 0, 0);
     }
@@ -60,11 +60,14 @@ static int offload_here(lua_State *L)
     lua_rotate(L, 3, n); // -- watcher code fn args... the rest
     lua_settop(L, n + 2);
     task_swap_watcher(L, 1);
+    lua_pushcfunction(L, task_on_error);
+    lua_replace(L, 2); // -- watcher handler fn args...
     if (lua_gethook(L) == NULL) {
         lua_sethook(L, deadline_hook, LUA_MASKCOUNT, RUNTIME_GENTLE_COUNT);
     }
-    int status = lua_pcallk(L, n - 1, LUA_MULTRET, 0, 0, offload_here_done);
-    return offload_here_done(L, status, 0);
+    lua_KContext unwinding = runtime_of(L)->current->unwinding;
+    int status = lua_pcallk(L, n - 1, LUA_MULTRET, 2, unwinding, offload_here_done);
+    return offload_here_done(L, status, unwinding);
 }
 
 /* Workers find the modules that the main state finds: a script may change package.path any time. */

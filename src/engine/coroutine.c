@@ -41,9 +41,7 @@ static int move_results(lua_State *L, lua_State *co, int nres)
 
 static int co_wait(lua_State *L, lua_State *co, lua_KContext ctx, lua_KFunction k);
 
-/* Resumes until `co` yields to its user or ends. Returns the number of results moved to L, -1 with
- * an error message on top. May yield outward; `k` then goes on with co_go_on(). */
-static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
+static int co_step(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
 {
     struct runtime *rt = runtime_of(L);
     for (;;) {
@@ -65,6 +63,20 @@ static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_
         lua_xmove(co, L, 1);
         return -1;
     }
+}
+
+/* Resumes until `co` yields to its user or ends. Returns the number of results moved to L, -1 with
+ * an error message on top. May yield outward; `k` then goes on with co_go_on(). `ctx` says whether
+ * a closer resumes it: what runs in there has begun elsewhere, perhaps, and does not change that.
+ */
+static int co_run(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lua_KFunction k)
+{
+    int n = co_step(L, co, nargs, ctx, k);
+    struct task *t = runtime_of(L)->current;
+    if (t != NULL) {
+        t->unwinding = ctx != 0;
+    }
+    return n;
 }
 
 /* The inner coroutine waits: so does the one that resumed it. */
@@ -118,6 +130,12 @@ static int co_start(lua_State *L, lua_State *co, int nargs, lua_KContext ctx, lu
     return co_run(L, co, nargs, ctx, k);
 }
 
+static lua_KContext closer_resumes(lua_State *L)
+{
+    const struct task *t = runtime_of(L)->current;
+    return t != NULL && t->unwinding;
+}
+
 static int resume_return(lua_State *L, int n)
 {
     lua_pushboolean(L, n >= 0);
@@ -142,7 +160,7 @@ static lua_State *check_co(lua_State *L)
 static int l_co_resume(lua_State *L)
 {
     lua_State *co = check_co(L);
-    return resume_return(L, co_start(L, co, lua_gettop(L) - 1, 0, resume_k));
+    return resume_return(L, co_start(L, co, lua_gettop(L) - 1, closer_resumes(L), resume_k));
 }
 
 static int wrap_return(lua_State *L, lua_State *co, int n)
@@ -175,7 +193,7 @@ static int wrap_k(lua_State *L, int status, lua_KContext ctx)
 static int wrap_call(lua_State *L)
 {
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    return wrap_return(L, co, co_start(L, co, lua_gettop(L), 0, wrap_k));
+    return wrap_return(L, co, co_start(L, co, lua_gettop(L), closer_resumes(L), wrap_k));
 }
 
 static int l_co_wrap(lua_State *L)

@@ -182,6 +182,7 @@ static int offload_go_on(lua_State *L, struct offload_op *off);
 static int report_told(lua_State *L, int status, lua_KContext index)
 {
     struct offload_op *off = lua_touserdata(L, (int)index);
+    runtime_of(L)->current->unwinding = off->unwinding;
     if (status != LUA_OK && status != LUA_YIELD) { /* the job ends first, then the error goes on */
         lua_setiuservalue(L, (int)index, 1);
         off->failed = true;
@@ -198,6 +199,7 @@ static int tell_report(lua_State *L, struct offload_op *off)
 {
     int index = off->op.index;
     lua_settop(L, index);
+    lua_pushcfunction(L, task_on_error);
     lua_getiuservalue(L, index, 1);
     struct buf *value = lua_newuserdatauv(L, sizeof(*value), 0); /* or an error would lose it */
     *value = (struct buf){0};
@@ -205,9 +207,10 @@ static int tell_report(lua_State *L, struct offload_op *off)
     struct report *report = container_of(list_take(&off->reports), struct report, node);
     buf_move(value, &report->value);
     report_free(report);
-    lua_insert(L, -2); // -- ... op bytes fn
+    lua_insert(L, -2); // -- ... op handler bytes fn
     int n = ship_decode(L, value->data, value->len, 0);
-    return report_told(L, lua_pcallk(L, n, 0, 0, index, report_told), index);
+    off->unwinding = runtime_of(L)->current->unwinding;
+    return report_told(L, lua_pcallk(L, n, 0, index + 1, index, report_told), index);
 }
 
 /* The op is on the stack at off->op.index. Reports come before the result. */

@@ -19,7 +19,7 @@ void task_unwinds(struct task *t)
     }
 }
 
-static int on_error(lua_State *L)
+int task_on_error(lua_State *L)
 {
     task_unwinds(runtime_of(L)->current);
     return 1;
@@ -70,7 +70,7 @@ static int l_pcall(lua_State *L)
 {
     luaL_checkany(L, 1);
     lua_pushnil(L);
-    lua_pushcfunction(L, on_error);
+    lua_pushcfunction(L, task_on_error);
     lua_pushboolean(L, true);
     lua_rotate(L, 1, 3); // -- nil handler true fn args...
     return call_protected(L);

@@ -180,6 +180,10 @@ bool task_push_watcher(lua_State *L);
 /* Exchanges it with the value at the positive stack index. */
 void task_swap_watcher(lua_State *L, int index);
 
+/* Message handler for lua_pcallk(): tells that closers run from here on, so that those of a
+ * cancelled task may wait. Who has called it puts task.unwinding back as it was. */
+int task_on_error(lua_State *L);
+
 void group_init(struct group *g, struct runtime *rt, struct task *owner);
 void group_cancel(struct group *g, enum cancel_reason reason);
 

@@ -94,6 +94,7 @@ struct offload_op {
     bool extended;       /* closers of the job wait: the grace was made longer */
     struct list reports; /* struct report.node: owned; user value 1 is called with each */
     bool failed;         /* ... and has raised the error that is there now */
+    bool unwinding;      /* of the task, when that was called */
     const char *refusal; /* why the job was not run, and will not be; NULL = no memory */
     struct buf result;
 };

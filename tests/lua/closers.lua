@@ -122,6 +122,54 @@ t.case("T4 closers in coroutines wait in the grace too", function()
     t.equal(seen, { "in a closer of the coroutine", "in a coroutine of the closer" })
 end)
 
+t.case("T4 a coroutine that began before the cancel does not take a closer's grace away", function()
+    local slept
+    cancelled(function()
+        local next_value = coroutine.wrap(function()
+            pcall(coroutine.yield, 1)
+            coroutine.yield(2)
+        end)
+        t.equal(next_value(), 1)
+        local _ <close> = closing(function()
+            t.equal(next_value(), 2)
+            slept = pcall(lash.sleep, 0.01)
+        end)
+        lash.sleep(100)
+    end)
+    t.equal(slept, true)
+end)
+
+t.case("T4 closers in a watcher, and in a call that a worker runs itself, may wait", function()
+    engine.jobs(1)
+    local function wait_to_close(name)
+        local l = require "lash"
+        local _ <close> = setmetatable({}, { __close = function()
+            l.shared("closed"):set(name, (pcall(l.sleep, 0.01)))
+        end })
+        l.sleep(100)
+    end
+    local here = engine.ship("here", wait_to_close)
+    local outer = engine.ship("outer", function(code)
+        require("lash.core.engine").offload(code, "here")
+    end)
+    local reports = engine.ship("reports", function()
+        require("lash.core.engine").report("watcher")
+        require("lash").sleep(100)
+    end)
+    for _, fn in ipairs {
+        function() engine.offload(outer, here) end,
+        function() engine.offload_watched(wait_to_close, reports) end,
+    } do
+        local task = lash.spawn(fn)
+        task:deadline(0.2 * t.slower)
+        task:wait()
+        t.equal(engine.cancel_reason(select(2, task:result())), "deadline")
+    end
+    local closed = lash.shared("closed")
+    t.equal({ closed:get("here"), closed:get("watcher") }, { true, true })
+    closed:clear()
+end)
+
 t.case("T4 an error that was raised before the cancel gives no grace", function()
     local inside
     local task = lash.spawn(function()

@@ -45,7 +45,6 @@ static bool has_room(struct worker *w)
 
 static void interrupt_hook(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
     struct worker *w = worker_self;
     enum cancel_reason reason = (enum cancel_reason)atomic_load(&w->interrupt);
     if (reason == CANCEL_NONE || w->task == NULL) { /* a late signal: that job is over */
@@ -64,9 +63,11 @@ static void interrupt_hook(lua_State *L, lua_Debug *ar)
     w->step = GENTLE_STEP;
     w->raised_ns = cpu_ns();
     lua_sethook(L, interrupt_hook, LUA_MASKCOUNT, count);
-    if (w->raises > MAX_RAISES && lua_isyieldable(L)) {
+    /* Not where a signal that came again stopped a call or a return: Lua yields between
+     * instructions only, and goes on elsewhere as if it ran. */
+    if (w->raises > MAX_RAISES && ar->event == LUA_HOOKCOUNT && lua_isyieldable(L)) {
         w->rt.giving_up = true;
-        lua_yield(L, 0); /* from a count hook: returns here, then to whoever resumed */
+        lua_yield(L, 0); /* returns here, then to whoever resumed */
         return;
     }
     cancel_push(L, reason);

@@ -42,6 +42,8 @@ void stream_open(void)
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
     ASSERT(sigaction(SIGPIPE, &action, NULL) == 0);
+    action.sa_handler = SIG_IGN;
+    ASSERT(sigaction(SIGXFSZ, &action, NULL) == 0);
 }
 
 void stream_reserve(void)

@@ -12,7 +12,8 @@ enum { STREAM_EXIT_IO = 74, STREAM_EXIT_CLOSED = 141 };
 
 /* Once at the start, before any thread. A standard stream that is closed becomes one on which every
  * read and write fails, so that no other file takes its number. SIGPIPE ends the program with 141
- * when it is stdout that nobody reads any more; a closed socket stays an error of its write. */
+ * when it is stdout that nobody reads any more; a closed socket stays an error of its write, and so
+ * does a file that is too large (SIGXFSZ). */
 void stream_open(void);
 
 /* Keeps the program's stdout apart: descriptor 1 is stderr from now on, for all that writes there,

@@ -14,14 +14,26 @@ t.case("a wait that a comparator refuses does not wake a later one", function()
     t.ok(lash.now() - begin >= 0.199, "slept too short")
 end)
 
--- Runs with no more than `files` open files: as the program `lash` in a shell of its own.
-local function run_with_few_files(files, script)
+-- Runs a script below a limit of `ulimit`: as the program `lash` in a shell of its own.
+local function run_limited(limit, script)
     local path = t.file(script, ".lua")
-    local pipe = assert(io.popen(("ulimit -n %d; '%s' %s 2>&1"):format(files, os.getenv("LASH"), path)))
+    local pipe = assert(io.popen(("ulimit %s; '%s' %s 2>&1"):format(limit, os.getenv("LASH"), path)))
     local text = pipe:read("a")
     t.ok(pipe:close(), text)
     return text
 end
+
+local function run_with_few_files(files, script)
+    return run_limited("-n " .. files, script)
+end
+
+t.case("a file that grows past the limit of files is an error, not the end; children are as ever", function()
+    t.equal(run_limited("-f 1", ([[
+        local lash = require "lash"
+        print(select(2, lash.fs.write(%q, ("x"):rep(1000000))).code)
+        print(lash.exec { shell = "head -c 1000000 /dev/zero > " .. %q }.code)
+    ]]):format(t.path(), t.path())), "EFBIG\n153\n")
+end)
 
 t.case("workers for which no files are left are an error of the call, not the end", function()
     t.has(run_with_few_files(40, [[

@@ -44,6 +44,9 @@ end
 local HEAD = "HTTP/1.1 200 OK\r\n"
 
 case("a head without end", function()
+    if t.slower >= 20 then
+        t.skip("the server ends before a slow reader has had enough")
+    end
     serve()
     local line = "X-Pad: " .. ("p"):rep(1000) .. "\r\n"
     fails("too_large", "256 KiB", { HEAD, { ["repeat"] = { line } } })

@@ -335,9 +335,9 @@ t.case("T5 the run of a task whose time is over ends with the reason time; a can
         local agent = fake.agent({ on_event = function(event) seen = event end }, { function() lash.sleep(60) end })
         local task = lash.spawn(agent.run, agent, "go")
         if how == "deadline" then
-            task:deadline(0.01)
+            task:deadline(0.01 * t.slower)
         else
-            lash.sleep(0.01)
+            lash.sleep(0.01 * t.slower)
             task:cancel()
             task:cancel("deadline") -- the first reason stays
         end

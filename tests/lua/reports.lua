@@ -76,6 +76,7 @@ t.case("a call that a worker runs itself reports to its own watcher", function()
 end)
 
 t.case("T1 a call knows that it is to end", function()
+    t.needs_prompt_signals()
     t.equal(engine.cancelled(), false)
     local path = t.path()
     local code = engine.ship("polite", function(file)

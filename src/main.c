@@ -146,7 +146,7 @@ int main(int argc, char **argv)
         out_of_memory(0);
     }
     interrupt_at_end(kill_children);
-    interrupt_open(&rt, bind_is_own);
+    interrupt_open(&rt);
     bind_watch(&rt);
     int status = flush_stdout(run(&rt, argv));
     watchdog_close();

@@ -389,7 +389,9 @@ function M.send(conv, text, opts, alone)
     end
     local reason = engine.cancel_reason(result) and stop_reason(run)
     if not reason then -- no tool's fault: those are outcomes
-        local err = failure { code = "lash", message = "lash itself failed: " .. tostring(result), exit = 70 }
+        local text = tostring(result)
+        local exit = text:find("not enough memory", 1, true) and 71 or 70
+        local err = failure { code = "lash", message = "lash itself failed: " .. text, exit = exit }
         local ending = finish(run, "error", run.last_text, err)
         if opts.no_raise then
             return ending

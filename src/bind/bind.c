@@ -130,7 +130,8 @@ static int l_search(lua_State *L)
     return 1;
 }
 
-bool bind_is_own(const char *source)
+/* "@lash/tool.lua" is a file of the library. */
+static bool is_own(const char *source)
 {
     const char *dir = getenv("LASH_LUA");
     size_t len = dir ? strlen(dir) : 0;
@@ -195,6 +196,7 @@ static int run_own(lua_State *L, lua_CFunction fn)
 
 int bind_open(struct runtime *rt)
 {
+    rt->is_library = is_own;
     return run_own(rt->L, open_protected);
 }
 

@@ -12,9 +12,6 @@
  */
 int bind_open(struct runtime *rt);
 
-/* Whether the source of a function, "@lash/tool.lua", is a file of the library. */
-bool bind_is_own(const char *source);
-
 /* The pool of the runtime, made on first use (main), or the one that it belongs to (worker). */
 struct pool *bind_pool(struct runtime *rt);
 

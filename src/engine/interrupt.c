@@ -29,7 +29,6 @@ enum {
 /* Of the one main thread: written by it and by its signal handlers. */
 static struct {
     struct runtime *rt;
-    bool (*is_library)(const char *source);
     pthread_t thread;
     uv_async_t wake;            /* from a handler into the loop */
     volatile sig_atomic_t open; /* rt and wake may be used */
@@ -193,7 +192,7 @@ static bool raises_here(lua_State *L, lua_Debug *ar, struct task *t)
     }
     t->spun = CLOSERS_INSTRUCTIONS;
     (void)lua_getinfo(L, "S", ar);
-    if (self.is_library(ar->source)) {
+    if (runtime_is_library(self.rt, ar->source)) {
         set_count(L, LIBRARY_TICK);
         return false;
     }
@@ -317,13 +316,12 @@ static void take_signal(int sig, void (*handler)(int))
     ASSERT(sigaction(sig, &action, NULL) == 0);
 }
 
-void interrupt_open(struct runtime *rt, bool (*is_library)(const char *source))
+void interrupt_open(struct runtime *rt)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     ASSERT(uv_async_init(runtime_loop(rt), &self.wake, on_wake) == 0);
     uv_unref((uv_handle_t *)&self.wake);
     self.rt = rt;
-    self.is_library = is_library;
     self.thread = pthread_self();
     self.open = true;
     take_signal(SIGVTALRM, on_patience);

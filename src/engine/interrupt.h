@@ -15,9 +15,8 @@
 #include "engine/runtime.h"
 #include "engine/task.h"
 
-/* Takes the signals, for the main runtime, whose loop is open. `is_library` tells by the source of
- * a function whether it is the library's own. */
-void interrupt_open(struct runtime *rt, bool (*is_library)(const char *source));
+/* Takes the signals, for the main runtime, whose loop is open. */
+void interrupt_open(struct runtime *rt);
 
 /* The loop is about to be closed: a first signal only counts from now on, a second one still ends
  * the program. */

@@ -55,9 +55,10 @@ struct runtime {
     bool giving_up;       /* that hook yields instead of raising: what yields is not resumed */
     atomic_bool in_grace; /* a closer of a cancelled task has waited; any thread may read it */
     uint64_t last_task_id;
-    struct worker *worker;     /* the worker whose runtime this is; NULL on main */
-    struct pool *pool;         /* borrowed; NULL until it is made */
-    struct child_set children; /* of os.execute and io.popen */
+    bool (*is_library)(const char *source); /* of a function: is it the library's own? */
+    struct worker *worker;                  /* the worker whose runtime this is; NULL on main */
+    struct pool *pool;                      /* borrowed; NULL until it is made */
+    struct child_set children;              /* of os.execute and io.popen */
     struct service services[8];
     struct dispatcher dispatcher; /* permits of this runtime's calls */
 
@@ -87,6 +88,12 @@ void runtime_release(struct runtime *rt);
 
 /* The runtime that a Lua state (or any coroutine of it) belongs to. Raises a Lua error if none. */
 struct runtime *runtime_of(lua_State *L);
+
+/* Whether a function with this source belongs to the library. */
+static inline bool runtime_is_library(const struct runtime *rt, const char *source)
+{
+    return rt->is_library != NULL && rt->is_library(source);
+}
 
 /* Opens the loop before its first use, where that may fail: 0, or a libuv code (UV_EMFILE ...). */
 int runtime_open_loop(struct runtime *rt);

@@ -10,8 +10,6 @@
 #include "io/timer.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum {
     GRACE_MS = 200,         /* for the waits of closers, from the first one on */
@@ -81,19 +79,6 @@ void task_end_grace(struct task *t)
 
 const char task_wait_token;
 
-/* The library's own functions have to bring the task to its end. */
-static bool is_own(lua_State *L, lua_Debug *ar)
-{
-    const char *dir = getenv("LASH_LUA");
-    lua_getinfo(L, "S", ar);
-    const char *source = ar->source;
-    if (dir != NULL && dir[0] != '\0' && source[0] == '@') {
-        size_t len = strlen(dir);
-        source += strncmp(source + 1, dir, len) == 0 ? len + 1 : 0;
-    }
-    return strncmp(source, "@lash/", 6) == 0 || strncmp(source, "/lash/", 6) == 0;
-}
-
 /* On main, in a cancelled task that goes on and on: no instruction of its own is left to it. */
 static void stubborn_hook(lua_State *L, lua_Debug *ar)
 {
@@ -102,7 +87,8 @@ static void stubborn_hook(lua_State *L, lua_Debug *ar)
         lua_sethook(L, NULL, 0, 0);
         return;
     }
-    if (is_own(L, ar)) {
+    (void)lua_getinfo(L, "S", ar);
+    if (runtime_is_library(t->rt, ar->source)) { /* it has to bring the task to its end */
         return;
     }
     cancel_push(L, t->cancel);

@@ -12,7 +12,7 @@ local waits = {
     function() local _ <close> = closer() lash.sleep(100) end,
     function() lash.gather { function() lash.sleep(100) end, function() lash.sleep(100) end } end,
     function() coroutine.wrap(function() lash.sleep(100) end)() end,
-    function() engine.offload(spin) end,
+    function() return engine.offload(spin) end,
     function() pcall(lash.sleep, 100) lash.sleep(100) end,
     function() error("at once") end,
 }

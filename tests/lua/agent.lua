@@ -349,13 +349,13 @@ t.case("E4 a fault of lash itself is no outcome of a tool: it ends the run, and 
     engine.batch = function() error("not enough memory", 0) end -- the core's own bookkeeping
     local err = t.raises("lash itself failed: not enough memory", conv.send, conv, "go")
     engine.batch = real
-    t.equal({ err.code, err.exit, err.result.reason, err.result.ok }, { "lash", 70, "error", false })
+    t.equal({ err.code, err.exit, err.result.reason, err.result.ok }, { "lash", 71, "error", false })
     for _, item in ipairs(fake.outcomes(conv)) do
         t.equal({ item.status, item.output }, { "not_run", "not run: lash itself failed before this call started" })
     end
     check_events(events)
     t.equal(conv:send("again").text, "after all")
-    engine.batch = function() error("not enough memory", 0) end
+    engine.batch = function() error("a fault", 0) end
     local result = fake.agent({ tools = { ok_tool } }, { fake.calls { { "fine" } } }):run("go", { no_raise = true })
     engine.batch = real
     t.equal({ result.exit, result.error.code }, { 70, "lash" })

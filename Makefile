@@ -7,7 +7,7 @@
 # make valgrind   the units and the library's tests under valgrind, with a leak check
 # make faults     allocations and system calls that fail, one after the other (FAULTARGS="--only TEXT")
 # make stress     long runs: random cancels, hostile tools, a million handoffs, memory (STRESS=cancel)
-# make check-all  test asan tsan valgrind lint faults stress
+# make check-all  test asan tsan valgrind lint faults stress stress-asan (the random ones of these, watched)
 # make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
 # make format     clang-format over the C files
 # make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
@@ -48,8 +48,8 @@ OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o $(if $(findstring thread,$(SAN)),$
 LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
 UNIT = $(wildcard tests/unit/*.c)
 
-.PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress faults clean help \
-        deps deps-check tests-only FORCE
+.PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress stress-asan \
+        faults clean help deps deps-check tests-only FORCE
 all: $(B)/lash $(B)/lash.so
 
 $(B)/lash: $(B)/main.o $(OBJ)
@@ -165,7 +165,16 @@ faults: deps-check
 	@$(SUBMAKE) B=build-asan SAN=address,undefined CFLAGS='-O1 -g' build-asan/lash
 	$(Q)$(PYTHON) tests/faults/run.py --alloc build-asan --calls $(B) $(FAULTARGS)
 
-check-all: test asan tsan valgrind lint faults stress
+# The random ones again, watched: thousands of misbehaving tools, tasks that are cancelled at any moment.
+stress-asan: export TEST_SLOWER = 4
+stress-asan: deps
+	@$(SUBMAKE) B=build-asan SAN=address,undefined CFLAGS='-O1 -g' all
+	@LASH_WATCHDOG=1000 UBSAN_OPTIONS=halt_on_error=1 \
+	    LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan.supp:print_suppressions=0 \
+	    $(MAKE) --no-print-directory B=build-asan SAN=address,undefined CFLAGS='-O1 -g' \
+	    STRESS='misbehave cancel' stress
+
+check-all: test asan tsan valgrind lint faults stress stress-asan
 
 format: deps-check
 	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.c)

@@ -4,6 +4,8 @@
  */
 #include "test.h"
 
+#include "lua_world.h"
+
 #include "bind/bind.h"
 #include "engine/runtime.h"
 #include "engine/semaphore.h"
@@ -14,26 +16,6 @@
 #include <string.h>
 
 enum { THREADS = 4, ROUNDS = 300 };
-
-static int run_chunk(lua_State *L)
-{
-    if (luaL_loadstring(L, lua_tostring(L, 1)) != LUA_OK) {
-        return lua_error(L);
-    }
-    task_spawn(L, 0, NULL, 0);
-    return 1;
-}
-
-/* Starts a task of the chunk; its userdata stays on the stack of the state. */
-static struct task *spawn(struct runtime *rt, const char *chunk)
-{
-    lua_pushcfunction(rt->L, run_chunk);
-    lua_pushstring(rt->L, chunk);
-    if (lua_pcall(rt->L, 1, 1, 0) != LUA_OK) {
-        test_fail(__FILE__, __LINE__, "%s", lua_tostring(rt->L, -1));
-    }
-    return lua_touserdata(rt->L, -1);
-}
 
 static bool is_waiting(void *arg)
 {
@@ -82,13 +64,14 @@ static void thread_main(void *arg)
     lua_register(rt->L, "leave", l_leave);
     lua_pushinteger(rt->L, ROUNDS);
     lua_setglobal(rt->L, "rounds");
-    drive(spawn(rt, "local lash = require 'lash' local m = lash.mutex('x')\n"
-                    "local function body() enter() leave() end\n"
-                    "lash.gather({ function() for _ = 1, rounds do m:run(body) end end,\n"
-                    "  function() for _ = 1, rounds do m:run(body) lash.sleep(0) end end,\n"
-                    "  function() for _ = 1, rounds do\n"
-                    "    local t = lash.spawn(m.run, m, body) lash.sleep(0) t:cancel() t:wait()\n"
-                    "  end end }, { raise = true })"));
+    drive(world_spawn(rt,
+                      "local lash = require 'lash' local m = lash.mutex('x')\n"
+                      "local function body() enter() leave() end\n"
+                      "lash.gather({ function() for _ = 1, rounds do m:run(body) end end,\n"
+                      "  function() for _ = 1, rounds do m:run(body) lash.sleep(0) end end,\n"
+                      "  function() for _ = 1, rounds do\n"
+                      "    local t = lash.spawn(m.run, m, body) lash.sleep(0) t:cancel() t:wait()\n"
+                      "  end end }, { raise = true })"));
     lua_settop(rt->L, 0);
 }
 
@@ -121,13 +104,13 @@ TEST(runtime_that_waits_goes_away)
     struct runtime a, b;
     open_runtime(&a);
     open_runtime(&b);
-    drive(spawn(&a, "held = require('lash').mutex('x'):try_lock() and nil"));
+    drive(world_spawn(&a, "held = require('lash').mutex('x'):try_lock() and nil"));
     ASSERT_INT(semaphore_count(), 0); /* its task has ended */
-    (void)spawn(&a, "local l = require 'lash' local h = l.mutex('x'):lock() l.sleep(1000)");
+    (void)world_spawn(&a, "local l = require 'lash' local h = l.mutex('x'):lock() l.sleep(1000)");
     size_t want = 0;
     task_run_ready(&a);
     ASSERT_INT(semaphore_count(), 1);
-    (void)spawn(&b, "require('lash').mutex('x'):run(error, 'it ran')");
+    (void)world_spawn(&b, "require('lash').mutex('x'):run(error, 'it ran')");
     want = 1;
     ASSERT_INT(runtime_run(&b, is_waiting, &want), 0);
     lua_settop(b.L, 0);
@@ -144,10 +127,11 @@ TEST(runtime_goes_away_with_a_letter_under_way)
     open_runtime(&a);
     open_runtime(&b);
     open_runtime(&c);
-    struct task *holder = spawn(&a, "local l = require 'lash' l.mutex('x'):run(l.sleep, 0.001)");
+    struct task *holder =
+        world_spawn(&a, "local l = require 'lash' l.mutex('x'):run(l.sleep, 0.001)");
     task_run_ready(&a);
-    (void)spawn(&b, "require('lash').mutex('x'):run(error, 'it ran')");
-    struct task *last = spawn(&c, "require('lash').mutex('x'):run(function() end)");
+    (void)world_spawn(&b, "require('lash').mutex('x'):run(error, 'it ran')");
+    struct task *last = world_spawn(&c, "require('lash').mutex('x'):run(function() end)");
     size_t want = 1;
     ASSERT_INT(runtime_run(&b, is_waiting, &want), 0);
     want = 2;
@@ -170,11 +154,12 @@ TEST(cancelled_when_it_was_granted)
     struct runtime a, b;
     open_runtime(&a);
     open_runtime(&b);
-    struct task *holder = spawn(&a, "local l = require 'lash' l.mutex('x'):run(l.sleep, 0.001)");
+    struct task *holder =
+        world_spawn(&a, "local l = require 'lash' l.mutex('x'):run(l.sleep, 0.001)");
     task_run_ready(&a);
-    struct task *t = spawn(&b, "local core = require 'lash.core.lock'\n"
-                               "got = pcall(core.acquire, 'm=x', 1)\n"
-                               "left = core.count()");
+    struct task *t = world_spawn(&b, "local core = require 'lash.core.lock'\n"
+                                     "got = pcall(core.acquire, 'm=x', 1)\n"
+                                     "left = core.count()");
     size_t want = 1;
     ASSERT_INT(runtime_run(&b, is_waiting, &want), 0);
     ASSERT_INT(runtime_run(&a, is_done, holder), 0);
@@ -209,7 +194,7 @@ static void holder_thread(void *arg)
     (void)arg;
     open_runtime(&rt);
     lua_register(rt.L, "hold", l_hold);
-    drive(spawn(&rt, "require('lash').mutex('x'):run(hold)"));
+    drive(world_spawn(&rt, "require('lash').mutex('x'):run(hold)"));
     lua_settop(rt.L, 0);
     runtime_release(&rt);
 }
@@ -230,7 +215,7 @@ TEST(somebody_elsewhere_will_give_it_back)
     ASSERT_INT(uv_sem_init(&may_end, 0), 0);
     ASSERT_INT(uv_thread_create(&thread, holder_thread, NULL), 0);
     uv_sem_wait(&is_held);
-    struct task *t = spawn(&a, "require('lash').mutex('x'):run(function() end)");
+    struct task *t = world_spawn(&a, "require('lash').mutex('x'):run(function() end)");
     uv_timer_t later; /* not counted as alive, but it shows that the loop runs meanwhile */
     ASSERT_INT(uv_timer_init(runtime_loop(&a), &later), 0);
     ASSERT_INT(uv_timer_start(&later, end_it, 20, 0), 0);
@@ -249,8 +234,9 @@ TEST(nobody_can_give_it_back)
 {
     struct runtime a;
     open_runtime(&a);
-    struct task *t = spawn(&a, "local l = require 'lash' local m = l.mutex('x')\n"
-                               "m:run(function() local t = l.spawn(m.run, m, print) t:wait() end)");
+    struct task *t =
+        world_spawn(&a, "local l = require 'lash' local m = l.mutex('x')\n"
+                        "m:run(function() local t = l.spawn(m.run, m, print) t:wait() end)");
     ASSERT_INT(runtime_run(&a, is_done, t), RUNTIME_STALLED);
     task_cancel(t, CANCEL_STALL);
     ASSERT_INT(runtime_run(&a, is_done, t), 0);

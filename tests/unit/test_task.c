@@ -3,6 +3,8 @@
  */
 #include "test.h"
 
+#include "lua_world.h"
+
 #include "bind/bind.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
@@ -19,23 +21,9 @@ static void begin(void)
     ASSERT_INT(bind_open(&rt), 0);
 }
 
-static int spawn_chunk(lua_State *L)
-{
-    if (luaL_loadstring(L, lua_tostring(L, 1)) != LUA_OK) {
-        return lua_error(L);
-    }
-    task_spawn(L, 0, NULL, 0);
-    return 1;
-}
-
 static struct task *spawn(const char *chunk)
 {
-    lua_pushcfunction(rt.L, spawn_chunk);
-    lua_pushstring(rt.L, chunk);
-    if (lua_pcall(rt.L, 1, 1, 0) != LUA_OK) {
-        test_fail(__FILE__, __LINE__, "%s", lua_tostring(rt.L, -1));
-    }
-    struct task *t = lua_touserdata(rt.L, -1);
+    struct task *t = world_spawn(&rt, chunk);
     t->observed = true;
     return t;
 }

@@ -4,6 +4,8 @@
  */
 #include "test.h"
 
+#include "lua_world.h"
+
 #include "bind/bind.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
@@ -28,24 +30,9 @@ static void end(void)
     runtime_release(&rt);
 }
 
-static int run_chunk(lua_State *L)
-{
-    if (luaL_loadstring(L, lua_tostring(L, 1)) != LUA_OK) {
-        return lua_error(L);
-    }
-    task_spawn(L, 0, NULL, 0);
-    return 1;
-}
-
-/* Starts a task of the chunk; its userdata stays on the stack of the state. */
 static struct task *spawn(const char *chunk)
 {
-    lua_pushcfunction(rt.L, run_chunk);
-    lua_pushstring(rt.L, chunk);
-    if (lua_pcall(rt.L, 1, 1, 0) != LUA_OK) {
-        test_fail(__FILE__, __LINE__, "%s", lua_tostring(rt.L, -1));
-    }
-    return lua_touserdata(rt.L, -1);
+    return world_spawn(&rt, chunk);
 }
 
 static bool is_done(void *arg)

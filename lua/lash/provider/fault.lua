@@ -74,7 +74,7 @@ function M.header(res, name)
 end
 
 local function request_id(res)
-    local id = M.header(res, "x-request-id") or M.header(res, "x-goog-request-id")
+    local id = M.header(res, "x-request-id") or M.header(res, "request-id") or M.header(res, "x-goog-request-id")
     return id and clean(id:sub(1, 100))
 end
 
@@ -152,6 +152,15 @@ function M.nonsense(target, res, why)
         code = "nonsense",
         what = ("the answer of %s %s"):format(target.shown_url or "the server", why),
         name = head and head ~= "" and ("it begins with '%s'"):format(head) or "it is empty",
+    })
+end
+
+--- broken(target, res) -> err for an answer in pieces whose end never came: none of it counts.
+function M.broken(target, res)
+    return M.answer(target, { headers = res.headers }, {
+        code = "network",
+        retry = true,
+        what = ("the answer of %s broke off before its end"):format(target.shown_url or "the server"),
     })
 end
 

@@ -60,9 +60,9 @@ function M.target(name, fields)
 end
 
 --- The request for a conversation: decoded body, and the whole of it.
-function M.request(name, conv, view, fields)
+function M.request(name, conv, view, fields, stream)
     local target = M.target(name, fields)
-    local request = assert(target.provider.request(conv, view or {}, target))
+    local request = assert(target.provider.request(conv, view or {}, target, stream))
     return assert(json.decode(request.body)), request
 end
 
@@ -106,6 +106,53 @@ M.RESULTS = {
     '{"city":"Oslo","temp":-3,"unit":"celsius"}', '{"city":"São Paulo","temp":24,"unit":"celsius"}',
     { "error", "ENOENT: no such file: notes.txt" },
 }
+
+-- The events of a stream's text, and what is no event. Only for whole and well-formed texts: the parser of
+-- lash itself has tests of its own.
+local function events_of(text)
+    local list, stray, name, data = {}, {}, nil, {}
+    for line in (text:gsub("\r\n?", "\n") .. "\n\n"):gmatch "(.-)\n" do
+        local field, value = line:match "^(%a+): ?(.*)$"
+        if line == "" then
+            if data[1] then
+                list[#list + 1] = { event = name or "message", data = table.concat(data, "\n") }
+            end
+            name, data = nil, {}
+        elseif field == "data" then
+            data[#data + 1] = value
+        elseif field == "event" then
+            name = value
+        elseif line:sub(1, 1) ~= ":" and field ~= "id" and field ~= "retry" then
+            stray[#stray + 1] = line
+        end
+    end
+    return list, table.concat(stray, "\n")
+end
+
+--- Reads a streamed answer as lash.provider.stream drives it; nothing is appended.
+-- @return answer | nil, err; and what was told: { { kind, fields }, ... }, how many events were read
+function M.streamed(name, text, conv, view, fields)
+    local target = M.target(name, fields)
+    local reader = target.provider.reader(conv or M.conversation(), view or {}, target, { status = 200, headers = {} })
+    local told, count = {}, 0
+    local function tell(kind, about)
+        told[#told + 1] = { kind, about }
+    end
+    local list, stray = events_of(text)
+    for _, event in ipairs(list) do
+        count = count + 1
+        local what, err = reader:event(event, tell)
+        if not what then
+            t.equal(type(err) == "table" and type(err.message), "string", "an error of the stream is an error value")
+            return nil, err, told, count
+        elseif what == "end" then
+            break
+        end
+        t.ok(what == "more" or what == "idle", tostring(what))
+    end
+    local answer, err = reader:finish(stray, tell)
+    return answer, err, told, count
+end
 
 --- Fails unless everything of `want` is in `got`, and lists are equal in length. Fields that lash adds
 -- besides are listed in `more`, those it leaves out in `less` ("body.reasoning").

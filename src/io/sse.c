@@ -27,6 +27,7 @@ struct sse {
     struct buf name;
     struct buf data;
     struct buf id;
+    struct buf stray; /* lines that are no field */
     bool has_data;
     bool has_id;
     int64_t retry_ms;
@@ -50,12 +51,19 @@ void sse_free(struct sse *s)
     buf_release(&s->name);
     buf_release(&s->data);
     buf_release(&s->id);
+    buf_release(&s->stray);
     free(s);
 }
 
 uint64_t sse_comments(const struct sse *s)
 {
     return s->comments;
+}
+
+const char *sse_stray(const struct sse *s, size_t *len)
+{
+    *len = s->stray.len;
+    return s->stray.len > 0 ? s->stray.data : "";
 }
 
 static void empty(struct buf *b)
@@ -109,6 +117,15 @@ static bool is(const char *name, size_t len, const char *field)
     return strlen(field) == len && memcmp(name, field, len) == 0;
 }
 
+static void take_stray(struct sse *s, const char *line, size_t len)
+{
+    if (s->stray.len > 0 && s->stray.len < SSE_STRAY_MAX) {
+        buf_append_char(&s->stray, '\n');
+    }
+    size_t room = SSE_STRAY_MAX - s->stray.len;
+    buf_append(&s->stray, line, len < room ? len : room);
+}
+
 static void take_field(struct sse *s, const char *line, size_t len)
 {
     const char *colon = memchr(line, ':', len);
@@ -127,11 +144,15 @@ static void take_field(struct sse *s, const char *line, size_t len)
         s->has_data = true;
     } else if (is(line, name_len, "event")) {
         set(&s->name, value, value_len);
-    } else if (is(line, name_len, "id") && memchr(value, '\0', value_len) == NULL) {
-        set(&s->id, value, value_len);
-        s->has_id = true;
+    } else if (is(line, name_len, "id")) {
+        if (memchr(value, '\0', value_len) == NULL) {
+            set(&s->id, value, value_len);
+            s->has_id = true;
+        }
     } else if (is(line, name_len, "retry")) {
         set_retry(s, value, value_len);
+    } else {
+        take_stray(s, line, len);
     }
 }
 

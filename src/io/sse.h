@@ -51,6 +51,13 @@ enum sse_what sse_feed(struct sse *s, const char *data, size_t len, size_t *used
  * it. Call it until it says SSE_MORE. A line without its line end counts too. */
 enum sse_what sse_end(struct sse *s, struct sse_event *event);
 
+/* The lines so far that the standard has no field for, which servers write where an error meets
+ * them in mid-stream (a bare JSON object, a page of HTML), joined by line feeds: of all of them the
+ * first SSE_STRAY_MAX bytes. A line without its line end belongs to it after sse_end(). Never NULL;
+ * borrowed until the next call. Blank lines are none of them. */
+#define SSE_STRAY_MAX ((size_t)16 << 10)
+const char *sse_stray(const struct sse *s, size_t *len);
+
 /* How many lines were comments so far: a server's way to keep a connection alive. */
 uint64_t sse_comments(const struct sse *s);
 

@@ -173,6 +173,68 @@ TEST(sse_t8_comments_are_told_apart)
     }
 }
 
+static void expect_stray(const char *text, size_t piece, const char *want)
+{
+    struct buf out = {0};
+    struct sse *s = sse_new(MAX);
+    for (size_t at = 0, len = strlen(text); at < len; at += piece) {
+        feed(s, text + at, at + piece < len ? piece : len - at, &out);
+    }
+    end(s, &out);
+    size_t len;
+    const char *stray = sse_stray(s, &len);
+    ASSERT_STR(stray, want);
+    ASSERT_INT(len, strlen(want));
+    sse_free(s);
+    buf_release(&out);
+}
+
+#define EXPECT_STRAY(text, want)                             \
+    for (size_t piece = 1; piece <= sizeof(text); piece++) { \
+        expect_stray(text, piece, want);                     \
+    }
+
+TEST(sse_lines_that_are_no_field_are_remembered)
+{
+    EXPECT_STRAY("data: a\n\n{\"error\":\"out of memory\"}\n", "{\"error\":\"out of memory\"}");
+    EXPECT_STRAY("{\"error\":\"out of memory\"}", "{\"error\":\"out of memory\"}");
+    EXPECT_STRAY("{\r\n  \"error\": {\r\n    \"data\": 1\r\n\r\n  }\r\n}\r\n",
+                 "{\n  \"error\": {\n    \"data\": 1\n  }\n}");
+    EXPECT_STRAY("data: a\nevent: b\nid: c\nretry: d\n: e\n\ndata\nid\nretry\nevent\n:\n", "");
+    EXPECT_STRAY("datax: a\n data: b\ndata :c\nData: d\n\n<html>",
+                 "datax: a\n data: b\ndata :c\nData: d\n<html>");
+    EXPECT_STRAY("\xef\xbb\xbf{}\n\xef\xbb\xbf{}", "{}\n\xef\xbb\xbf{}");
+    EXPECT_STRAY("", "");
+}
+
+TEST(sse_stray_lines_are_bounded)
+{
+    struct sse *s = sse_new(MAX);
+    struct sse_event event;
+    size_t used, len;
+    for (int i = 0; i < 100000; i++) {
+        ASSERT_INT(sse_feed(s, "stray\n", 6, &used, &event), SSE_MORE);
+    }
+    const char *stray = sse_stray(s, &len);
+    ASSERT_INT(len, SSE_STRAY_MAX);
+    ASSERT_TRUE(memcmp(stray, "stray\nstray\nstray", 17) == 0);
+    ASSERT_INT(sse_feed(s, "data: x\n\n", 9, &used, &event), SSE_EVENT);
+    sse_free(s);
+    for (size_t size = SSE_STRAY_MAX - 2; size < SSE_STRAY_MAX + 3; size++) {
+        s = sse_new(MAX);
+        char *line = xmalloc(size);
+        memset(line, 's', size);
+        ASSERT_INT(sse_feed(s, line, size, &used, &event), SSE_MORE);
+        ASSERT_INT(sse_feed(s, "\nab\ncd", 6, &used, &event), SSE_MORE);
+        ASSERT_INT(sse_end(s, &event), SSE_MORE);
+        stray = sse_stray(s, &len);
+        ASSERT_INT(len, SSE_STRAY_MAX);
+        ASSERT_TRUE(size < SSE_STRAY_MAX ? stray[size] == '\n' : stray[len - 1] == 's');
+        free(line);
+        sse_free(s);
+    }
+}
+
 /* Bytes that the heap holds at most for a stream of comments: none are kept. */
 TEST(sse_comments_take_no_memory)
 {

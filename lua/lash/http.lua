@@ -126,14 +126,15 @@ end
 --   for event in res:events() do print(event.data) end
 --
 -- res.status, res.ok, res.headers, res.url, res.first_byte; the body is read by res:read(), res:chunks(),
--- res:lines() and res:events(), see lash.http.stream. Who reads slowly holds the server back. One
+-- res:lines() and res:events() (whose stray() tells what was none), see lash.http.stream. Who reads slowly holds the server back. One
 -- task reads at a time. The transfer ends at once when res is closed, when the task that reads it, or that
 -- opened it, is cancelled, and when that one fails; else with its last byte, or when it is collected: write
 -- `<close>`.
 -- Options as of request, but max_body has no limit unless you give one, and
 -- options.event_timeout = seconds to wait for an event (no limit): comments, by which servers keep connections
 -- alive, do not count as events, though they do for idle_timeout;
--- options.keep_alive = name, or list of names, of events that do not count either ("ping");
+-- options.keep_alive = name, or list of names, of events that do not count either ("ping"), or a function:
+-- called with each event, it returns true for such a one;
 -- options.max_event ("16M") and options.max_line ("1M") = bytes.
 function M.stream(options)
     if type(options) ~= "table" then

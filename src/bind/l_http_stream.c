@@ -36,12 +36,13 @@ struct stream {
     size_t max_event;
     struct sse *sse; /* owned; made when the first event is asked for */
     uint64_t event_timeout_ms;
-    uint64_t event_left_ms; /* of it, for the event that is waited for */
+    uint64_t event_left_ns; /* of it, for the event that is waited for */
     struct timer *timer;    /* owned while an event is waited for */
-    uint64_t timer_began_ms;
+    uint64_t timer_began_ns;
     const char *code; /* NULL, or why nothing more is read: our own reasons */
     struct buf message;
     struct buf shown; /* the URL for messages */
+    struct buf stray; /* of the events, once it is closed */
 };
 
 enum what { WANT_STEP, WANT_BYTES, WANT_LINE, WANT_EVENT };
@@ -93,9 +94,14 @@ static void give_up(struct stream *s, const char *code)
     s->done = true;
 }
 
-static uint64_t now_ms(void)
+/* No more bytes come, though the stream did not end: half an event is none, half a stray line is
+ * worth showing. */
+static void end_lines(struct stream *s)
 {
-    return uv_hrtime() / 1000000;
+    struct sse_event unfinished;
+    if (s->sse != NULL) {
+        (void)sse_end(s->sse, &unfinished);
+    }
 }
 
 static void on_event_timeout(void *arg)
@@ -110,6 +116,7 @@ static void on_event_timeout(void *arg)
                     s->shown.data, (double)s->event_timeout_ms / 1000,
                     (unsigned long long)comments);
     }
+    end_lines(s);
     give_up(s, "stalled");
     wake(s);
 }
@@ -117,17 +124,19 @@ static void on_event_timeout(void *arg)
 static void start_clock(struct stream *s, lua_State *L)
 {
     if (s->event_timeout_ms > 0 && s->timer == NULL) {
-        s->timer_began_ms = now_ms();
-        s->timer = timer_start(runtime_loop(runtime_of(L)), s->event_left_ms, on_event_timeout, s);
+        uv_loop_t *loop = runtime_loop(runtime_of(L));
+        s->timer_began_ns = uv_hrtime();
+        s->timer = timer_start_ns(loop, s->event_left_ns, on_event_timeout, s);
     }
 }
 
-/* Only waiting counts: a slow reader is not the server's fault. */
+/* Only waiting counts: a slow reader is not the server's fault. In nanoseconds, or a flood of
+ * events that do not count would never be waited for. */
 static void stop_clock(struct stream *s)
 {
     if (s->timer != NULL) {
-        uint64_t gone = now_ms() - s->timer_began_ms;
-        s->event_left_ms = gone < s->event_left_ms ? s->event_left_ms - gone : 1;
+        uint64_t gone = uv_hrtime() - s->timer_began_ns;
+        s->event_left_ns = gone < s->event_left_ns ? s->event_left_ns - gone : 1;
         timer_stop(s->timer);
         s->timer = NULL;
     }
@@ -144,6 +153,11 @@ static void stream_close(struct stream *s)
     give_up(s, "cancelled");
     http_request_free(s->req);
     s->req = NULL;
+    if (s->sse != NULL && s->stray.data == NULL) {
+        size_t len;
+        const char *stray = sse_stray(s->sse, &len);
+        buf_append(&s->stray, stray, len);
+    }
     sse_free(s->sse);
     s->sse = NULL;
     wake(s);
@@ -304,8 +318,12 @@ static int read_event(lua_State *L, struct stream *s)
         what = sse_feed(s->sse, s->in.data + s->at, waiting(s), &used, &event);
         s->at += used;
     }
-    if (what == SSE_MORE && s->done && !is_broken(s)) {
-        what = sse_end(s->sse, &event);
+    if (what == SSE_MORE && s->done) {
+        if (is_broken(s)) {
+            end_lines(s);
+        } else {
+            what = sse_end(s->sse, &event);
+        }
     }
     if (what == SSE_TOO_LARGE) {
         buf_appendf(&s->message, "%s sends an event of more than %zu bytes: raise max_event",
@@ -482,10 +500,23 @@ static int l_line(lua_State *L)
 static int l_event(lua_State *L)
 {
     struct stream *s = check_stream(L);
-    if (lua_toboolean(L, 2) || s->event_left_ms == 0) {
-        s->event_left_ms = s->event_timeout_ms;
+    if (lua_toboolean(L, 2) || s->event_left_ns == 0) {
+        s->event_left_ns = s->event_timeout_ms * 1000000;
     }
     return get(L, s, WANT_EVENT, 0);
+}
+
+/* stream:stray() -> the lines that event() passed over: see sse_stray() */
+static int l_stray(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    size_t len = s->stray.len;
+    const char *stray = s->stray.data != NULL ? s->stray.data : "";
+    if (s->sse != NULL) {
+        stray = sse_stray(s->sse, &len);
+    }
+    lua_pushlstring(L, stray, len);
+    return 1;
 }
 
 /* stream:close(): at once, and any number of times */
@@ -501,6 +532,7 @@ static int l_gc(lua_State *L)
     stream_close(s);
     buf_release(&s->message);
     buf_release(&s->shown);
+    buf_release(&s->stray);
     return 0;
 }
 
@@ -551,10 +583,10 @@ int l_http_open(lua_State *L)
 
 void l_http_open_streams(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"step", l_step},   {"send", l_send},   {"head", l_head},
-                                       {"over", l_over},   {"read", l_read},   {"line", l_line},
-                                       {"event", l_event}, {"close", l_close}, {"__close", l_close},
-                                       {"__gc", l_gc},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"step", l_step},     {"send", l_send},   {"head", l_head},
+                                       {"over", l_over},     {"read", l_read},   {"line", l_line},
+                                       {"event", l_event},   {"stray", l_stray}, {"close", l_close},
+                                       {"__close", l_close}, {"__gc", l_gc},     {NULL, NULL}};
     bind_type_gc(L, WAIT_TYPE, wait_gc);
     bind_type_push(L, STREAM_TYPE, methods);
     lua_pop(L, 1);

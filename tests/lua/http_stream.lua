@@ -260,6 +260,82 @@ case("T8 events reset both limits, named signs of life only the first", function
     end
 end)
 
+case("T8 a function tells which events are only signs of life", function()
+    serve()
+    local function body(data)
+        local event = ("data: %s\n\n"):format(data)
+        return ("%x\r\n%s\r\n"):format(#event, event)
+    end
+    local seen = {}
+    local res <close> = assert(play(chunks { { ["repeat"] = { body "", 0.05 } } }, {
+        event_timeout = 1.5,
+        keep_alive = function(event)
+            seen[event.event .. event.data] = true
+            return event.data == ""
+        end,
+    }))
+    local count = 0
+    local err = t.raises("event_timeout", function()
+        for _ in res:events() do
+            count = count + 1
+        end
+    end)
+    equal(err.code, "stalled")
+    ok(count > 1, count)
+    equal(seen, { message = true })
+    -- as fast as they come: none of the waits is long
+    local flood <close> = assert(play(chunks { { ["repeat"] = { body(""):rep(20) } } }, {
+        event_timeout = 0.2,
+        keep_alive = function() return true end,
+    }))
+    equal(t.raises("event_timeout", function()
+        for _ in flood:events() do end
+    end).code, "stalled")
+    -- its error is the loop's
+    local broken <close> = assert(play(chunks { "data: a\n\n" }, { keep_alive = function() error("mine", 0) end }))
+    equal(t.raises("mine", broken:events()), "mine")
+    t.raises("keep_alive must be", play, {}, { keep_alive = 1 })
+    t.raises("keep_alive must be", play, {}, { keep_alive = { 1 } })
+end)
+
+case("lines that are no event are remembered", function()
+    serve()
+    local function stray(steps, options)
+        local res <close> = assert(play(steps, options))
+        local events = {}
+        local fine, err = pcall(function()
+            for event in res:events() do
+                events[#events + 1] = event.data
+            end
+        end)
+        local text = res:stray()
+        res:close()
+        equal(res:stray(), text, "also when it is closed")
+        return text, events, not fine and err.code or nil
+    end
+    local function whole(...)
+        local steps = chunks { ... }
+        steps[#steps + 1] = END
+        return steps
+    end
+    equal({ stray(whole("data: a\n\n{\"error\":", "\"no memory\"}\n")) }, { '{"error":"no memory"}', { "a" } })
+    equal({ stray(whole("data: a\n\n{\n  \"error\": 1\n}")) }, { '{\n  "error": 1\n}', { "a" } })
+    equal({ stray(whole(": c\n\nid: 1\nretry: 2\nevent: x\ndata: a\n\n")) }, { "", { "a" } })
+    equal({ stray(whole()) }, { "", {} })
+    -- the server hangs up behind it, or says nothing more
+    local cut = chunks { "data: a\n\ndata: half\n{\"error\":1}" }
+    cut[#cut + 1] = lash.null
+    equal({ stray(cut) }, { '{"error":1}', { "a" }, "closed" })
+    local silent = chunks { "data: a\n\n<html>\n</ht", { wait = "never" } }
+    equal({ stray(silent, { event_timeout = 0.3 }) }, { "<html>\n</ht", { "a" }, "stalled" })
+    -- so much of it as one wants to read
+    local flood = chunks { { ["repeat"] = { ("%x\r\n%s\r\n"):format(6000, ("stray\n"):rep(1000)) } } }
+    local text, events, code = stray(flood, { event_timeout = 0.3 })
+    equal({ #text, #events, code }, { 16 << 10, 0, "stalled" })
+    local other <close> = assert(play(whole("stray\n")))
+    equal({ other:stray(), other:read("a"), other:stray() }, { "", "stray\n", "" })
+end)
+
 case("T8 a slow reader is not a slow server", function()
     serve()
     local steps = chunks { "data: a\n\n", "data: b\n\n", { wait = "c" }, "data: c\n\n" }

@@ -152,23 +152,28 @@ local function check_known(options, kind, level)
     end
 end
 
--- { name = true } of the events that are only signs of life
+-- function(event) -> true for an event that is only a sign of life
 local function check_keep_alive(options, level)
     local names = options.keep_alive
-    if type(names) == "string" then
+    if type(names) == "function" then
+        return names
+    elseif type(names) == "string" then
         names = { names }
     end
     if names ~= nil and type(names) ~= "table" then
-        misuse(level + 1, "keep_alive must be the name of an event or a list of names, not a %s", type(names))
+        misuse(level + 1, "keep_alive must be the name of an event, a list of names or a function, not a %s",
+            type(names))
     end
-    local result = {}
+    local known_names = {}
     for _, name in ipairs(names or {}) do
         if type(name) ~= "string" then
             misuse(level + 1, "keep_alive must be the name of an event or a list of names, found a %s", type(name))
         end
-        result[name] = true
+        known_names[name] = true
     end
-    return result
+    return function(event)
+        return known_names[event.event]
+    end
 end
 
 --- check(options, method | nil, kind, level) -> plan: url, method, headers, body (string or nil), source (of

@@ -166,9 +166,17 @@ function answer:events()
         if err ~= nil then
             error(err, 0)
         end
-        anew = event and not keep_alive[event.event]
+        anew = event and not keep_alive(event)
         return event
     end
+end
+
+--- res:stray() -> the lines that events() passed over so far, joined by line feeds; "" without any.
+-- The standard has no field for them, but servers write errors so when a stream has begun: a bare JSON
+-- object, also over several lines, or a page of HTML. Comments and blank lines do not belong to them. Of all
+-- such lines the first 16 KiB; a last line that lacks its end counts when the stream is over.
+function answer:stray()
+    return handle_of(self, "stray"):stray()
 end
 
 --- res:close(): ends the transfer at once; nothing can be read any more.

@@ -160,13 +160,14 @@ end
 -- not come within event_timeout of waiting for it is the error stalled.
 function answer:events()
     local handle, keep_alive = handle_of(self, "events"), rawget(self, KEEP_ALIVE)
-    local anew = true
+    local last
     return function()
-        local event, err = handle:event(anew)
+        -- only now: by then the loop has made of it what it says
+        local event, err = handle:event(last == nil or not keep_alive(last))
         if err ~= nil then
             error(err, 0)
         end
-        anew = event and not keep_alive(event)
+        last = event
         return event
     end
 end

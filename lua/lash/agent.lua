@@ -122,6 +122,7 @@ local function build(spec)
         fail_fast = spec.fail_fast or false,
         parallel_hint = spec.parallel_hint ~= false,
         tool_choice = spec.tool_choice,
+        streaming = spec.stream, -- Agent:stream has the other name
         on_event = spec.on_event,
     }, Agent)
 end
@@ -143,6 +144,7 @@ end
 --   fail_fast     true: the first call that fails cancels the others of its turn, and the run fails with it
 --   parallel_hint false: no sentence about independent calls in the system prompt
 --   tool_choice   "auto", "required", "none" or { name = }: for its first request
+--   stream        false: answers are asked for whole, for servers that cannot stream
 --   on_event      fn(event), see lash.events
 -- @return the agent. Raises when the declaration cannot work.
 function M.new(spec)
@@ -159,6 +161,7 @@ function M.spec(agent)
     for name in pairs(FIELDS) do
         spec[name] = agent[name]
     end
+    spec.stream = agent.streaming
     spec.instructions = table.move(agent.instructions, 1, #agent.instructions, 1, {})
     spec.tools = table.move(agent.tools, 1, #agent.tools, 1, {})
     return spec
@@ -171,11 +174,26 @@ end
 
 --- Runs the agent on a user's message, in a conversation of its own.
 -- @param text the message
--- @param opts { on_event = fn(event), limits = {...} as of the agent, model = "provider/model" }
+-- @param opts { on_event = fn(event), see lash.events; limits = {...} as of the agent, model = "provider/model",
+--   stream = false for whole answers; deltas = false: no events of an answer before it is whole, so that one
+--   that broke off is asked for again }
 -- @return result: .text .agent (name of who answered) .turns .usage .calls .items .reason .ok; tostring(result)
 --   is the text. Raises { code, exit, message } when no answer can be had (no key, provider refuses).
 function Agent:run(text, opts)
     return require("lash.run").send(self:conversation(), text, opts, true)
+end
+
+--- Runs the agent, and gives its events one after the other, while they happen:
+--
+--   for event in agent:stream("Hello") do
+--     if event.type == "text" then io.write(event.delta) end
+--   end
+--
+-- @param opts as of run
+-- @return an iterator of events, see lash.events. The last one is run.end; it also has `result`, what run()
+--   returns, unless the run fails: then the loop raises the error behind it. A loop that is left cancels the run.
+function Agent:stream(text, opts)
+    return require("lash.run").stream(self:conversation(), text, opts)
 end
 
 --- A conversation for many messages: conversation:send(text) is agent:run(text) that remembers.

@@ -94,6 +94,11 @@ function Conversation:send(text, opts)
     return require("lash.run").send(self, text, opts)
 end
 
+--- The same, and gives its events while they happen, as agent:stream.
+function Conversation:stream(text, opts)
+    return require("lash.run").stream(self, text, opts)
+end
+
 --- Cancels its present run, if there is one: running calls end cancelled, queued ones are not run, send()
 -- returns a result with the reason "cancelled", and the conversation can go on. Legal at any time, from any
 -- task, and as often as one likes.

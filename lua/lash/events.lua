@@ -5,7 +5,9 @@
 --   run.start      {}
 --   model.request  { provider, model, turn, attempt }
 --   model.end      { stop, usage, ms }
---   text           { delta }           reasoning { delta }
+--   text           { delta }           of an answer, while it comes; of one that comes whole, all at once
+--   reasoning      { delta }           likewise, what the model lets see of its thoughts
+--   call.ready     { call, name, args }  the model has asked for it; it runs when the answer is complete
 --   call.start     { call, name, mark, args }       `call` is "turn.index", unique in the run
 --   call.progress  { call, name, text, fraction }   what ctx.progress told; either may be missing
 --   call.end       { call, name, status, ms, output }

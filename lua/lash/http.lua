@@ -134,7 +134,7 @@ end
 -- options.event_timeout = seconds to wait for an event (no limit): comments, by which servers keep connections
 -- alive, do not count as events, though they do for idle_timeout;
 -- options.keep_alive = name, or list of names, of events that do not count either ("ping"), or a function:
--- called with each event when the next one is asked for, it returns true for such a one;
+-- called with each event, it returns true for such a one;
 -- options.max_event ("16M") and options.max_line ("1M") = bytes.
 function M.stream(options)
     if type(options) ~= "table" then

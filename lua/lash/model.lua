@@ -5,6 +5,7 @@ local fault = require "lash.provider.fault"
 local json = require "lash.json"
 local near = require "lash.near"
 local registry = require "lash.provider.registry"
+local stream = require "lash.provider.stream"
 local timer = require "lash.core.timer"
 
 local M = {}
@@ -28,7 +29,7 @@ M.resolve = registry.resolve
 -- ---- settings ----
 
 local SETTINGS = { max_tokens = "number", temperature = "number", top_p = "number", top_k = "number",
-    seed = "number", effort = "string", verbosity = "string", stop = "string|table" }
+    seed = "number", effort = "string", verbosity = "string", stop = "string|table", reasoning = "boolean" }
 
 local function setting_names()
     local names = registry.names()
@@ -70,29 +71,56 @@ end
 
 -- ---- sending ----
 
-local function send(target, conv, view, opts)
-    local provider = target.provider
-    if provider.answer then
-        return provider.answer(conv, view, target)
-    end
-    local request, err = provider.request(conv, view, target)
-    if not request then
-        return nil, err
-    end
-    local timeout = opts.timeout or target.timeout or M.TIMEOUT
+-- A stream is asked for unless somebody says that the server cannot.
+local function streams(target, opts)
+    return opts.stream ~= false and target.stream ~= false and target.provider.reader ~= nil
+end
+
+local function limits_of(target, opts)
+    local all = opts.timeout or target.timeout or M.TIMEOUT
+    return {
+        timeout = all,
+        idle_timeout = target.idle_timeout or all,
+        event_timeout = target.event_timeout or all,
+    }
+end
+
+local function send_whole(target, conv, view, request, limits)
     local res, broken = require("lash.http").request {
         method = "POST",
         url = request.url,
         headers = request.headers,
         body = request.body,
-        timeout = timeout,
-        idle_timeout = timeout,
+        timeout = limits.timeout,
+        idle_timeout = limits.idle_timeout,
         follow = false,
     }
     if not res then
         return nil, fault.transport(target, broken)
     end
-    return provider.read(res, conv, view, target)
+    return target.provider.read(res, conv, view, target)
+end
+
+-- One attempt. `tell` gets what comes, of a whole answer all at its end.
+local function send(target, conv, view, opts, tell)
+    local provider = target.provider
+    local answer, request, err
+    if provider.answer then
+        answer, err = provider.answer(conv, view, target)
+    else
+        local streamed = streams(target, opts)
+        request, err = provider.request(conv, view, target, streamed)
+        if not request then
+            return nil, err
+        elseif streamed then
+            return stream.answer(target, conv, view, request, limits_of(target, opts), tell)
+        end
+        answer, err = send_whole(target, conv, view, request, limits_of(target, opts))
+    end
+    if answer then
+        stream.tell(answer, tell)
+    end
+    return answer, err
 end
 
 -- Until when nobody shall ask, by provider and key: a rate limit that one conversation met.
@@ -150,42 +178,71 @@ local function forget(target, conv, err, emit)
     return true
 end
 
+-- Notes whether anything of an answer was delivered: then it is not asked for again.
+local function teller(tell)
+    local told = { delivered = false }
+    function told.tell(kind, fields)
+        if tell and tell(kind, fields) then
+            told.delivered = true
+        end
+    end
+    return told
+end
+
+-- Waits before the next attempt, or says why there is none: nil, err.
+local function pause(target, err, attempt, delivered, emit)
+    if delivered then
+        return give_up(err, attempt, "; a part of the answer was delivered, so it is not asked for again")
+    elseif not err.retry or attempt > M.RETRIES then
+        return give_up(err, attempt)
+    elseif err.after and err.after > LONGEST_WAIT then
+        return give_up(err, attempt, ("; it asks to wait %d s, longer than lash waits by itself"):format(
+            math.ceil(err.after)))
+    end
+    local wait = err.after and err.after + math.random() * 0.1 * math.min(err.after, 1) or backoff(attempt)
+    close_gate(target, err, wait)
+    emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = err.message,
+        attempt = attempt + 1 }
+    timer.sleep(wait)
+    return true
+end
+
 --- ask(target, conv, view, opts) -> answer entry | nil, err
 -- view: { agent =, system =, tools = { { name =, description =, schema = } ... }, tool_choice = nil |
 -- "auto" | "none" | "required" | { name = }, parallel =, settings =, output = nil | { name =, schema = } }.
--- opts.emit(event): gets `retry` { what, wait_ms, why } and `warning` { text }; opts.timeout: seconds of
--- one attempt. Nothing of an answer is used before it is whole, so every attempt is a new start.
+-- opts.emit(event): gets `retry` { what, wait_ms, why, attempt } and `warning` { text };
+-- opts.attempt(n): the n-th attempt begins now;
+-- opts.tell(kind, fields) -> whether somebody got it: what comes of the answer, while it comes: "text" and
+-- "reasoning" { delta }, "call.ready" { n, id, name, args };
+-- opts.stream = false: no stream; opts.timeout: seconds of an attempt, of a stream those without anything new.
+-- A failure that may pass is tried again as long as nothing of the answer was delivered.
 -- The entry is not appended here. A cancelled task raises through it.
 function M.ask(target, conv, view, opts)
     opts = opts or {}
-    local emit = opts.emit or nothing
+    local emit, attempt = opts.emit or nothing, 0
     local why = settings_fault(view.settings or {})
     if why then
         return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
     end
     warn_ignored(target, conv, view, emit)
-    local attempt = 0
     while true do
         wait_at_gate(target, emit)
         attempt = attempt + 1
-        local answer, err = send(target, conv, view, opts)
+        if opts.attempt then
+            opts.attempt(attempt)
+        end
+        local told = teller(opts.tell)
+        local answer, err = send(target, conv, view, opts, told.tell)
         if answer then
             return answer
-        elseif forget(target, conv, err, emit) then
+        elseif not told.delivered and forget(target, conv, err, emit) then
             attempt = attempt - 1
-        elseif not err.retry then
-            return give_up(err, attempt)
-        elseif err.after and err.after > LONGEST_WAIT then
-            return give_up(err, attempt, ("; it asks to wait %d s, longer than lash waits by itself"):format(
-                math.ceil(err.after)))
-        elseif attempt > M.RETRIES then
-            return give_up(err, attempt)
         else
-            local wait = err.after and err.after + math.random() * 0.1 * math.min(err.after, 1) or backoff(attempt)
-            close_gate(target, err, wait)
-            emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = err.message,
-                attempt = attempt + 1 }
-            timer.sleep(wait)
+            local again
+            again, err = pause(target, err, attempt, told.delivered, emit)
+            if not again then
+                return nil, err
+            end
         end
     end
 end
@@ -207,9 +264,9 @@ local function local_request(target, conv, view)
         settings = next(view.settings or {}) and view.settings or nil }, { lossy = true })
 end
 
---- dry_run(target, conv, view) -> { method =, url =, headers =, body = } | nil, err: the request that ask()
+--- dry_run(target, conv, view, opts) -> { method =, url =, headers =, body = } | nil, err: the request that ask()
 -- would send, with the key masked. A local provider has the method "LOCAL".
-function M.dry_run(target, conv, view)
+function M.dry_run(target, conv, view, opts)
     local why = settings_fault(view.settings or {})
     if why then
         return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
@@ -217,7 +274,7 @@ function M.dry_run(target, conv, view)
     if target.provider.answer then
         return { method = "LOCAL", url = target.label, headers = {}, body = local_request(target, conv, view) }
     end
-    local request, err = target.provider.request(conv, view, target)
+    local request, err = target.provider.request(conv, view, target, streams(target, opts or {}))
     if not request then
         return nil, err
     end

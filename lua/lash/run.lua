@@ -19,8 +19,9 @@ local system = require "lash.core.system"
 local M = {}
 
 --- What commands and tests set for all runs: `model` replaces every agent's, `limits` likewise;
--- `dry_run(request)` gets what model.dry_run makes of the first request, and does not return.
-M.overrides = { model = nil, limits = {}, dry_run = nil }
+-- `stream = false` asks for whole answers only; `dry_run(request)` gets what model.dry_run makes of the first
+-- request, and does not return.
+M.overrides = { model = nil, limits = {}, stream = nil, dry_run = nil }
 
 --- Every reason with which a run ends, and the exit status that it stands for.
 M.REASONS = {
@@ -172,12 +173,60 @@ local function add_usage(sum, usage)
     end
 end
 
+-- Whether a stream may be asked for: not when anybody says that it cannot be.
+local function may_stream(run)
+    return M.overrides.stream ~= false and run.opts.stream ~= false and run.current.agent.streaming ~= false
+end
+
+-- How one request is told: its attempts, and the answer while it comes. The text of it is kept: should the rest
+-- never come, that much was said.
+local function teller(run, agent)
+    local at = run.current
+    local deltas = run.listened and run.opts.deltas ~= false
+    return {
+        stream = may_stream(run),
+        emit = function(event)
+            local kind = event.type
+            run.emit(kind, agent, event)
+        end,
+        attempt = function(n)
+            run.pieces = {}
+            run.emit("model.request", agent, {
+                provider = at.target.provider_name, model = at.target.model, turn = run.turn, attempt = n,
+            })
+        end,
+        tell = function(kind, fields)
+            if kind == "text" then
+                run.pieces[#run.pieces + 1] = fields.delta
+            end
+            if not deltas then
+                return false
+            elseif kind == "call.ready" then
+                fields = { call = ("%d.%d"):format(run.turn, fields.n), name = fields.name, args = fields.args }
+            end
+            run.emit(kind, agent, fields)
+            return true
+        end,
+    }
+end
+
+-- The answer broke off: what was said of it stays in the conversation, as text only.
+local function keep_pieces(run)
+    local text = table.concat(run.pieces)
+    run.pieces = {}
+    if text:find("%S") then
+        run.last_text = text
+        run.conv:append { type = "answer", provider = "partial", items = { { type = "text", text = text } },
+            stop = "cut" }
+    end
+end
+
 local function request(run, last)
     local at = run.current
     local view = prepare.view(at, run.turn == 1, last)
     local agent = at.agent.name
     if M.overrides.dry_run then
-        local shown, err = model.dry_run(at.target, run.conv, view)
+        local shown, err = model.dry_run(at.target, run.conv, view, { stream = may_stream(run) })
         if shown then
             M.overrides.dry_run(shown)
         end
@@ -185,19 +234,13 @@ local function request(run, last)
     end
     run.label = at.target.label
     run.requests = run.requests + 1
-    run.emit("model.request", agent, {
-        provider = at.target.provider_name, model = at.target.model, turn = run.turn, attempt = 1,
-    })
     local started = engine.hrtime()
-    local answer, err = model.ask(at.target, run.conv, view, {
-        emit = function(event)
-            local kind = event.type
-            run.emit(kind, agent, event)
-        end,
-    })
+    local answer, err = model.ask(at.target, run.conv, view, teller(run, agent))
     if not answer then
+        keep_pieces(run)
         return nil, failure(err)
     end
+    run.pieces = {}
     add_usage(run.usage, answer.usage)
     run.emit("model.end", agent, {
         stop = answer.stop, usage = answer.usage, ms = (engine.hrtime() - started) // 1000000,
@@ -256,7 +299,9 @@ local function turn(run)
     if text ~= "" then
         run.last_text = text
     end
-    if answer.stop ~= "end" and answer.stop ~= "calls" then
+    if answer.stop == "pause" and #asked == 0 then
+        return nil -- the model goes on when it is asked again
+    elseif answer.stop ~= "end" and answer.stop ~= "calls" and answer.stop ~= "pause" then
         local reason = cut_off(run, answer, asked)
         return reason, reason and (text ~= "" and text or refusal_text(answer))
     end
@@ -289,6 +334,7 @@ local function new_run(conv, opts)
         conv = conv, opts = opts, calls = {},
         limits = limits.merged(conv.agent.limits, opts.limits, M.overrides.limits),
         turn = 0, requests = 0, handoffs = 0, last_text = "",
+        pieces = {}, -- of the answer that comes
         key = ("%d-%x-%d/"):format(system.getpid(), engine.hrtime(), run_count),
         usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },
         current = { agent = conv.agent },
@@ -343,7 +389,9 @@ local function run_apart(run, text, alone)
 end
 
 -- no_raise: a run that fails gives a result, for the commands
-local OPTIONS = { on_event = "function", limits = "table", model = "string", no_raise = "boolean" }
+-- deltas = false: nobody wants an answer while it comes, so one that broke off can be asked for again
+local OPTIONS = { on_event = "function", limits = "table", model = "string", stream = "boolean",
+    no_raise = "boolean", deltas = "boolean" }
 
 local function check_message(text, opts)
     if type(text) ~= "string" then
@@ -380,6 +428,9 @@ function M.send(conv, text, opts, alone)
         ok, result, passed = false, ok, true
     end
     conv.busy, conv.run = false, nil
+    if not ok then
+        keep_pieces(run)
+    end
     if ok then
         if result.error and not opts.no_raise then
             result.error.result = result
@@ -406,6 +457,83 @@ function M.send(conv, text, opts, alone)
         end
     end
     error(result, 0)
+end
+
+-- ---- events as a loop ----
+
+local WAITING = 64 -- events that may wait for a slow reader; then the run waits for it
+
+-- What the reader of a run's events has to read. Nothing is lost: a cancelled run cannot wait for room, so
+-- what it tells then is kept beside, behind all that waits already.
+local function event_queue()
+    local channel, beside = lash.channel(WAITING), {}
+    local queue = {}
+    function queue.put(event)
+        local full = #beside > 0 or not (channel:try_send(event) or pcall(channel.send, channel, event))
+        if full then
+            beside[#beside + 1] = event
+        end
+    end
+    function queue.over()
+        channel:close()
+    end
+    function queue.take()
+        return channel:receive() or table.remove(beside, 1)
+    end
+    return queue
+end
+
+-- The last event, with what else the reader wants to know.
+local function with_result(event, result)
+    local copy = { result = result }
+    for name, value in pairs(event) do
+        copy[name] = value
+    end
+    return copy
+end
+
+local leaving_mt = {
+    __close = function(leaving)
+        leaving.group:cancel("user")
+        local group <close> = leaving.group -- waits, also where a cancelled task cannot
+    end,
+}
+
+--- The events of a run as they happen. See agent:stream.
+function M.stream(conv, text, opts)
+    check_message(text, opts)
+    local queue, group, last, failed = event_queue(), engine.group(), nil, nil
+    local own = {}
+    for name, value in pairs(opts or {}) do
+        own[name] = value
+    end
+    own.on_event = function(event)
+        if opts and opts.on_event then
+            opts.on_event(event)
+        end
+        if event.type == "run.end" then
+            last = event -- its result is not known yet
+        else
+            queue.put(event)
+        end
+    end
+    group:spawn(function()
+        local ok, result = pcall(M.send, conv, text, own)
+        if not ok then
+            failed = { result }
+        end
+        if last then
+            queue.put(with_result(last, ok and result or nil))
+        end
+        queue.over()
+    end)
+    return function()
+        local event = queue.take()
+        if not event and failed then
+            error(failed[1], 0)
+        end
+        return event
+    end, nil, nil, setmetatable({ group = group }, leaving_mt)
 end
 
 --- Runs fn(...) to its end for a caller that is no task.

@@ -19,6 +19,7 @@
 #define STREAM_TYPE "lash.http.stream"
 #define WAIT_TYPE "lash.http.stream.wait"
 
+#define LEAVE_MS 500
 #define HIGH_MARK ((size_t)64 << 10)
 #define LINE_MAX_STANDARD ((lua_Integer)1 << 20)
 #define EVENT_MAX_STANDARD ((lua_Integer)16 << 20)
@@ -526,6 +527,24 @@ static int l_close(lua_State *L)
     return 0;
 }
 
+/* stream:leave(): as close, but the end of the answer is awaited in the background for a moment, so
+ * that its connection can be used again */
+static int l_leave(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    if (s->req != NULL && s->waiter == NULL) {
+        stop_clock(s);
+        http_leave(s->req, LEAVE_MS);
+        s->req = NULL;
+        s->done = true;
+        s->code = "cancelled";
+        buf_appendf(&s->message, "the answer of %s was left: nothing more can be read",
+                    s->shown.data);
+    }
+    stream_close(s);
+    return 0;
+}
+
 static int l_gc(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
@@ -583,10 +602,11 @@ int l_http_open(lua_State *L)
 
 void l_http_open_streams(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"step", l_step},     {"send", l_send},   {"head", l_head},
-                                       {"over", l_over},     {"read", l_read},   {"line", l_line},
-                                       {"event", l_event},   {"stray", l_stray}, {"close", l_close},
-                                       {"__close", l_close}, {"__gc", l_gc},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"step", l_step},   {"send", l_send},     {"head", l_head},
+                                       {"over", l_over},   {"read", l_read},     {"line", l_line},
+                                       {"event", l_event}, {"stray", l_stray},   {"leave", l_leave},
+                                       {"close", l_close}, {"__close", l_close}, {"__gc", l_gc},
+                                       {NULL, NULL}};
     bind_type_gc(L, WAIT_TYPE, wait_gc);
     bind_type_push(L, STREAM_TYPE, methods);
     lua_pop(L, 1);

@@ -405,6 +405,7 @@ struct http *http_new(uv_loop_t *loop, int *err)
     list_init(&h->gates);
     list_init(&h->places);
     list_init(&h->admitted);
+    list_init(&h->left);
     list_init(&h->socks);
     h->multi = curl->multi_init();
     if (h->multi == NULL || !set_multi(h)) {
@@ -531,6 +532,7 @@ void http_close(struct http *h, http_closed_fn closed, void *arg)
     h->closing = true;
     h->closed = closed;
     h->closed_arg = arg;
+    http_left_free(h);
     abort_all(&h->running, false);
     abort_all(&h->events, true);
     gates_free(h);

@@ -137,6 +137,10 @@ void http_abort(struct http_request *req);
 /* Frees the request, NULL is ignored; aborts it first if it runs. */
 void http_request_free(struct http_request *req);
 
+/* Frees a streamed request of whose answer nothing is of interest any more, but not at once: its
+ * end is awaited for `ms` milliseconds, so that the connection can be used again. */
+void http_leave(struct http_request *req, uint64_t ms);
+
 /* The result, complete when `done` was called; partial while it runs. */
 struct http_result *http_result(struct http_request *req);
 

@@ -8,6 +8,7 @@
  *     http_error.c    libcurl's results as codes and sentences
  *     http_gate.c     one name lookup at a time for one host
  *     http_limit.c    so many requests at a time for one host
+ *     http_leave.c    requests whose rest nobody reads
  *     http_request.c  building requests, reading results: no libcurl in it
  */
 #ifndef LASH_HTTP_INT_H
@@ -37,6 +38,7 @@ struct http {
     struct list gates;    /* gate.node */
     struct list places;   /* place.node */
     struct list admitted; /* request.place_node: may go on, outside callbacks */
+    struct list left;     /* left.node: what http_leave() took over */
     unsigned per_host;    /* 0 = no limit */
     size_t ngates;
     struct list socks;              /* sock.node */
@@ -150,6 +152,10 @@ bool http_watch_multi(struct http *h);
 void http_open_handles(struct http *h);
 /* Closes all handles; the last close callback frees `h` and calls h->closed. */
 void http_close_handles(struct http *h);
+
+/* http_leave.c */
+/* Frees all that http_leave() took over. */
+void http_left_free(struct http *h);
 
 /* http_request.c */
 /* Sets code and sentence of the result, unless there is one already. */

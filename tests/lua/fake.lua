@@ -3,6 +3,9 @@
 --
 --     local agent = fake.agent({ tools = { echo } }, { fake.calls { { "echo", { text = "hi" } } }, "done" })
 --
+-- An answer may have `deltas`: { kind, fields } that are told before it, each followed by a wait; `false` in
+-- their place waits for ever. Without, text and calls are told at once.
+--
 -- Before every answer it checks D1: each call in history has exactly one output, right behind it.
 local agent_module = require "lash.agent"
 local json = require "lash.json"
@@ -135,8 +138,11 @@ package.loaded["lash.model"] = {
         end
         return { label = name, provider_name = "fake", model = name }
     end,
-    ask = function(target, conv, view)
+    ask = function(target, conv, view, opts)
         check_pairing(conv)
+        if opts.attempt then
+            opts.attempt(1)
+        end
         M.requests[#M.requests + 1] = { model = target.model, view = view }
         timer.sleep(0) -- a request is a wait
         local answer, err = M.models[target.model](conv, view)
@@ -144,6 +150,17 @@ package.loaded["lash.model"] = {
             answer = M.text(answer)
         elseif not answer then
             return nil, err
+        end
+        for _, delta in ipairs(answer.deltas or {}) do
+            if delta then
+                opts.tell(delta[1], delta[2])
+            end
+            timer.sleep(delta and 0 or 3600)
+        end
+        if answer.fails then
+            return nil, answer.fails
+        elseif not answer.deltas then
+            require("lash.provider.stream").tell(answer, opts.tell)
         end
         answer.provider, answer.model = "fake", target.model
         answer.usage = answer.usage or { input = 1, output = 1, total = 2 }

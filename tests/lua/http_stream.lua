@@ -293,20 +293,7 @@ case("T8 a function tells which events are only signs of life", function()
     end).code, "stalled")
     -- its error is the loop's
     local broken <close> = assert(play(chunks { "data: a\n\n" }, { keep_alive = function() error("mine", 0) end }))
-    local next_event = broken:events()
-    equal(next_event().data, "a")
-    equal(t.raises("mine", next_event), "mine")
-    -- what the loop made of an event is known when it is asked
-    local done = {}
-    local told <close> = assert(play(chunks { "data: a\n\ndata: b\n\ndata: c\n\n", END }, {
-        keep_alive = function(event) return assert(done[event.data]) end,
-    }))
-    for event in told:events() do
-        done[event.data] = true
-        if event.data == "c" then
-            break
-        end
-    end
+    equal(t.raises("mine", broken:events()), "mine")
     t.raises("keep_alive must be", play, {}, { keep_alive = 1 })
     t.raises("keep_alive must be", play, {}, { keep_alive = { 1 } })
 end)

@@ -47,7 +47,7 @@ local function ask(target, view, opts)
     local conv = wire.conversation { { type = "user", text = "x" } }
     local answer, err = model.ask(target, conv, view or {}, { emit = function(event)
         events[#events + 1] = event
-    end, timeout = opts and opts.timeout })
+    end, timeout = opts and opts.timeout, stream = false })
     timer.sleep = sleep
     return answer, err, waits, events
 end
@@ -269,7 +269,7 @@ case("sealed reasoning that is refused is left out, once", function()
     local bad = '{"error":{"code":"invalid_encrypted_content","message":"m"}}'
     local sent = play { { 400, bad }, { 200, OK } }
     local events = {}
-    ok(model.ask(t1, conv, {}, { emit = function(e)
+    ok(model.ask(t1, conv, {}, { stream = false, emit = function(e)
         events[#events + 1] = e
     end }))
     equal(#sent, 2)
@@ -277,7 +277,7 @@ case("sealed reasoning that is refused is left out, once", function()
     ok(not sent[2].body:find "gAAA" and sent[2].body:find "hi")
     equal(events[1].type, "warning")
     sent = play { { 400, bad } }
-    local answer, err = model.ask(t1, conv, {})
+    local answer, err = model.ask(t1, conv, {}, { stream = false })
     equal(answer, nil)
     equal({ #sent, err.exit }, { 1, 69 })
 end)

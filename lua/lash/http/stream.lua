@@ -160,14 +160,13 @@ end
 -- not come within event_timeout of waiting for it is the error stalled.
 function answer:events()
     local handle, keep_alive = handle_of(self, "events"), rawget(self, KEEP_ALIVE)
-    local last
+    local anew = true
     return function()
-        -- only now: by then the loop has made of it what it says
-        local event, err = handle:event(last == nil or not keep_alive(last))
+        local event, err = handle:event(anew)
         if err ~= nil then
             error(err, 0)
         end
-        last = event
+        anew = event and not keep_alive(event)
         return event
     end
 end
@@ -183,6 +182,12 @@ end
 --- res:close(): ends the transfer at once; nothing can be read any more.
 function answer:close()
     handle_of(self, "close"):close()
+end
+
+--- res:leave(): nothing more is read, as after close(); but what is left of the answer may come for a moment
+-- more, so that its connection can be used again. For streams whose last event is known.
+function answer:leave()
+    handle_of(self, "leave"):leave()
 end
 
 answer.__close = answer.close

@@ -123,8 +123,8 @@ end
 --- output_hint(output) -> what the system prompt says about a structured answer where the protocol, or the
 -- model, has no field for it. `output` is { name =, schema = }.
 function M.output_hint(output)
-    return "Your final answer must be one JSON value that fits the following JSON Schema: no other text, no code fence.\n"
-        .. assert(json.encode(output.schema, { lossy = true }))
+    return "Your final answer must be one JSON value that fits the following JSON Schema, with no other text and no "
+        .. "code fence:\n" .. assert(json.encode(output.schema, { lossy = true }))
 end
 
 --- quote(text) -> JSON string; bytes that are not UTF-8 become U+FFFD.

@@ -1,0 +1,96 @@
+--- Streamed answers: sends a request, gives the events of its answer to the provider's reader, and tells
+-- what comes while it comes. The readers know the protocols, this file knows the transport.
+local engine = require "lash.core.engine"
+local fault = require "lash.provider.fault"
+
+local M = {}
+
+--- Bytes of one streamed answer, as they come over the wire, and of one event in it.
+M.MAX_BODY, M.MAX_EVENT = 256 << 20, 64 << 20
+
+-- What a server sends that did not understand that a stream is wanted: a whole answer, or a page.
+local function is_whole(res)
+    local kind = (res.headers["content-type"] or ""):lower()
+    return kind:find("json", 1, true) ~= nil and not kind:find("stream", 1, true) or kind:find("html", 1, true) ~= nil
+end
+
+local function read_whole(target, res, conv, view)
+    local body, broken = res:read "a"
+    if not body then
+        return nil, fault.transport(target, broken)
+    end
+    return target.provider.read({ status = res.status, headers = res.headers, body = body }, conv, view, target)
+end
+
+-- Feeds the reader until it has seen the end of the answer, or the server's stream is over.
+-- @return true, whether its end marker came | nil, err
+local function read_events(res, reader, tell, life)
+    for event in res:events() do
+        local what, err = reader:event(event, tell)
+        if not what then
+            return nil, err
+        elseif what == "end" then
+            return true, true
+        end
+        life.idle = what == "idle"
+    end
+    return true, false
+end
+
+--- answer(target, conv, view, request, limits, tell) -> answer | nil, err
+-- @param request of the provider: { url =, headers =, body = }
+-- @param limits { idle_timeout = seconds without a byte, event_timeout = seconds in which nothing of the answer
+--   comes, though the connection is alive }
+-- @param tell fn(kind, fields), see the readers
+function M.answer(target, conv, view, request, limits, tell)
+    local life = { idle = false }
+    local res <close>, broken = require("lash.http").stream {
+        method = "POST",
+        url = request.url,
+        headers = request.headers,
+        body = request.body,
+        idle_timeout = limits.idle_timeout,
+        event_timeout = limits.event_timeout,
+        max_body = M.MAX_BODY,
+        max_event = M.MAX_EVENT,
+        keep_alive = function()
+            return life.idle
+        end,
+        follow = false,
+    }
+    if not res then
+        return nil, fault.transport(target, broken)
+    elseif not res.ok or is_whole(res) then
+        return read_whole(target, res, conv, view)
+    end
+    local reader = target.provider.reader(conv, view, target, { status = res.status, headers = res.headers })
+    local called, ok, ended = pcall(read_events, res, reader, tell, life)
+    if not called then
+        if engine.cancel_reason(ok) or type(ok) ~= "table" or not ok.code then
+            error(ok, 0)
+        end
+        return nil, fault.transport(target, ok)
+    elseif not ok then
+        return nil, ended
+    elseif ended then
+        res:leave() -- the rest is the end of the transfer: the connection can be used again
+    end
+    return reader:finish(ended and "" or res:stray(), tell)
+end
+
+--- tell(answer, tell): a whole answer, told as if it had come in pieces.
+function M.tell(answer, tell)
+    local n = 0
+    for _, item in ipairs(answer.items) do
+        if item.type == "text" or item.type == "reasoning" then
+            if item.text and item.text ~= "" then
+                tell(item.type, { delta = item.text })
+            end
+        elseif item.type == "call" then
+            n = n + 1
+            tell("call.ready", { n = n, id = item.id, name = item.name, args = item.args })
+        end
+    end
+end
+
+return M

@@ -54,8 +54,8 @@ end
 t.case("D18 a plain run and its events", function()
     local agent = fake.agent({ tools = { ok_tool } }, { fake.calls { "Let me see. ", { "fine" }, { "fine", "{" } }, "done" })
     local result, events = watched(agent)
-    t.equal(table.concat(check_events(events), " "), "run.start model.request model.end call.start call.end call.start "
-        .. "call.end model.request model.end run.end")
+    t.equal(table.concat(check_events(events), " "), "run.start model.request text call.ready call.ready model.end call.start "
+        .. "call.end call.start call.end model.request text model.end run.end")
     t.equal({ result.text, tostring(result), result.ok, result.reason, result.agent, result.turns, result.exit },
         { "done", "done", true, "done", "tester", 2, 0 })
     t.equal(result.usage, { input = 2, output = 2, cached = 0, reasoning = 0, total = 4 })

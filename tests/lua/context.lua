@@ -58,8 +58,8 @@ t.case("D18 ctx.progress: events between start and end, in order", function()
         for i, event in ipairs(events) do
             types[i] = event.type
         end
-        t.equal(table.concat(types, " "), "run.start model.request model.end call.start call.progress call.progress "
-            .. "call.progress call.progress call.end model.request model.end run.end")
+        t.equal(table.concat(types, " "), "run.start model.request call.ready model.end call.start call.progress "
+            .. "call.progress call.progress call.progress call.end model.request text model.end run.end")
         local told = {}
         for i, event in ipairs(of_type(events, "call.progress")) do
             told[i] = { event.call, event.name, event.fraction or "none", event.text or "none" }

@@ -49,10 +49,10 @@ def test_jsonl():
     """D18 ask --jsonl: one event a line, run.end last with the exit status, also on errors"""
     tools()
     events = objects(expect(lash(*ADD, "--jsonl", "add 2 and 3"), 0))
-    assert [e["type"] for e in events] == ["run.start", "model.request", "model.end", "call.start", "call.end",
-                                           "model.request", "model.end", "run.end"], events
+    assert [e["type"] for e in events] == ["run.start", "model.request", "call.ready", "model.end", "call.start",
+                                           "call.end", "model.request", "text", "model.end", "run.end"], events
     assert all(isinstance(e["t"], int) and e["agent"] == "lash" for e in events)
-    start, end = events[3], events[4]
+    start, end = events[4], events[5]
     assert (start["call"], start["mark"], json.loads(start["args"])) == ("1.1", "sync", {"a": 2, "b": 3})
     assert (end["call"], end["status"], end["output"]) == ("1.1", "ok", "5")
     for args, status in ((["hi"], 78), (["-m", "nosuch/x", "hi"], 64), (["-m", "demo", "-t", "nosuch.lua", "hi"], 66),

@@ -1,0 +1,240 @@
+-- A whole answer of OpenAI's Responses protocol -> the answer's entry. Streams are put together to a whole
+-- answer first, so both ways end here.
+--
+-- The items go back in the next request as the exact texts that came (entry.wire): only an item whose id or
+-- name cannot be sent again gets these, and keeps the bytes of everything else.
+local fault = require "lash.provider.fault"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+
+local M = {}
+
+--- Between two parts of a summary of reasoning.
+M.PARAGRAPH = "\n\n"
+
+local function text_of(value)
+    return type(value) == "string" and value ~= "" and value or nil
+end
+
+--- call_name(name) -> a name that may be sent
+function M.call_name(name)
+    name = (type(name) == "string" and name or ""):gsub("[^%w_-]", "_"):sub(1, 64)
+    return name ~= "" and name or "unknown"
+end
+
+-- ---- messages and reasoning ----
+
+local function joined(parts, kind, field, between)
+    local texts = {}
+    for _, part in ipairs(type(parts) == "table" and parts or {}) do
+        if type(part) == "table" and part.type == kind and text_of(part[field]) then
+            texts[#texts + 1] = part[field]
+        end
+    end
+    return table.concat(texts, between)
+end
+
+--- message(item) -> its text, its refusal: "" without
+function M.message(item)
+    if type(item.content) == "string" then
+        return item.content, ""
+    end
+    return joined(item.content, "output_text", "text"), joined(item.content, "refusal", "refusal")
+end
+
+--- reasoning(item) -> what can be read of it: the summary, or else the thoughts of an open model
+function M.reasoning(item)
+    local text = joined(item.summary, "summary_text", "text", M.PARAGRAPH)
+    return text ~= "" and text or joined(item.content, "reasoning_text", "text")
+end
+
+local function read_message(items, item)
+    local text, refusal = M.message(item)
+    if text ~= "" then
+        items[#items + 1] = { type = "text", text = text, phase = text_of(item.phase) }
+    end
+    if refusal ~= "" then
+        items[#items + 1] = { type = "refusal", text = refusal }
+    end
+end
+
+-- ---- calls ----
+
+-- The calls inside the undeclared wrapper that some models invent, or nil.
+local function unwrap(view, item, args)
+    if (item.name ~= "parallel" and item.name ~= "multi_tool_use.parallel") or history.tool_named(view, item.name) then
+        return nil
+    end
+    local value = json.decode(args)
+    local uses = history.is_object(value) and value.tool_uses
+    if type(uses) ~= "table" or #uses == 0 then
+        return nil
+    end
+    local calls = {}
+    for i, use in ipairs(uses) do
+        if type(use) ~= "table" or type(use.recipient_name) ~= "string" then
+            return nil
+        end
+        calls[i] = { type = "call", name = use.recipient_name:gsub("^functions%.", ""),
+            args = json.raw(args, "tool_uses", i, "parameters") or "{}" }
+    end
+    return calls
+end
+
+-- The item again with other values in some fields, and the bytes that came in all others.
+local function patched(item, raw, changes)
+    local copy = {}
+    for name in pairs(item) do
+        copy[name] = json.verbatim(json.raw(raw, name))
+    end
+    for name, value in pairs(changes) do
+        copy[name] = value
+    end
+    return (assert(json.encode(copy, { lossy = true })))
+end
+
+--- builder(conv, view, taken, cut) -> what calls are added to: { items =, calls = how many }.
+-- taken: ids that no call may get; cut: the answer ended before its end.
+function M.builder(conv, view, taken, cut)
+    return { items = {}, calls = 0, view = view, cut = cut, id_for = history.namer(conv, taken) }
+end
+
+--- call(builder, item, raw) -> the text to send again; the call (or those that it wraps) is added to the items
+function M.call(builder, item, raw)
+    local args = item.arguments
+    if type(args) == "table" then
+        args = json.raw(raw, "arguments")
+    end
+    args = type(args) == "string" and args or ""
+    local items, name = builder.items, type(item.name) == "string" and item.name or ""
+    local id = builder.id_for(item.call_id, builder.calls + 1)
+    local cut = item.status == "incomplete" or (builder.cut and args ~= "" and not json.decode(args))
+    local wrapped = not cut and unwrap(builder.view, item, args)
+    if wrapped then
+        for i, call in ipairs(wrapped) do
+            call.wrapper = id
+            call.id = builder.id_for(("%s_%d"):format(id, i), builder.calls + i)
+            items[#items + 1] = call
+        end
+        builder.calls = builder.calls + #wrapped
+    else
+        local call = { type = "call", id = id, name = name, args = args }
+        if cut then
+            call.complete = false
+        end
+        if history.is_object(item.caller) and item.caller.type ~= "direct" then
+            call.caller = json.raw(raw, "caller")
+        end
+        items[#items + 1] = call
+        builder.calls = builder.calls + 1
+    end
+    if id ~= item.call_id or args ~= item.arguments or M.call_name(name) ~= item.name then
+        return patched(item, raw, { call_id = id, arguments = args, name = M.call_name(name) })
+    end
+    return raw
+end
+
+-- ---- all items ----
+
+-- What only comes and must not go back.
+local function stripped(item, raw)
+    if item.created_by == nil and item.parsed == nil and item.parsed_arguments == nil then
+        return raw
+    end
+    item.created_by, item.parsed, item.parsed_arguments = nil, nil, nil
+    return patched(item, raw, {})
+end
+
+local function read_items(builder, output, raws)
+    local items, wire, kinds = builder.items, {}, {}
+    for i, item in ipairs(output) do
+        local raw = stripped(item, raws[i])
+        if item.type == "message" then
+            read_message(items, item)
+        elseif item.type == "reasoning" then
+            items[#items + 1] = { type = "reasoning", text = M.reasoning(item) }
+        elseif item.type == "function_call" then
+            raw = M.call(builder, item, raw)
+        else
+            items[#items + 1] = { type = "opaque", kind = text_of(item.type) }
+        end
+        wire[i], kinds[i] = raw, item.type
+    end
+    -- Reasoning that led to nothing (the answer was cut) would be refused when it comes back.
+    while kinds[#wire] == "reasoning" do
+        wire[#wire] = nil
+    end
+    return wire
+end
+
+local function object(value)
+    return history.is_object(value) and value or {}
+end
+
+local function read_usage(usage)
+    usage = object(usage)
+    local input, output = object(usage.input_tokens_details), object(usage.output_tokens_details)
+    local counts = {
+        input = history.count(usage.input_tokens),
+        output = history.count(usage.output_tokens),
+        cached = history.count(input.cached_tokens),
+        reasoning = history.count(output.reasoning_tokens),
+        total = history.count(usage.total_tokens),
+    }
+    local written = history.count(input.cache_write_tokens)
+    if written > 0 then
+        counts.cache_write = written
+    end
+    if counts.total == 0 then
+        counts.total = counts.input + counts.output
+    end
+    return counts
+end
+
+local function stop_of(value, items)
+    if value.status == "incomplete" then
+        return object(value.incomplete_details).reason == "content_filter" and "filter" or "length"
+    end
+    local refused, said = false, false
+    for _, item in ipairs(items) do
+        if item.type == "call" then
+            return "calls"
+        end
+        refused = refused or item.type == "refusal"
+        said = said or item.type == "text"
+    end
+    return refused and not said and "refusal" or "end"
+end
+
+--- is_output(output) -> whether this decoded value is a list of items
+function M.is_output(output)
+    if type(output) ~= "table" or getmetatable(output) ~= json.array_mt then
+        return false
+    end
+    for _, item in ipairs(output) do
+        if not history.is_object(item) then
+            return false
+        end
+    end
+    return true
+end
+
+--- entry(from, builder, value, output, raws) -> the answer's entry.
+-- from: { target =, res =, name = the provider's }; value: the response, decoded, for its status and usage;
+-- output: its items, decoded; raws: their texts.
+function M.entry(from, builder, value, output, raws)
+    local wire = read_items(builder, output, raws)
+    return {
+        type = "answer",
+        provider = from.name,
+        origin = from.target.origin,
+        model = from.target.model,
+        items = builder.items,
+        wire = wire,
+        usage = read_usage(value.usage),
+        stop = stop_of(value, builder.items),
+        request_id = fault.header(from.res, "x-request-id"),
+    }
+end
+
+return M

@@ -1,0 +1,136 @@
+-- What servers of OpenAI's Responses protocol say when they give no answer: error statuses, errors inside
+-- a 200, errors inside a stream. Kinds are told apart by status, code and type, never by the message:
+-- those texts change.
+local fault = require "lash.provider.fault"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+
+local M = {}
+
+-- code or type -> kind, worth another attempt
+local KNOWN = {
+    invalid_api_key = { "key" },
+    authentication_error = { "key" },
+    model_not_found = { "model" },
+    DeploymentNotFound = { "model" },
+    context_length_exceeded = { "context" },
+    exceed_context_size_error = { "context" },
+    invalid_prompt = { "refused" },
+    content_filter = { "refused" },
+    content_policy_violation = { "refused" },
+    image_content_policy_violation = { "refused" },
+    unsupported_country_region_territory = { "refused" },
+    permission_error = { "refused" },
+    insufficient_quota = { "quota" },
+    credit_balance_exhausted = { "quota" },
+    billing_hard_limit_reached = { "quota" },
+    billing_not_active = { "quota" },
+    rate_limit_exceeded = { "rate", true },
+    rate_limit_error = { "rate", true },
+    too_many_requests = { "rate", true },
+    slow_down = { "overloaded", true },
+    server_error = { "overloaded", true },
+    overloaded = { "overloaded", true },
+    overloaded_error = { "overloaded", true },
+    server_is_overloaded = { "overloaded", true },
+}
+
+local function text_of(value)
+    return type(value) == "string" and value ~= "" and value or nil
+end
+
+-- Gateways write the HTTP status as the code of an error inside a 200, as a number or as text.
+local function status_of(res, e)
+    local code = e.code
+    if type(code) == "string" and code:find("^%d%d%d$") then
+        code = tonumber(code)
+    end
+    local inner = type(code) == "number" and math.tointeger(code)
+    if res.status < 400 and inner and inner >= 400 and inner < 600 then
+        return inner
+    end
+    return res.status
+end
+
+local function kind_of(status, code, kind, param)
+    local words = (code or "") .. " " .. (kind or "")
+    if words:find("usage_limit", 1, true) or words:find("spend", 1, true) then
+        return "quota", false
+    end
+    local known = KNOWN[code] or KNOWN[kind]
+    if known then
+        return known[1], known[2] or false
+    elseif status == 404 and param == "model" then
+        return "model", false
+    elseif status >= 400 then
+        return fault.status_kind(status)
+    elseif words:find("invalid", 1, true) or words:find("image", 1, true) or words:find("unsupported", 1, true) then
+        return "bad_request", false
+    end
+    return "overloaded", true
+end
+
+--- described(target, res, e) -> err for an error that the server described: `e` is its error object or text.
+function M.described(target, res, e)
+    if type(e) ~= "table" then
+        e = { message = text_of(e) }
+    elseif getmetatable(e) == json.array_mt then -- what FastAPI finds wrong with a body
+        e = { message = json.encode(e) }
+    end
+    local code, kind = text_of(e.code), text_of(e.type)
+    if kind == "error" then -- that of the event, not of the error
+        kind = nil
+    end
+    local about = { name = code or kind, message = text_of(e.message) }
+    about.code, about.retry = kind_of(status_of(res, e), code, kind, e.param)
+    about.strip = code == "invalid_encrypted_content" or nil
+    if (res.status == 404 or res.status == 405) and about.code == "bad_request" then
+        about.what = ("%s was not found"):format(target.shown_url or "the URL")
+        about.remedy = ("check %s and the model's name"):format(target.base_var or "the base URL")
+    end
+    return fault.answer(target, res, about)
+end
+
+--- inside(value) -> the error object or text that a decoded body or event has in it | nil
+function M.inside(value)
+    local e = history.is_object(value) and value.error
+    if e and e ~= json.null then
+        return e
+    end
+    return nil
+end
+
+local function title(body)
+    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 200)
+end
+
+--- refused(target, res) -> err for an answer with an error status, whatever its body is.
+function M.refused(target, res)
+    local body = res.body or ""
+    local value = history.decode(body)
+    local e = history.is_object(value) and (M.inside(value) or value.detail or value.message) or nil
+    if type(e) == "table" or type(e) == "string" then
+        return M.described(target, res, e)
+    end
+    local code, retry = fault.status_kind(res.status)
+    if res.status == 404 or res.status == 405 or res.status < 400 then
+        return fault.answer(target, res, {
+            code = "nonsense",
+            what = ("%s does not speak the Responses protocol"):format(target.shown_url or "the server"),
+        })
+    end
+    return fault.answer(target, res, { code = code, retry = retry, message = title(body) })
+end
+
+--- verdict(target, res, value) -> err when a decoded response says that it failed | nil
+function M.verdict(target, res, value)
+    local e = M.inside(value)
+    if e then
+        return M.described(target, res, e)
+    elseif value.status == "failed" then
+        return fault.answer(target, res, { code = "overloaded", retry = true, name = "failed" })
+    end
+    return nil
+end
+
+return M

@@ -1,0 +1,413 @@
+-- A streamed answer of OpenAI's Responses protocol, put together to the whole answer that it is made of.
+--
+-- Items have a place each, by `output_index`; an item is open from `output_item.added` to
+-- `output_item.done`. The done item is what counts, as its exact text; the final event has the whole answer
+-- once more, and where the two differ it is right. Deltas are told as they come and kept only until their
+-- item is done: they make up an item when nothing else ever says what it was. Servers leave events out,
+-- give every item the index 0, or change ids from event to event: an event finds its item by id, then by
+-- index, then by being the last one.
+local answers = require "lash.provider.openai_answer"
+local errors = require "lash.provider.openai_errors"
+local fault = require "lash.provider.fault"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+
+local M = {}
+
+local Reader = {}
+Reader.__index = Reader
+
+-- A greater index is no index.
+local INDEX_MAX = 1 << 20
+
+--- new(from, conv, view, taken) -> reader. from: as of openai_answer.entry; taken: ids that no call may get.
+function M.new(from, conv, view, taken)
+    return setmetatable({
+        from = from,
+        make = function(cut) -- one builder for the calls as they come, one for the answer: of the same ids
+            return answers.builder(conv, view, taken, cut)
+        end,
+        slots = {},   -- place -> slot
+        last = -1,    -- the highest place
+        at = {},      -- output_index -> the slot that was opened there last
+        ids = {},     -- id of an item or a call -> slot
+        next = 0,     -- the first place whose item is not done
+        ready = nil,  -- builder of the calls before `next`
+        told = 0,     -- how many of these were told
+        said = { text = {}, reasoning = {} },
+        final = nil,  -- the last event, decoded
+        final_raw = nil,
+    }, Reader)
+end
+
+-- ---- slots ----
+
+local function index_of(e)
+    local index = e.output_index
+    index = type(index) == "number" and math.tointeger(index)
+    return index and index >= 0 and index <= INDEX_MAX and index or nil
+end
+
+local function known(self, slot, id)
+    if type(id) == "string" and id ~= "" then
+        self.ids[id] = slot
+    end
+end
+
+-- A new slot: at its index, or behind all others when that is taken or missing.
+local function open(self, index)
+    local place = index
+    if not place or self.slots[place] then
+        place = self.last + 1
+    end
+    local slot = { place = place }
+    self.slots[place] = slot
+    self.last = math.max(self.last, place)
+    self.at[index or place] = slot
+    self.current = slot
+    return slot
+end
+
+local function named(self, item)
+    return type(item.id) == "string" and self.ids[item.id]
+        or type(item.call_id) == "string" and self.ids[item.call_id] or nil
+end
+
+-- The slot of a delta.
+local function slot_of(self, e)
+    local id, index = e.item_id, index_of(e)
+    local slot = type(id) == "string" and self.ids[id] or index and self.at[index] or nil
+    if not slot then
+        slot = not index and self.current or open(self, index)
+        known(self, slot, id)
+    end
+    return slot
+end
+
+-- ---- telling ----
+
+local function tell_text(self, kind, text, tell)
+    local said = self.said[kind]
+    said[#said + 1] = text
+    tell(kind, { delta = text })
+end
+
+-- What of `whole` was not told yet, when the rest of it was.
+local function tell_rest(self, kind, pieces, whole, tell)
+    local told = pieces and table.concat(pieces) or ""
+    if #whole > #told and whole:sub(1, #told) == told then
+        tell_text(self, kind, whole:sub(#told + 1), tell)
+    end
+end
+
+local function tell_calls(self, items, tell)
+    local n = 0
+    for _, item in ipairs(items) do
+        if item.type == "call" then
+            n = n + 1
+            if n > self.told and item.complete ~= false then
+                tell("call.ready", { n = n, id = item.id, name = item.name, args = item.args })
+            end
+        end
+    end
+    self.told = math.max(self.told, n)
+end
+
+-- Calls are told in their order: one has to wait for the items before it.
+local function tell_ready(self, tell)
+    local slot, found = self.slots[self.next], false
+    while slot and slot.raw do
+        if slot.item.type == "function_call" then
+            self.ready = self.ready or self.make(false)
+            answers.call(self.ready, slot.item, slot.raw)
+            found = true
+        end
+        slot.item = nil
+        self.next = self.next + 1
+        slot = self.slots[self.next]
+    end
+    if found then
+        tell_calls(self, self.ready.items, tell)
+    end
+end
+
+-- ---- events ----
+
+local function added(self, e)
+    local item = e.item
+    if not history.is_object(item) then
+        return "more"
+    end
+    local index = index_of(e)
+    local slot = named(self, item) or open(self, index)
+    slot.added = slot.added or item
+    known(self, slot, item.id)
+    known(self, slot, item.call_id)
+    return "more"
+end
+
+local function done(self, e, data, tell)
+    local item = e.item
+    if not history.is_object(item) then
+        return "more"
+    end
+    local index = index_of(e)
+    local slot = named(self, item)
+    if not slot then
+        slot = index and self.at[index] or not index and self.current or nil
+        if not slot or slot.raw then
+            slot = open(self, index)
+        end
+    end
+    known(self, slot, item.id)
+    known(self, slot, item.call_id)
+    local again = slot.raw ~= nil
+    slot.raw = json.raw(data, "item")
+    if again then
+        return "more"
+    end
+    slot.item = item
+    if item.type == "message" then
+        local text, refusal = answers.message(item)
+        tell_rest(self, "text", slot.text, text, tell)
+        tell_rest(self, "text", slot.refusal, refusal, tell)
+    elseif item.type == "reasoning" then
+        tell_rest(self, "reasoning", slot.summary or slot.thought, answers.reasoning(item), tell)
+    end
+    slot.text, slot.refusal, slot.summary, slot.thought, slot.args = nil, nil, nil, nil, nil
+    tell_ready(self, tell)
+    return "more"
+end
+
+-- type of a delta -> where its pieces are kept, what they are told as
+local DELTAS = {
+    ["response.output_text.delta"] = { "text", "text" },
+    ["response.refusal.delta"] = { "refusal", "text" },
+    ["response.reasoning_summary_text.delta"] = { "summary", "reasoning" },
+    ["response.reasoning_text.delta"] = { "thought", "reasoning" },
+    ["response.function_call_arguments.delta"] = { "args" },
+}
+
+local function delta(self, e, where, kind, tell)
+    local text = e.delta
+    if type(text) ~= "string" or text == "" then
+        return "idle"
+    end
+    local slot = slot_of(self, e)
+    if slot.raw then
+        return "more"
+    end
+    local pieces = slot[where]
+    if not pieces then
+        pieces = {}
+        slot[where] = pieces
+    end
+    if where == "summary" and slot.part ~= e.summary_index then
+        slot.part = e.summary_index
+        if pieces[1] then
+            text = answers.PARAGRAPH .. text
+        end
+    end
+    pieces[#pieces + 1] = text
+    if kind then
+        tell_text(self, kind, text, tell)
+    end
+    return "more"
+end
+
+-- Arguments that are whole before their item is.
+local function arguments_done(self, e)
+    if type(e.arguments) == "string" then
+        local slot = slot_of(self, e)
+        slot.args = { e.arguments }
+    end
+    return "more"
+end
+
+local ENDS = { ["response.completed"] = "completed", ["response.incomplete"] = "incomplete",
+    ["response.failed"] = "failed" }
+
+-- The last event. Its type says how the answer ended, unless its response says that it failed.
+local function ended(self, e, data)
+    local value = history.is_object(e.response) and e.response or {}
+    if value.status ~= "failed" and value.status ~= "incomplete" or e.type == "response.failed" then
+        value.status = ENDS[e.type]
+    end
+    local err = errors.verdict(self.from.target, self.from.res, value)
+    if err then
+        return nil, err
+    end
+    self.final, self.final_raw = value, data
+    return "end"
+end
+
+local HANDLERS = {
+    ["response.output_item.added"] = added,
+    ["response.output_item.done"] = done,
+    ["response.function_call_arguments.done"] = arguments_done,
+    ["response.completed"] = ended,
+    ["response.incomplete"] = ended,
+    ["response.failed"] = ended,
+    ["response.queued"] = function() return "idle" end,
+    ["response.in_progress"] = function() return "idle" end,
+}
+
+-- An event that is no JSON object.
+local function odd(self, event)
+    local data = event.data
+    local target, res = self.from.target, self.from.res
+    if event.event == "error" then
+        return nil, errors.described(target, res, data)
+    elseif data:find("^%s*%[DONE%]") then
+        return "end"
+    elseif data:find("^%s*{") then
+        return nil, fault.nonsense(target, { headers = res.headers, body = data }, "has an event that is not JSON")
+    end
+    return "idle"
+end
+
+--- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err: see the interface of providers.
+function Reader:event(event, tell)
+    local data = event.data
+    local e = history.decode(data)
+    if not history.is_object(e) then
+        return odd(self, event)
+    end
+    local kind, inside = e.type, errors.inside(e)
+    if inside or kind == "error" or event.event == "error" then
+        return nil, errors.described(self.from.target, self.from.res, inside or e)
+    end
+    local known_delta = DELTAS[kind]
+    if known_delta then
+        return delta(self, e, known_delta[1], known_delta[2], tell)
+    end
+    local handle = HANDLERS[kind]
+    if handle then
+        return handle(self, e, data, tell)
+    end
+    return type(kind) == "string" and kind:find("^response%.") and "more" or "idle"
+end
+
+-- ---- the end ----
+
+local function sorted(self)
+    local list = {}
+    for _, slot in pairs(self.slots) do
+        list[#list + 1] = slot
+    end
+    table.sort(list, function(a, b)
+        return a.place < b.place
+    end)
+    return list
+end
+
+local function made_message(slot, item)
+    local content = json.array {}
+    if slot.text then
+        content[#content + 1] = { type = "output_text", text = table.concat(slot.text) }
+    end
+    if slot.refusal then
+        content[#content + 1] = { type = "refusal", refusal = table.concat(slot.refusal) }
+    end
+    return { type = "message", role = "assistant", phase = item.phase, content = content }
+end
+
+-- An item that was never done, made up from what came of it.
+local function made_up(slot, cut)
+    local item = slot.added or {}
+    if item.type == "function_call" then
+        return { type = "function_call", call_id = item.call_id, name = item.name, status = cut and "incomplete" or nil,
+            arguments = slot.args and table.concat(slot.args) or item.arguments }
+    elseif item.type == "reasoning" or slot.summary or slot.thought then
+        local text = table.concat(slot.summary or slot.thought or {})
+        return { type = "reasoning", summary = json.array { { type = "summary_text", text = text } } }
+    elseif item.type == "message" or slot.text or slot.refusal then
+        return made_message(slot, item)
+    end
+    return nil
+end
+
+-- The items that were put together. @return items, texts, whether all of them came as a whole
+local function assembled(self, cut)
+    local output, raws, whole = {}, {}, true
+    for _, slot in ipairs(sorted(self)) do
+        local item, raw = nil, slot.raw
+        if raw then
+            item = assert(history.decode(raw))
+        else
+            whole = false
+            item = made_up(slot, cut)
+            raw = item and assert(json.encode(item, { lossy = true }))
+        end
+        if item then
+            output[#output + 1], raws[#raws + 1] = item, raw
+        end
+    end
+    return output, raws, whole
+end
+
+-- The items of the final event. Reasoning that has lost its sealed part there goes back as its done item.
+local function final_items(self)
+    local output = self.final.output
+    local raws = json.elements(json.raw(self.final_raw, "response", "output"))
+    local slots = nil
+    for i, item in ipairs(output) do
+        if item.type == "reasoning" and type(item.encrypted_content) ~= "string" then
+            slots = slots or sorted(self)
+            local raw = slots[i] and slots[i].raw
+            local mine = raw and json.raw(raw, "encrypted_content")
+            if mine and mine:sub(1, 1) == '"' and json.raw(raw, "type") == '"reasoning"' then
+                raws[i] = raw
+            end
+        end
+    end
+    return output, raws, true
+end
+
+local function whole_text(items, kinds)
+    local texts = {}
+    for _, item in ipairs(items) do
+        if kinds[item.type] then
+            texts[#texts + 1] = item.text
+        end
+    end
+    return table.concat(texts)
+end
+
+-- A body that ended without its last event: broken off, unless its last words are an error.
+local function unfinished(self, tail)
+    local target, res = self.from.target, self.from.res
+    local e = tail and tail ~= "" and errors.inside(history.decode(tail))
+    if e then
+        return nil, errors.described(target, res, e)
+    end
+    return nil, fault.broken(target, res)
+end
+
+--- reader:finish(tail, tell) -> answer | nil, err: see the interface of providers.
+function Reader:finish(tail, tell)
+    local value = self.final
+    if not value then
+        return unfinished(self, tail)
+    end
+    local cut = value.status == "incomplete"
+    local output, raws, whole
+    if answers.is_output(value.output) and value.output[1] then
+        output, raws, whole = final_items(self)
+    elseif next(self.slots) or answers.is_output(value.output) then
+        output, raws, whole = assembled(self, cut)
+    else
+        return nil, fault.nonsense(self.from.target, { headers = self.from.res.headers, body = self.final_raw },
+            "is no answer of the Responses protocol")
+    end
+    local answer = answers.entry(self.from, self.make(cut), value, output, raws)
+    if not whole then
+        answer.wire = nil -- made up: nothing of it may count as verbatim
+    end
+    tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, { reasoning = true }), tell)
+    tell_rest(self, "text", self.said.text, whole_text(answer.items, { text = true, refusal = true }), tell)
+    tell_calls(self, answer.items, tell)
+    return answer
+end
+
+return M

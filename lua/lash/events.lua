@@ -38,7 +38,7 @@ local function tell(fn, event)
 end
 
 --- Makes the emitter of one run.
--- @param fns functions that get its events, beside those of M.listen
+-- @param fns functions that get its events, beside those of M.listen, which look at no answer before its end
 -- @return emit(type, agent_name, fields); whether anybody listens at the moment
 function M.emitter(fns)
     local started = engine.hrtime()

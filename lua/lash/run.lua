@@ -182,7 +182,7 @@ end
 -- never come, that much was said.
 local function teller(run, agent)
     local at = run.current
-    local deltas = run.listened and run.opts.deltas ~= false
+    local deltas = run.delivers and run.opts.deltas ~= false
     return {
         stream = may_stream(run),
         emit = function(event)
@@ -348,6 +348,7 @@ local function new_run(conv, opts)
         return model_name(run, agent)
     end
     run.emit, run.listened = events.emitter(listeners)
+    run.delivers = #listeners > 0 -- an answer while it comes: then it cannot be asked for again
     return run
 end
 

@@ -20,7 +20,8 @@ local ALIASES = { [""] = "overview", models = "providers", model = "providers", 
     log = "scripts", main = "scripts", in_worker = "sync-vs-async", null = "json",
     file = "fs", files = "fs", memory = "limits", budgets = "limits",
     watchdog = "signals", ["ctrl-c"] = "signals", signal = "signals", channels = "channel", progress = "tools",
-    idempotent = "tools", fail_fast = "agents" }
+    idempotent = "tools", fail_fast = "agents", stream = "streaming", events = "streaming", event = "streaming",
+    delta = "streaming" }
 
 local function page(name)
     local path = "lash/help/" .. name .. ".txt"

@@ -168,21 +168,27 @@ local function gemini(schema)
     return schema
 end
 
+local function no_arguments(schema)
+    return next(schema.properties or {}) == nil and type(schema.additionalProperties) ~= "table"
+        and schema.additionalProperties ~= true and schema["$ref"] == nil and schema.anyOf == nil
+        and schema.oneOf == nil and schema.allOf == nil and schema.patternProperties == nil
+end
+
 --- gemini(schema) -> the schema for `parametersJsonSchema`, or nil for a tool without arguments. By
 -- rule: `const` becomes an enum of one, `definitions` `$defs`, bounds that exclude their value ones
 -- that include it, `allOf` of one its content; other keywords that Gemini does not know are left out
 -- (lash still checks them); beside `$ref` stand only `$` keywords.
-function M.gemini(schema)
+-- gemini(schema, true) -> the same for `responseJsonSchema`: of any type, and never nil.
+function M.gemini(schema, any)
     if type(schema) ~= "table" then
-        return nil
-    end
-    if next(schema.properties or {}) == nil and type(schema.additionalProperties) ~= "table"
-        and schema.additionalProperties ~= true and schema["$ref"] == nil and schema.anyOf == nil
-        and schema.oneOf == nil and schema.allOf == nil and schema.patternProperties == nil then
+        return any and {} or nil
+    elseif not any and no_arguments(schema) then
         return nil
     end
     local copy = walk(schema, gemini)
-    copy.type = copy.type or "object"
+    if not any then
+        copy.type = copy.type or "object"
+    end
     return copy
 end
 

@@ -85,7 +85,7 @@ local function limits_of(target, opts)
     }
 end
 
-local function send_whole(target, conv, view, request, limits)
+local function send_whole(target, conv, view, request, limits, begun)
     local res, broken = require("lash.http").request {
         method = "POST",
         url = request.url,
@@ -98,29 +98,30 @@ local function send_whole(target, conv, view, request, limits)
     if not res then
         return nil, fault.transport(target, broken)
     end
-    return target.provider.read(res, conv, view, target)
+    return target.provider.read(res, conv, view, target, begun)
 end
 
 -- One attempt. `tell` gets what comes, of a whole answer all at its end.
-local function send(target, conv, view, opts, tell)
+-- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
+local function send(target, conv, view, opts, tell, begun)
     local provider = target.provider
-    local answer, request, err
+    local answer, request, err, more
     if provider.answer then
         answer, err = provider.answer(conv, view, target)
     else
         local streamed = streams(target, opts)
-        request, err = provider.request(conv, view, target, streamed)
+        request, err = provider.request(conv, view, target, streamed, begun)
         if not request then
             return nil, err
         elseif streamed then
-            return stream.answer(target, conv, view, request, limits_of(target, opts), tell)
+            return stream.answer(target, conv, view, request, limits_of(target, opts), tell, begun)
         end
-        answer, err = send_whole(target, conv, view, request, limits_of(target, opts))
+        answer, err, more = send_whole(target, conv, view, request, limits_of(target, opts), begun)
     end
     if answer then
         stream.tell(answer, tell)
     end
-    return answer, err
+    return answer, err, more
 end
 
 -- Until when nobody shall ask, by provider and key: a rate limit that one conversation met.
@@ -211,7 +212,8 @@ end
 -- view: { agent =, system =, tools = { { name =, description =, schema = } ... }, tool_choice = nil |
 -- "auto" | "none" | "required" | { name = }, parallel =, settings =, output = nil | { name =, schema = } }.
 -- opts.emit(event): gets `retry` { what, wait_ms, why, attempt } and `warning` { text };
--- opts.attempt(n): the n-th attempt begins now;
+-- opts.attempt(n, goes_on): the n-th attempt begins now; goes_on: at the rest of an answer that the provider
+-- gives in several requests;
 -- opts.tell(kind, fields) -> whether somebody got it: what comes of the answer, while it comes: "text" and
 -- "reasoning" { delta }, "call.ready" { n, id, name, args };
 -- opts.stream = false: no stream; opts.timeout: seconds of an attempt, of a stream those without anything new.
@@ -219,7 +221,7 @@ end
 -- The entry is not appended here. A cancelled task raises through it.
 function M.ask(target, conv, view, opts)
     opts = opts or {}
-    local emit, attempt = opts.emit or nothing, 0
+    local emit, attempt, begun = opts.emit or nothing, 0, nil
     local why = settings_fault(view.settings or {})
     if why then
         return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
@@ -229,12 +231,14 @@ function M.ask(target, conv, view, opts)
         wait_at_gate(target, emit)
         attempt = attempt + 1
         if opts.attempt then
-            opts.attempt(attempt)
+            opts.attempt(attempt, begun ~= nil)
         end
         local told = teller(opts.tell)
-        local answer, err = send(target, conv, view, opts, told.tell)
+        local answer, err, more = send(target, conv, view, opts, told.tell, begun)
         if answer then
             return answer
+        elseif more then
+            begun, attempt = more, 0
         elseif not told.delivered and forget(target, conv, err, emit) then
             attempt = attempt - 1
         else

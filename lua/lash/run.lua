@@ -189,8 +189,8 @@ local function teller(run, agent)
             local kind = event.type
             run.emit(kind, agent, event)
         end,
-        attempt = function(n)
-            run.pieces = {}
+        attempt = function(n, goes_on)
+            run.pieces = goes_on and run.pieces or {}
             run.emit("model.request", agent, {
                 provider = at.target.provider_name, model = at.target.model, turn = run.turn, attempt = n,
             })

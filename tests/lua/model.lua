@@ -247,6 +247,26 @@ case("P5 a rate limit holds back the other conversations of that key", function(
     equal(#none, 0)
 end)
 
+case("an answer that the provider gives in several requests is asked for to its end", function()
+    local function share(text, reason, token)
+        return { 200, wire.encode { candidates = { { content = { parts = { { text = text } } }, finishReason = reason,
+            continuationToken = token } }, usageMetadata = { promptTokenCount = 5, candidatesTokenCount = 2 } } }
+    end
+    local sent = play { { 503 }, share("a", "CONTINUATION", "T1"), { 503 }, { 503 }, share("b", "CONTINUATION", "T2"),
+        share("c", "STOP") }
+    local answer, err, waits = ask(target "gemini")
+    equal(err, nil)
+    equal({ answer.items[1].text, answer.usage.total, #sent, #waits }, { "abc", 21, 6, 3 })
+    local tokens = {}
+    for i, request in ipairs(sent) do
+        tokens[i] = json.decode(request.body).continuationToken or ""
+    end
+    equal(tokens, { "", "", "T1", "T1", "T1", "T2" })
+    play { share("a", "CONTINUATION", "T1"), { 400 } }
+    answer, err = ask(target "gemini")
+    equal({ answer, err.exit }, { nil, 69 })
+end)
+
 case("Gemini: a malformed call and an empty answer are asked again", function()
     for _, reason in ipairs { "MALFORMED_FUNCTION_CALL", "STOP" } do
         local bad = { 200, '{"candidates":[{"finishReason":"' .. reason .. '"}]}' }

@@ -14,12 +14,17 @@ local function is_whole(res)
     return kind:find("json", 1, true) ~= nil and not kind:find("stream", 1, true) or kind:find("html", 1, true) ~= nil
 end
 
-local function read_whole(target, res, conv, view)
+local function read_whole(target, res, conv, view, tell, begun)
     local body, broken = res:read "a"
     if not body then
         return nil, fault.transport(target, broken)
     end
-    return target.provider.read({ status = res.status, headers = res.headers, body = body }, conv, view, target)
+    local whole = { status = res.status, headers = res.headers, body = body }
+    local answer, err, more = target.provider.read(whole, conv, view, target, begun)
+    if answer then
+        M.tell(answer, tell)
+    end
+    return answer, err, more
 end
 
 -- Feeds the reader until it has seen the end of the answer, or the server's stream is over.
@@ -37,12 +42,13 @@ local function read_events(res, reader, tell, life)
     return true, false
 end
 
---- answer(target, conv, view, request, limits, tell) -> answer | nil, err
+--- answer(target, conv, view, request, limits, tell, begun) -> answer | nil, err | nil, nil, begun
 -- @param request of the provider: { url =, headers =, body = }
 -- @param limits { idle_timeout = seconds without a byte, event_timeout = seconds in which nothing of the answer
 --   comes, though the connection is alive }
 -- @param tell fn(kind, fields), see the readers
-function M.answer(target, conv, view, request, limits, tell)
+-- @param begun what an earlier request brought of this answer, for the provider
+function M.answer(target, conv, view, request, limits, tell, begun)
     local life = { idle = false }
     local res <close>, broken = require("lash.http").stream {
         method = "POST",
@@ -61,9 +67,10 @@ function M.answer(target, conv, view, request, limits, tell)
     if not res then
         return nil, fault.transport(target, broken)
     elseif not res.ok or is_whole(res) then
-        return read_whole(target, res, conv, view)
+        return read_whole(target, res, conv, view, tell, begun)
     end
-    local reader = target.provider.reader(conv, view, target, { status = res.status, headers = res.headers })
+    local reader = target.provider.reader(conv, view, target, { status = res.status, headers = res.headers },
+        begun)
     local called, ok, ended = pcall(read_events, res, reader, tell, life)
     if not called then
         if engine.cancel_reason(ok) or type(ok) ~= "table" or not ok.code then

@@ -120,6 +120,7 @@ local OPTIONS = {
     timeout = { value = "DUR", as = M.duration, of = "run ask call" },
     jobs = { value = "N", as = M.jobs, of = "run ask call" },
     memory = { value = "SIZE", as = M.memory, of = "run ask call" },
+    ["no-stream"] = { of = "run ask call" },
     raw = { of = "run ask call" },
     color = { value = "auto|always|never", as = M.color },
     quiet = { short = "q" },

@@ -1,4 +1,4 @@
--- lash.model: names, keys, retries, what is said when nothing helps. The network is played by a function.
+-- lash.model: retries, gates, what is said when nothing helps. The network is played by a function.
 local json = require "lash.json"
 local t = require "t"
 local timer = require "lash.core.timer"
@@ -61,97 +61,6 @@ local function target(name)
         GEMINI_API_KEY = "the-key", GOOGLE_GEMINI_BASE_URL = "http://localhost:" .. port }
     return assert(model.resolve((name or "openai") .. "/m"))
 end
-
-local function no(name, exit, ...)
-    local found, err = model.resolve(name)
-    equal(found, nil, name)
-    equal(err.exit, exit, name)
-    for _, part in ipairs { ... } do
-        has(err.message, part)
-    end
-end
-
-case("names: provider/model, demo, script:FILE", function()
-    vars = { OPENAI_API_KEY = " the-key\n", GEMINI_API_KEY = "g1", GOOGLE_API_KEY = "g2", OPENAI_ORG_ID = "org" }
-    local found = assert(model.resolve "openai/gpt-5")
-    equal({ found.provider_name, found.model, found.label, found.key, found.base_url, found.organization },
-        { "openai", "gpt-5", "openai/gpt-5", "the-key", "https://api.openai.com/v1", "org" })
-    found = assert(model.resolve "gemini/models/x/y")
-    equal({ found.model, found.key, found.base_url }, { "models/x/y", "g2", "https://generativelanguage.googleapis.com" })
-    equal(assert(model.resolve "demo").label, "demo")
-    vars = { LASH_MODEL = "demo" }
-    equal(assert(model.resolve(nil)).provider_name, "demo")
-end)
-
-case("names that are wrong are explained", function()
-    vars = {}
-    no("gpt-5", 64, "openai/gpt-5")
-    no("gemini-2.5-flash", 64, "gemini/gemini-2.5-flash")
-    no("dmeo", 64, "demo")
-    no("opnai/gpt-5", 64, "opnai", "'openai'")
-    no("antropic/x", 64, "'anthropic'")
-    no("anthropic/claude", 69, "not in this version")
-    no("ollama/x", 69, "not in this version")
-    no("openai/", 64)
-    no("", 64)
-    no("script:/does/not/exist.json", 66, "/does/not/exist.json")
-    no("script:", 64)
-end)
-
-case("without a key: 78, what was looked for and what to do", function()
-    vars = {}
-    no(nil, 78, "LASH_MODEL", "OPENAI_API_KEY", "GEMINI_API_KEY", "-m demo", "OPENAI_BASE_URL")
-    no("openai/gpt-5", 78, "OPENAI_API_KEY", "OPENAI_BASE_URL", "-m demo")
-    no("gemini/x", 78, "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL", "-m demo")
-    vars = { OPENAI_API_KEY = "", GEMINI_API_KEY = "k" }
-    no("openai/gpt-5", 78, "gemini/", "GEMINI_API_KEY is set")
-    vars = { OPENAI_API_KEY = "two words" }
-    no("openai/gpt-5", 78, "OPENAI_API_KEY")
-    local _, err = model.resolve "openai/gpt-5"
-    ok(not err.message:find "two words")
-end)
-
-case("a server on this machine needs no key", function()
-    for _, url in ipairs { "http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://127.9.9.9", "http://[::1]:8/v1",
-        "HTTP://LOCALHOST/", "http://user:pw@localhost:1" } do
-        vars = { OPENAI_BASE_URL = url }
-        local found = assert(model.resolve "openai/m")
-        equal(found.key, nil)
-        ok(not found.shown_url:find "pw")
-    end
-    for _, url in ipairs { "http://localhost.evil.com/", "http://127.0.0.1.evil.com", "http://evil.com/localhost",
-        "http://localhost@evil.com" } do
-        vars = { OPENAI_BASE_URL = url }
-        no("openai/m", 78, "OPENAI_API_KEY")
-    end
-    vars = { OPENAI_BASE_URL = "localhost:1234" }
-    no("openai/m", 78, "OPENAI_BASE_URL", "http://")
-end)
-
-case("config.lua gives a model, keys and addresses", function()
-    local dir = t.path()
-    os.remove(dir)
-    assert(os.execute(("mkdir -p '%s/lash'"):format(dir)))
-    local file = assert(io.open(dir .. "/lash/config.lua", "w"))
-    file:write [[return { model = "openai/conf", providers = { openai = { key = "ck", base_url = "https://h/v1" } } }]]
-    file:close()
-    vars = { XDG_CONFIG_HOME = dir }
-    local found = assert(model.resolve(nil))
-    os.execute(("rm -r '%s'"):format(dir))
-    equal({ found.label, found.key, found.base_url }, { "openai/conf", "ck", "https://h/v1" })
-end)
-
-case("a config.lua with a fault is named", function()
-    local dir = t.path()
-    os.remove(dir)
-    assert(os.execute(("mkdir -p '%s/lash'"):format(dir)))
-    local file = assert(io.open(dir .. "/lash/config.lua", "w"))
-    file:write "return {\n model = = }"
-    file:close()
-    vars = { XDG_CONFIG_HOME = dir }
-    no(nil, 78, "config.lua:2:")
-    os.execute(("rm -r '%s'"):format(dir))
-end)
 
 case("an answer at once", function()
     local t1 = target()

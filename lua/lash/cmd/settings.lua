@@ -37,14 +37,27 @@ local function show_request(request, format)
     require("lash.core.system").exit(0)
 end
 
+-- A request is shown without a key, too; that there is none is said.
+local function show_without_key()
+    require("lash.provider.registry").without_key = function(message)
+        if require("lash.core.system").verbosity() > 0 then
+            require("lash.script").say("the key is missing in this request: " .. message)
+        end
+    end
+end
+
 -- -m and limits hold for every agent of the process.
 local function override(opts, format)
     local limits = { turns = opts["max-turns"], tokens = opts["max-tokens"] }
-    if not opts.model and not opts["dry-run"] and next(limits) == nil then
+    if not opts.model and not opts["dry-run"] and not opts["no-stream"] and next(limits) == nil then
         return -- nothing to load for
     end
     local overrides = require("lash.run").overrides
+    if opts["no-stream"] then
+        overrides.stream = false
+    end
     if opts["dry-run"] then
+        show_without_key()
         overrides.dry_run = function(request)
             show_request(request, format)
         end

@@ -1,54 +1,315 @@
 --- Providers by name: which protocol speaks to which address, with which key. Nothing here is sent.
+--
+-- A provider is one of
+--   a protocol    a file lua/lash/provider/NAME.lua with M.defaults: it is found by its name (openai-chat is
+--                 openai_chat.lua), nothing lists it
+--   an alias      an entry of lash.provider.aliases
+--   the user's    an entry `providers.NAME` of config.lua, with a protocol of lash or a Lua module
+-- and config.lua may say more about the first two. The environment goes before config.lua.
+--
+-- M.defaults of a protocol's file: { keys = variables of the key, base_var = variable of the address,
+-- base = address, example = one of a server of one's own, sample = a model's name, more = { field of the
+-- target = its variable }, headers_var = variable with header lines }.
+local aliases = require "lash.provider.aliases"
 local config = require "lash.config"
+local engine = require "lash.core.engine"
 local fault = require "lash.provider.fault"
 local near = require "lash.near"
+local system = require "lash.core.system"
 
 local M = {}
 
--- Where a provider's key and address come from; the first variable that is set counts.
-local REMOTE = {
-    openai = {
-        module = "lash.provider.openai",
-        keys = { "OPENAI_API_KEY" },
-        base_var = "OPENAI_BASE_URL",
-        base = "https://api.openai.com/v1",
-        example = "http://localhost:11434/v1",
-        more = { organization = "OPENAI_ORG_ID", project = "OPENAI_PROJECT_ID" },
-    },
-    gemini = {
-        module = "lash.provider.gemini",
-        keys = { "GOOGLE_API_KEY", "GEMINI_API_KEY" },
-        base_var = "GOOGLE_GEMINI_BASE_URL",
-        base = "https://generativelanguage.googleapis.com",
-        example = "http://localhost:8080",
-        more = { api_version = "GOOGLE_GENAI_API_VERSION" },
-    },
-}
-
--- Known to the world, not to this version.
-local LATER = { ["openai-chat"] = true, anthropic = true, ollama = true, openrouter = true, lmstudio = true,
-    llamacpp = true, vllm = true }
-
--- ---- names ----
+--- Set where requests are shown, not sent: called with what is wrong when a key is missing, and the target is
+-- made nevertheless.
+M.without_key = nil
 
 local function refuse(code, exit, message, ...)
     return nil, fault.new { code = code, exit = exit, message = message:format(...) }
 end
 
 local function env(name)
-    local value = os.getenv(name)
+    local value = name and os.getenv(name)
     return value and value ~= "" and value or nil
 end
 
---- names() -> the names of the providers, sorted.
-function M.names()
-    local names = { "demo", "script" }
-    for name in pairs(REMOTE) do
-        names[#names + 1] = name
+-- ---- protocols: the files beside this one ----
+
+local function library()
+    return env "LASH_LUA"
+end
+
+local function exists(file)
+    local dir = library()
+    if not dir then
+        return system.embedded(file) ~= nil
+    end
+    local handle = io.open(dir .. "/" .. file)
+    if handle then
+        handle:close()
+    end
+    return handle ~= nil
+end
+
+local function listed(dir)
+    local list = require("lash.fs").list
+    if engine.current() then
+        return list(dir)
+    end
+    local ok, found = engine.drive(list, dir)
+    return ok and found
+end
+
+-- The files that may be protocols, as names of modules.
+local function candidates()
+    local names = {}
+    for _, path in ipairs(system.embedded_names("lash/provider/")) do
+        names[#names + 1] = path:match("^lash/provider/([%w_]+)%.lua$")
+    end
+    local dir = library()
+    for _, entry in ipairs(dir and listed(dir .. "/lash/provider") or {}) do
+        names[#names + 1] = entry.name:match("^([%w_]+)%.lua$")
+    end
+    return names
+end
+
+-- Of those files that do not say it themselves yet.
+local DEFAULTS = {
+    openai = {
+        keys = { "OPENAI_API_KEY" },
+        base_var = "OPENAI_BASE_URL",
+        base = "https://api.openai.com/v1",
+        example = "http://localhost:11434/v1",
+        sample = "gpt-5-mini",
+        more = { organization = "OPENAI_ORG_ID", project = "OPENAI_PROJECT_ID" },
+        headers_var = "OPENAI_CUSTOM_HEADERS",
+    },
+    anthropic = {
+        keys = { "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN" },
+        base_var = "ANTHROPIC_BASE_URL",
+        base = "https://api.anthropic.com",
+        example = "http://localhost:11434",
+        sample = "claude-sonnet-4-5",
+        headers_var = "ANTHROPIC_CUSTOM_HEADERS",
+    },
+    gemini = {
+        keys = { "GOOGLE_API_KEY", "GEMINI_API_KEY" },
+        base_var = "GOOGLE_GEMINI_BASE_URL",
+        base = "https://generativelanguage.googleapis.com",
+        example = "http://localhost:8080",
+        sample = "gemini-2.5-flash",
+        more = { api_version = "GOOGLE_GENAI_API_VERSION" },
+    },
+}
+DEFAULTS.openai_chat = DEFAULTS.openai
+
+local function load_protocol(file)
+    local ok, module = pcall(require, "lash.provider." .. file)
+    if ok and type(module) == "table" then
+        module.defaults = module.defaults or DEFAULTS[file]
+        return module.defaults and module or nil
+    end
+    return nil, not ok and module or nil
+end
+
+local function protocol(name)
+    if not name:find("^[%w-]+$") then
+        return nil
+    end
+    local file = name:gsub("-", "_")
+    if not exists("lash/provider/" .. file .. ".lua") then
+        return nil
+    end
+    local module, err = load_protocol(file)
+    return module and module.name == name and module or nil, err
+end
+
+--- protocols() -> the names of the protocols, sorted.
+function M.protocols()
+    local names, seen = {}, {}
+    for _, file in ipairs(candidates()) do
+        local module = not seen[file] and load_protocol(file)
+        seen[file] = true
+        if module then
+            names[#names + 1] = module.name
+        end
     end
     table.sort(names)
     return names
 end
+
+-- ---- what is known about a name ----
+
+local function configured()
+    local settings = config.get()
+    return settings and settings.providers or {}
+end
+
+--- remote() -> the names of the providers that are asked over the network, sorted.
+function M.remote()
+    local names, seen = M.protocols(), {}
+    for _, name in ipairs(names) do
+        seen[name] = true
+    end
+    for _, more in ipairs { aliases, configured() } do
+        for name in pairs(more) do
+            if not seen[name] then
+                seen[name] = true
+                names[#names + 1] = name
+            end
+        end
+    end
+    table.sort(names)
+    return names
+end
+
+--- names() -> the names of all providers, sorted.
+function M.names()
+    local names = M.remote()
+    names[#names + 1] = "demo"
+    names[#names + 1] = "script"
+    table.sort(names)
+    return names
+end
+
+--- is_provider(name) -> whether settings may have a part of that name.
+function M.is_provider(name)
+    return type(name) == "string" and (name == "demo" or name == "script" or aliases[name] ~= nil
+        or configured()[name] ~= nil or protocol(name) ~= nil)
+end
+
+-- A user's own protocol: a module of LUA_PATH, or one beside config.lua.
+local function users_module(name, where)
+    local dir = (config.path() or ""):match("^(.*)/")
+    local path = package.path
+    package.path = path .. (dir and ";" .. dir .. "/?.lua" or "")
+    local ok, module = pcall(require, name)
+    package.path = path
+    if not ok then
+        return nil, ("%s: the module '%s' cannot be loaded: %s"):format(where, name,
+            tostring(module):gsub("%s*\n.*$", ""))
+    end
+    for _, field in ipairs { "request", "read" } do
+        if type(module) ~= "table" or type(module[field]) ~= "function" then
+            return nil, ("%s: the module '%s' is no provider: it must return a table with the function %s"):format(
+                where, name, field)
+        end
+    end
+    return module
+end
+
+local function variable_of(name, ending)
+    return name:upper():gsub("[^%w]", "_") .. ending
+end
+
+-- The protocol of an entry of config.lua, which may be one of lash or a module.
+local function own_module(name, own)
+    local where = config.at("providers", name)
+    if own.module then
+        local module, why = users_module(own.module, where .. ".module")
+        if not module then
+            return config.failure("has a fault: " .. why)
+        end
+        return module
+    elseif not own.protocol then
+        return config.failure(("has a fault: %s needs a protocol: one of %s"):format(where,
+            table.concat(M.protocols(), ", ")))
+    end
+    local module = protocol(own.protocol)
+    if not module then
+        return config.failure(("has a fault: %s.protocol: there is no protocol '%s'%s; there are %s"):format(where,
+            own.protocol, near.hint(own.protocol, M.protocols()), table.concat(M.protocols(), ", ")))
+    end
+    return module
+end
+
+-- The user's own: nothing of its protocol's own address or key counts, so that no key goes astray.
+local function users(name, own)
+    local module, err = own_module(name, own)
+    if not module then
+        return nil, err
+    end
+    local defaults = own.module and module.defaults or {}
+    return {
+        module = module,
+        keys = defaults.keys or { variable_of(name, "_API_KEY") },
+        keyless = defaults.keyless,
+        base_var = defaults.base_var or variable_of(name, "_BASE_URL"),
+        base = defaults.base,
+        example = defaults.example or "http://localhost:8000/v1",
+        more = defaults.more,
+        quirks = defaults.quirks,
+    }
+end
+
+local function alias(name, own)
+    local known = aliases[name]
+    local entry = {}
+    for field, value in pairs(known) do
+        entry[field] = value
+    end
+    local err
+    if own.module or own.protocol and own.protocol ~= known.protocol then
+        entry.quirks = nil
+        entry.module, err = own_module(name, own)
+    else
+        entry.module, err = protocol(known.protocol)
+    end
+    if not entry.module then
+        return nil, type(err) == "table" and err or fault.new { code = "model", exit = 69,
+            message = ("%s needs the protocol %s, which this lash does not have"):format(name, known.protocol) }
+    end
+    return entry
+end
+
+local function no_provider(name)
+    local known = M.names()
+    return refuse("model", 64, "there is no provider '%s'%s; there are: %s. config.lua may name others, see: "
+        .. "lash help providers", name, near.hint(name, known), table.concat(known, ", "))
+end
+
+--- entry(name [, own]) -> what is known about a remote provider | nil, err
+-- { name =, module =, keys =, keyless =, base_var =, from_var =, base =, example =, sample =, start =, more =,
+-- quirks =, headers_var =, own = its part of config.lua }
+-- @param own in place of the part of config.lua
+function M.entry(name, own)
+    local err
+    if not own then
+        own, err = config.provider(name)
+        if not own then
+            return nil, err
+        end
+    end
+    local entry
+    local module, broken = protocol(name)
+    if broken then
+        error(broken, 0)
+    elseif module then
+        if own.module or own.protocol and own.protocol ~= name then
+            return config.failure(("has a fault: %s has a protocol of its own: take another name"):format(
+                config.at("providers", name)))
+        end
+        entry = { module = module }
+        for field, value in pairs(module.defaults) do
+            entry[field] = value
+        end
+    elseif aliases[name] then
+        entry, err = alias(name, own)
+    elseif next(own) ~= nil or configured()[name] then
+        entry, err = users(name, own)
+    else
+        return no_provider(name)
+    end
+    if not entry then
+        return nil, err
+    end
+    entry.name, entry.own = name, own
+    if own.key_env then
+        entry.keys = { own.key_env }
+    end
+    return entry
+end
+
+-- ---- addresses ----
 
 --- Whether a base URL points to this machine, where servers often want no key.
 local function on_loopback(url)
@@ -59,83 +320,184 @@ local function on_loopback(url)
         or host == "::1"
 end
 
-local function no_key(name, remote)
-    local others = {}
-    for other, known in pairs(REMOTE) do
-        for _, var in ipairs(known.keys) do
-            if other ~= name and env(var) then
-                others[1] = (", use -m %s/NAME (%s is set)"):format(other, var)
-            end
-        end
-    end
-    local list = table.concat(remote.keys, " nor ")
-    return refuse("key", 78, "%s needs a key: %s %s set, and config.lua has none. Export %s=KEY%s, set %s to a "
-        .. "local server (such as %s), or try -m demo, which needs no key", name,
-        #remote.keys > 1 and "neither " .. list or list, #remote.keys > 1 and "is" or "is not",
-        remote.keys[#remote.keys], others[1] or "", remote.base_var, remote.example)
-end
-
--- A key from the environment or from config.lua, and where it was found.
-local function find_key(remote, settings)
-    for _, var in ipairs(remote.keys) do
-        if env(var) then
-            return env(var), var
-        end
-    end
-    if settings.key ~= nil then
-        return settings.key, "config.lua"
-    end
-    return nil, remote.keys[#remote.keys]
-end
-
-local function check_base(base, var)
-    if type(base) ~= "string" or not base:lower():find("^https?://[^/%s]") or base:find("[%s%c]") then
-        return refuse("config", 78, "%s is no URL: it must begin with http:// or https:// and name a host, "
-            .. "such as http://localhost:8080", var)
-    end
-    return base
-end
-
-local function shown(url)
+--- shown(url) -> the URL without what may be secret in it: user, password, query.
+function M.shown(url)
     return (url:gsub("^(%a+://)[^/@]*@", "%1"):gsub("[?#].*$", ""))
 end
 
-local function resolve_remote(name, model)
-    local remote = REMOTE[name]
-    local settings, err = config.provider(name)
-    if not settings then
-        return nil, err
+local function find_base(entry)
+    local from = env(entry.base_var)
+    local base, where = from, entry.base_var
+    if from and entry.from_var then
+        base = entry.from_var(from)
+    elseif not from and entry.own.base_url then
+        base, where = entry.own.base_url, config.at("providers", entry.name) .. ".base_url in config.lua"
+    elseif not from then
+        base, where = entry.base, nil
     end
-    local base_var = env(remote.base_var) and remote.base_var or settings.base_url and "base_url in config.lua"
-    local base
-    base, err = check_base(env(remote.base_var) or settings.base_url or remote.base, base_var)
-    if not base then
-        return nil, err
+    if base == nil then
+        return refuse("config", 78, "%s has no address: export %s, such as %s, or set %s.base_url in config.lua",
+            entry.name, entry.base_var, entry.example, config.at("providers", entry.name))
+    elseif not base:lower():find("^https?://[^/%s?#]") or base:find("[%s%c]") then
+        return refuse("config", 78, "%s is no URL: it must begin with http:// or https:// and name a host, "
+            .. "such as %s", where, entry.example or "http://localhost:8080")
     end
-    local key, var = find_key(remote, settings)
-    if key == nil and not on_loopback(base) then
-        return no_key(name, remote)
-    elseif key ~= nil then
-        key = type(key) == "string" and key:match("^%s*(.-)%s*$")
-        if not key or key == "" or key:find("[%s%c\x80-\xff]") then
-            return refuse("key", 78, "the key in %s is no key: it has spaces, line breaks or other "
-                .. "characters that no key has", var)
+    return base, where
+end
+
+-- ---- keys ----
+
+-- Another provider whose key is there, for those who lack one.
+local function another(name)
+    for _, other in ipairs(M.remote()) do
+        local entry = other ~= name and M.entry(other)
+        for _, var in ipairs(entry and entry.keys or {}) do
+            if env(var) and not (aliases[other] and aliases[other].keyless) then
+                return (", use -m %s/NAME (%s is set)"):format(other, var)
+            end
         end
     end
+    return ""
+end
+
+local function no_key(entry)
+    local list = table.concat(entry.keys, " nor ")
+    local several = #entry.keys > 1
+    local address = entry.example and not entry.own.base_url and (", set %s to a local server (such as %s)"):format(
+        entry.base_var, entry.example) or ""
+    return ("%s needs a key: %s %s set, and config.lua has none. Export %s=KEY%s%s, or try -m demo, which needs "
+        .. "no key"):format(entry.name, several and "neither " .. list or list, several and "is" or "is not",
+        entry.keys[1], another(entry.name), address)
+end
+
+local told = setmetatable({}, { __mode = "k" }) -- function of config.lua -> the key that it gave
+
+local function key_of_config(entry)
+    local key = entry.own.key
+    local where = config.at("providers", entry.name) .. ".key in config.lua"
+    if type(key) ~= "function" then
+        return key or nil, where
+    elseif told[key] == nil then
+        local ok, value = pcall(key)
+        if not ok or type(value) ~= "string" then
+            return nil, where, ("%s is a function that %s"):format(where, ok and "returned a " .. type(value)
+                .. ", not a text" or "failed: " .. fault.clean(tostring(value)))
+        end
+        told[key] = value
+    end
+    return told[key], where
+end
+
+-- -> key or nil, where it was found, what is wrong with it
+local function find_key(entry)
+    local key, where, why
+    for _, var in ipairs(entry.keys) do
+        if not key and env(var) then
+            key, where = env(var), var
+        end
+    end
+    if not key and entry.own.key ~= nil then
+        key, where, why = key_of_config(entry)
+    end
+    if not key then
+        return nil, nil, why
+    end
+    key = key:match("^%s*(.-)%s*$")
+    if key == "" or key:find("[%s%c\x80-\xff]") then
+        return nil, where, ("the key in %s is no key: it has spaces, line breaks or other characters that no key "
+            .. "has"):format(where)
+    end
+    return key, where
+end
+
+--- key(entry, base) -> key, where | nil, nil, err when it is missing or none
+-- The key may be nil without an error: where none is wanted.
+function M.key(entry, base)
+    local key, where, why = find_key(entry)
+    if why then
+        return nil, nil, fault.new { code = "key", exit = 78, message = why }
+    elseif key or entry.keyless or entry.own.key == false or base and on_loopback(base) then
+        return key, where
+    end
+    return nil, nil, fault.new { code = "key", exit = 78, message = no_key(entry) }
+end
+
+-- ---- targets ----
+
+local function merged(first, second)
+    local all = {}
+    for _, fields in ipairs { first or {}, second or {} } do
+        for name, value in pairs(fields) do
+            all[name] = value
+        end
+    end
+    return all
+end
+
+-- Header lines of a variable, as the official clients of some services take them.
+local function header_lines(var)
+    local headers = {}
+    for line in (env(var) or ""):gmatch("[^\r\n]+") do
+        local name, value = line:match("^%s*([%w!#$%%&'*+.^_`|~-]+)%s*:%s*(.-)%s*$")
+        if not name or value:find("%c") then
+            return refuse("config", 78, "%s has a line that is no header: write NAME: VALUE on each line", var)
+        end
+        headers[name] = value
+    end
+    return headers
+end
+
+local function headers_of(entry)
+    local headers, err = header_lines(entry.headers_var)
+    if not headers then
+        return nil, err
+    end
+    headers = merged(entry.own.headers, headers)
+    return next(headers) ~= nil and headers or nil
+end
+
+--- target(entry, model) -> target | nil, err: what a request needs to know, see lash.model. model = nil for
+-- requests about no model.
+function M.target(entry, model)
+    local base, base_var = find_base(entry)
+    if not base then
+        return nil, base_var
+    end
+    local key, key_var, err = M.key(entry, base)
+    if err then
+        if not M.without_key then
+            return nil, err
+        end
+        M.without_key(err.message)
+        key = "MISSING"
+    end
+    local headers
+    headers, err = headers_of(entry)
+    if not headers and err then
+        return nil, err
+    end
+    local own = entry.own
     local target = {
-        provider = require(remote.module),
-        provider_name = name,
+        provider = entry.module,
+        provider_name = entry.name,
         model = model,
-        label = name .. "/" .. model,
+        label = entry.name .. "/" .. (model or ""),
         key = key,
-        key_var = var,
+        key_var = key_var or entry.keys[1],
         base_url = base,
-        base_var = base_var or remote.base_var,
-        shown_url = shown(base),
-        timeout = settings.timeout,
+        base_var = base_var or entry.base_var,
+        shown_url = M.shown(base),
+        origin = base,
+        start = entry.start,
+        headers = headers,
+        quirks = merged(entry.quirks, own.quirks),
+        stream = own.stream,
+        timeout = own.timeout,
+        idle_timeout = own.idle_timeout,
+        event_timeout = own.event_timeout,
     }
-    for field, variable in pairs(remote.more) do
-        target[field] = env(variable) or settings[field]
+    for field, variable in pairs(entry.more or {}) do
+        target[field] = env(variable) or own[field]
     end
     if target.api_version == "beta" then
         target.api_version = "v1beta"
@@ -143,45 +505,81 @@ local function resolve_remote(name, model)
     return target
 end
 
--- A name without '/': most often the provider is missing.
+-- ---- names of models ----
+
+local FAMILIES = { { "^gpt", "openai" }, { "^o%d", "openai" }, { "^chatgpt", "openai" }, { "^gemini", "gemini" },
+    { "^claude", "anthropic" }, { "^llama", "ollama" }, { "^qwen", "ollama" }, { "^gemma", "ollama" },
+    { "^phi", "ollama" }, { "^mistral", "mistral" }, { "^deepseek", "deepseek" } }
+
+-- A name without '/': most often the provider is missing, or the model.
 local function bare(name)
-    local lower = name:lower()
-    local guess = (lower:find("^gpt") or lower:find("^o%d")) and "openai" or lower:find("^gemini") and "gemini"
-    if guess then
-        return refuse("model", 64, "the model '%s' needs its provider in front: %s/%s", name, guess, name)
+    name = name:match("^[^/]*")
+    if name == "demo" or name == "script" then
+        return refuse("model", 64, "%s has no models: write %s", name, name == "demo" and "demo" or "script:FILE")
+    elseif M.is_provider(name) then
+        return refuse("model", 64, "'%s' is a provider, and the name of its model is missing: write %s/NAME; "
+            .. "`lash models %s` lists them", name, name, name)
+    end
+    for _, family in ipairs(FAMILIES) do
+        if name:lower():find(family[1]) then
+            return refuse("model", 64, "the model '%s' needs its provider in front: %s/%s", name, family[2], name)
+        end
     end
     local hint = near.hint(name, M.names())
     return refuse("model", 64, "'%s' is no model%s: write PROVIDER/NAME, such as openai/gpt-5 or "
         .. "gemini/gemini-2.5-flash; demo and script:FILE need no key", name, hint)
 end
 
-local function chosen(name)
-    if name then
-        return name
-    elseif env "LASH_MODEL" then
-        return env "LASH_MODEL"
+local function no_model()
+    for _, name in ipairs(M.remote()) do
+        local entry = M.entry(name)
+        for _, var in ipairs(entry and not entry.keyless and entry.keys or {}) do
+            if env(var) then
+                return refuse("key", 78, "no model is chosen: give -m PROVIDER/NAME, set LASH_MODEL, or write "
+                    .. "`model` in config.lua. %s is set: `lash models %s` lists what it can use%s", var, name,
+                    entry.sample and (", such as %s/%s"):format(name, entry.sample) or "")
+            end
+        end
+    end
+    return refuse("key", 78, "no model is chosen: give -m PROVIDER/NAME or set LASH_MODEL. With a key in "
+        .. "OPENAI_API_KEY try openai/gpt-5, with one in ANTHROPIC_API_KEY anthropic/claude-sonnet-4-5, with one in "
+        .. "GEMINI_API_KEY gemini/gemini-2.5-flash, with a server of your own ollama/NAME or OPENAI_BASE_URL; "
+        .. "-m demo needs neither. `lash doctor` shows what is there")
+end
+
+--- default() -> name, "LASH_MODEL" or "config.lua" | nil, err: the model where nothing else names one.
+function M.default()
+    if env "LASH_MODEL" then
+        return env "LASH_MODEL", "LASH_MODEL"
     end
     local settings, err = config.get()
     if not settings then
         return nil, err
     elseif settings.model then
-        return settings.model
+        return settings.model, "config.lua"
     end
-    return refuse("key", 78, "no model is chosen: give -m PROVIDER/NAME or set LASH_MODEL. With a key in "
-        .. "OPENAI_API_KEY try openai/gpt-5, with one in GEMINI_API_KEY gemini/gemini-2.5-flash, with a local "
-        .. "server OPENAI_BASE_URL=http://localhost:11434/v1; -m demo needs neither")
+    return no_model()
+end
+
+--- split(name) -> provider, model: "openrouter/a/b" is openrouter's a/b | nil when it has no such parts
+function M.split(name)
+    return name:match("^([^/]+)/(.+)$")
 end
 
 --- resolve(name) -> target | nil, err
 -- name: "provider/model", "demo" or "script:FILE"; nil means LASH_MODEL or config.lua's `model`.
--- target: { provider = module, provider_name =, model =, label =, key =, base_url = ... }; the key is
--- for the provider's headers only. err: { code =, message =, exit = 64 | 65 | 66 | 69 | 78 }.
+-- target: { provider = module, provider_name =, model =, label =, key =, key_var =, base_url =, base_var =,
+-- shown_url =, origin =, headers =, quirks =, stream =, timeout =, idle_timeout =, event_timeout =, ... }; the
+-- key is for the provider's headers only. err: { code =, message =, exit = 64 | 65 | 66 | 69 | 78 }.
 function M.resolve(name)
     local err
-    name, err = chosen(name)
     if not name then
-        return nil, err
-    elseif name == "demo" then
+        name, err = M.default()
+        if not name then
+            return nil, err
+        end
+    end
+    if name == "demo" then
         return { provider = require "lash.provider.demo", provider_name = "demo", model = "demo", label = "demo" }
     end
     local file = name:match("^script:(.*)$")
@@ -194,26 +592,16 @@ function M.resolve(name)
         end
         return { provider = script, provider_name = "script", model = file, label = name, script = loaded }
     end
-    local provider, model = name:match("^([^/]+)/(.+)$")
-    if not provider then
+    local provider, model = M.split(name)
+    if not provider or provider == "demo" or provider == "script" then
         return bare(name)
-    elseif REMOTE[provider] then
-        return resolve_remote(provider, model)
-    elseif LATER[provider] then
-        return refuse("model", 69, "the provider '%s' is not in this version of lash; there are: %s", provider,
-            table.concat(M.names(), ", "))
     end
-    local known = M.names()
-    for later in pairs(LATER) do
-        known[#known + 1] = later
+    local entry
+    entry, err = M.entry(provider)
+    if not entry then
+        return nil, err
     end
-    return refuse("model", 64, "there is no provider '%s'%s; there are: %s", provider, near.hint(provider, known),
-        table.concat(M.names(), ", "))
-end
-
---- is_provider(name) -> whether settings may have a part of that name.
-function M.is_provider(name)
-    return REMOTE[name] ~= nil or LATER[name] or name == "demo" or name == "script"
+    return M.target(entry, model)
 end
 
 return M

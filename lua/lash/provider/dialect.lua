@@ -178,11 +178,9 @@ end
 -- rule: `const` becomes an enum of one, `definitions` `$defs`, bounds that exclude their value ones
 -- that include it, `allOf` of one its content; other keywords that Gemini does not know are left out
 -- (lash still checks them); beside `$ref` stand only `$` keywords.
--- gemini(schema, true) -> the same for `responseJsonSchema`: of any type, and never nil.
+-- gemini(schema, true) -> the same for `responseJsonSchema`, which may be of any type.
 function M.gemini(schema, any)
-    if type(schema) ~= "table" then
-        return any and {} or nil
-    elseif not any and no_arguments(schema) then
+    if type(schema) ~= "table" or not any and no_arguments(schema) then
         return nil
     end
     local copy = walk(schema, gemini)

@@ -67,9 +67,15 @@ local function effort_fields(effort, model)
     return { thinkingBudget = model:find("pro") and math.max(budget, 128) or budget }
 end
 
--- Summaries are asked for where there is thinking at all: elsewhere the wish would be an error.
-local function thinking(settings, model)
-    local config = settings.effort and effort_fields(settings.effort, model) or {}
+-- Summaries are asked for where there is thinking at all: elsewhere the wish would be an error. So would be
+-- two measures of thinking: the one among the provider's own fields counts.
+local function thinking(settings, extra, model)
+    local own = extra.generationConfig
+    own = type(own) == "table" and type(own.thinkingConfig) == "table" and own.thinkingConfig or {}
+    local config = {}
+    if settings.effort and own.thinkingLevel == nil and own.thinkingBudget == nil then
+        config = effort_fields(settings.effort, model)
+    end
     local thinks = (generation_of(model) or 3) >= 2.5 and not model:find("gemma") and config.thinkingBudget ~= 0
     if settings.reasoning and thinks then
         config.includeThoughts = true
@@ -77,7 +83,7 @@ local function thinking(settings, model)
     return next(config) and config or nil
 end
 
-local function generation(settings, target)
+local function generation(settings, extra, target)
     return {
         maxOutputTokens = settings.max_tokens,
         temperature = settings.temperature,
@@ -85,7 +91,7 @@ local function generation(settings, target)
         topK = settings.top_k,
         seed = settings.seed,
         stopSequences = type(settings.stop) == "string" and json.array { settings.stop } or settings.stop,
-        thinkingConfig = thinking(settings, target.model),
+        thinkingConfig = thinking(settings, extra, target.model),
     }
 end
 
@@ -173,7 +179,8 @@ local function body(conv, view, target, begun)
     if not raw.contents then
         return nil, why
     end
-    local fields = { generationConfig = generation(settings, target), continuationToken = begun and begun.token }
+    local fields = { generationConfig = generation(settings, extra, target),
+        continuationToken = begun and begun.token }
     if view.tools and #view.tools > 0 then
         fields.toolConfig = { functionCallingConfig = calling(view.tool_choice) }
     end

@@ -8,7 +8,7 @@ local function text_of(value)
     return type(value) == "string" and value ~= "" and value or nil
 end
 
-local UNITS = { ms = 0.001, s = 1, m = 60 }
+local A_SECOND = { ms = 1000, s = 1, m = 1 / 60 }
 
 -- "34s", "510ms", "34.074824224s", 34, { seconds = "34", nanos = 5 } -> seconds | nil
 local function duration(value)
@@ -17,7 +17,7 @@ local function duration(value)
         value = (whole or nanos) and (whole or 0) + (nanos or 0) / 1e9 or nil
     elseif type(value) == "string" then
         local number, unit = value:match("^%s*(%d+%.?%d*)(m?s?)%s*$")
-        value = number and tonumber(number) * (UNITS[unit] or 1)
+        value = number and tonumber(number) / (A_SECOND[unit] or 1)
     end
     return type(value) == "number" and value >= 0 and value < math.huge and value + 0.0 or nil
 end

@@ -3,6 +3,7 @@ local declare = require "lash.declare"
 local limits = require "lash.limits"
 local prompt = require "lash.prompt"
 local retries = require "lash.retries"
+local structured = require "lash.structured"
 local tool = require "lash.tool"
 
 local M = {}
@@ -21,6 +22,7 @@ local FIELDS = {
     tools = "table",
     handoffs = "table|function",
     handoff_after_tools = "boolean",
+    output = "table|string",
     settings = "table",
     stream = "boolean",
     limits = "table",
@@ -30,9 +32,6 @@ local FIELDS = {
     tool_choice = "string|table",
     on_event = "function",
 }
-
--- Fields of the design that this version does not have: refused, never ignored.
-local LATER = { output = true }
 
 local function flatten(list, into, what)
     for i, entry in ipairs(list) do
@@ -77,17 +76,17 @@ local function instructions_list(what, given)
     return list
 end
 
-local function later_fault(spec)
-    for name in pairs(LATER) do
-        if type(spec) == "table" and spec[name] ~= nil then
-            return ("lash.agent '%s': `%s` is not in this version"):format(tostring(spec.name), name)
-        end
+-- The schema of its answers, or nil when it has none.
+local function output_of(what, spec)
+    if spec.output == nil then
+        return nil
     end
-    return nil
+    local output, err = structured.new(spec.output)
+    return output, err and ("%s: output: %s"):format(what, err)
 end
 
 local function build(spec)
-    local fault = later_fault(spec) or declare.fault("lash.agent", spec, FIELDS)
+    local fault = declare.fault("lash.agent", spec, FIELDS)
         or declare.name_fault("lash.agent", spec.name)
     if fault then
         return nil, fault
@@ -103,6 +102,11 @@ local function build(spec)
     if not instructions then
         return nil, err
     end
+    local output
+    output, err = output_of(what, spec)
+    if err then
+        return nil, err
+    end
     local by_name = {}
     for _, t in ipairs(tools) do
         by_name[t.name] = t
@@ -116,6 +120,7 @@ local function build(spec)
         by_name = by_name,
         handoffs = spec.handoffs,
         handoff_after_tools = spec.handoff_after_tools or false,
+        output = output,
         settings = spec.settings or {},
         limits = limits.complete(spec.limits),
         retry = spec.retry,
@@ -136,6 +141,7 @@ end
 --   tools         list of tools; lists in it are flattened
 --   handoffs      list of agents, or a function that returns one (for agents that know each other)
 --   handoff_after_tools  true: the other calls of a turn that hands over run first
+--   output        what its answers are: a JSON Schema, or shorthand as of a tool's params; see lash.structured
 --   settings      for the provider: max_tokens, temperature, effort, ...
 --   limits        { concurrency = 16, turns = 25, handoffs = 16, tool_calls =, requests =, tokens =, time = s,
 --                 wait = 300 (s for its turn, of a call) }; 0 = none
@@ -173,12 +179,13 @@ function M.is(value)
 end
 
 --- Runs the agent on a user's message, in a conversation of its own.
--- @param text the message
+-- @param text the message, or a list of texts and parts, see lash.attach
 -- @param opts { on_event = fn(event), see lash.events; limits = {...} as of the agent, model = "provider/model",
 --   stream = false for whole answers; deltas = false: no events of an answer before it is whole, so that one
 --   that broke off is asked for again }
--- @return result: .text .agent (name of who answered) .turns .usage .calls .items .reason .ok; tostring(result)
---   is the text. Raises { code, exit, message } when no answer can be had (no key, provider refuses).
+-- @return result: .text .agent (name of who answered) .turns .usage .calls .items .reason .ok, .value where the
+--   agent has `output`; tostring(result) is the text. Raises { code, exit, message } when no answer can be had
+--   (no key, the provider refuses, two answers that do not fit `output`).
 function Agent:run(text, opts)
     return require("lash.run").send(self:conversation(), text, opts, true)
 end

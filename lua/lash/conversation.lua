@@ -1,6 +1,6 @@
 --- Conversations: append-only lists of entries. An entry is what one side said at once:
 --
---   { type = "user", text = }
+--   { type = "user", text =, parts = }     `parts` when there are images or files, see lash.attach
 --   { type = "answer", provider =, model =, items = {...}, usage =, stop =, wire = }  of a model
 --   { type = "outcomes", items = {...} }   one per call of the answer before, in call order
 --   { type = "note", text = }              of lash itself to the model
@@ -73,21 +73,21 @@ function Conversation:append(entry)
     self.entries[#self.entries + 1] = entry
 end
 
---- All items in order, messages of the user as { type = "user", text = }.
+--- All items in order, messages of the user as { type = "user", text =, parts = attachments without data }.
 function Conversation:items()
     local all = {}
     for _, entry in ipairs(self.entries) do
         if entry.items then
             table.move(entry.items, 1, #entry.items, #all + 1, all)
         else
-            all[#all + 1] = { type = entry.type, text = entry.text }
+            all[#all + 1] = { type = entry.type, text = entry.text, parts = require("lash.attach").shown(entry.parts) }
         end
     end
     return all
 end
 
 --- Sends a user's message and runs to the final answer.
--- @param text the message
+-- @param text the message, or a list of texts and parts, see lash.attach
 -- @param opts as of agent:run
 -- @return result as of agent:run
 function Conversation:send(text, opts)

@@ -14,7 +14,7 @@
 --   handoff        { from, to }
 --   retry          { what, wait_ms, why, attempt }  of a model request or a call, with `call`
 --   warning        { text }
---   run.end        { ok, exit, reason, text, usage, turns, error }
+--   run.end        { ok, exit, reason, text, value, usage, turns, error }   `value` where the answer fits a schema
 local engine = require "lash.core.engine"
 local log = require "lash.log"
 

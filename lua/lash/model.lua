@@ -262,10 +262,11 @@ local function local_request(target, conv, view)
     end
     local entries = json.array {}
     for i, entry in ipairs(conv.entries) do
-        entries[i] = { type = entry.type, text = entry.text, items = entry.items }
+        local parts = require("lash.attach").shown(entry.parts)
+        entries[i] = { type = entry.type, text = entry.text, items = entry.items, parts = parts }
     end
     return json.encode({ system = view.system, tools = tools, entries = entries, tool_choice = view.tool_choice,
-        settings = next(view.settings or {}) and view.settings or nil }, { lossy = true })
+        output = view.output, settings = next(view.settings or {}) and view.settings or nil }, { lossy = true })
 end
 
 --- dry_run(target, conv, view, opts) -> { method =, url =, headers =, body = } | nil, err: the request that ask()

@@ -79,6 +79,7 @@ local function make_view(agent, texts, declared)
         tool_choice = agent.tool_choice,
         parallel = #declared > 0 or nil,
         settings = agent.settings,
+        output = agent.output and agent.output.view,
     }
 end
 
@@ -88,7 +89,8 @@ local constant_views = setmetatable({}, { __mode = "k" })
 local function constant_view(agent)
     local kept = constant_views[agent]
     if kept and kept.tools == agent.tools and kept.count == #agent.tools and kept.instructions == agent.instructions
-        and kept.settings == agent.settings and kept.view.tool_choice == agent.tool_choice then
+        and kept.settings == agent.settings and kept.output == agent.output
+        and kept.view.tool_choice == agent.tool_choice then
         return kept
     end
     if agent.handoffs ~= nil then
@@ -101,6 +103,7 @@ local function constant_view(agent)
     end
     kept = {
         tools = agent.tools, count = #agent.tools, instructions = agent.instructions, settings = agent.settings,
+        output = agent.output,
         view = make_view(agent, agent.instructions, table.move(agent.tools, 1, #agent.tools, 1, {})),
         views = {},
     }

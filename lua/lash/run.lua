@@ -4,6 +4,7 @@
 --   together, in call order -> next turn
 --
 -- Turn counter, budgets and cancel belong to the run: a handoff resets none.
+local attach = require "lash.attach"
 local calls = require "lash.calls"
 local conversation = require "lash.conversation"
 local cancelled_exit = require("lash.failure").cancelled_exit
@@ -14,6 +15,7 @@ local lash = require "lash"
 local limits = require "lash.limits"
 local model = require "lash.model"
 local prepare = require "lash.prepare"
+local structured = require "lash.structured"
 local system = require "lash.core.system"
 
 local M = {}
@@ -27,6 +29,7 @@ M.overrides = { model = nil, limits = {}, stream = nil, dry_run = nil }
 M.REASONS = {
     done = 0,
     empty = 65,          -- the final answer has no text
+    output = 65,         -- the final answer does not fit its schema, at the second try neither
     turns = 80,          -- limits.turns
     handoff_limit = 80,  -- limits.handoffs
     requests = 80,       -- limits.requests
@@ -102,6 +105,7 @@ local function finish(run, reason, text, err)
     local result = setmetatable({
         ok = ok,
         text = text or "",
+        value = run.value,
         reason = reason,
         exit = exit,
         agent = run.current.agent.name,
@@ -113,8 +117,8 @@ local function finish(run, reason, text, err)
         error = err,
     }, Result)
     run.emit("run.end", result.agent, {
-        ok = ok, exit = exit, reason = reason, text = result.text, usage = run.usage, turns = run.turn,
-        error = err and err.message or nil,
+        ok = ok, exit = exit, reason = reason, text = result.text, value = run.value, usage = run.usage,
+        turns = run.turn, error = err and err.message or nil,
     })
     return result
 end
@@ -286,7 +290,8 @@ local function turn(run)
     end
     run.turn = run.turn + 1
     local last = run.limits.turns > 0 and run.turn > run.limits.turns
-    if last then
+    local repair = run.repair == run.turn -- this one request more is not counted
+    if last and not repair then
         run.conv:append { type = "note", text = LAST_TURN }
     end
     local answer, err = request(run, last)
@@ -306,14 +311,15 @@ local function turn(run)
         return reason, reason and (text ~= "" and text or refusal_text(answer))
     end
     run.cut = false
-    if last then
+    if last and not (repair and #asked == 0) then
         if #asked > 0 then
             calls.answer_all(run, asked, "not run: the limit of turns is reached")
         end
-        return "turns", run.last_text
+        return "turns", structured.salvage(run, run.last_text)
     end
     if #asked == 0 then
-        return text:find("%S") and "done" or "empty", text
+        local reason, final, why = structured.judge(run, text)
+        return reason, final, why and failure(why)
     end
     local reason, why = calls.run(run, asked)
     return reason, reason and run.last_text, why and failure(why)
@@ -352,13 +358,13 @@ local function new_run(conv, opts)
     return run
 end
 
-local function run_to_end(run, text)
+local function run_to_end(run, message)
     local first, err = prepare.agent(run.conv.agent, model_name(run, run.conv.agent))
     if not first then
         return finish(run, "error", "", failure(err))
     end
     run.current = first
-    run.conv:append { type = "user", text = text }
+    run.conv:append(message)
     local reason, final
     repeat
         reason, final, err = turn(run)
@@ -369,12 +375,12 @@ end
 -- run_to_end in a task of its own: it can be cancelled alone, and has its own deadline. Where nobody could
 -- do that the caller's task does it: thousands of waiting runs need less memory so.
 -- @return true, result | false, error, whether the caller itself was cancelled
-local function run_apart(run, text, alone)
+local function run_apart(run, message, alone)
     if alone and not (run.limits.time and run.limits.time > 0) then
-        return true, run_to_end(run, text)
+        return true, run_to_end(run, message)
     end
     local group <close> = engine.group()
-    run.task = group:spawn(run_to_end, run, text)
+    run.task = group:spawn(run_to_end, run, message)
     run.conv.run = run.task
     if run.conv.stop then
         run.task:cancel("user")
@@ -394,11 +400,11 @@ end
 local OPTIONS = { on_event = "function", limits = "table", model = "string", stream = "boolean",
     no_raise = "boolean", deltas = "boolean" }
 
-local function check_message(text, opts)
-    if type(text) ~= "string" then
-        error(("the message must be a string, got %s"):format(type(text)), 3)
-    elseif not utf8.len(text) then
-        error("the message is not valid UTF-8", 3)
+-- @return the entry of the message
+local function check_message(message, opts)
+    local entry, wrong = attach.entry(message)
+    if not entry then
+        error(wrong, 3)
     elseif opts ~= nil and type(opts) ~= "table" then
         error(("the options must be a table, got %s"):format(type(opts)), 3)
     end
@@ -407,12 +413,13 @@ local function check_message(text, opts)
     if fault then
         error(fault, 3)
     end
+    return entry
 end
 
 --- Sends a user's message in a conversation and runs to the end. See agent:run.
 -- @param alone true: nobody else has the conversation, so nobody can cancel it
 function M.send(conv, text, opts, alone)
-    check_message(text, opts)
+    local message = check_message(text, opts)
     if lash.loading then -- a command loads a file for what it declares
         error("an agent was run while the file was loaded for what it declares: put what is only for a script "
             .. "under `if lash.main then`", 2)
@@ -424,7 +431,7 @@ function M.send(conv, text, opts, alone)
     conv.busy, conv.stop = true, false
     local run = new_run(conv, opts)
     run.emit("run.start", conv.agent.name, {})
-    local called, ok, result, passed = pcall(run_apart, run, text, alone)
+    local called, ok, result, passed = pcall(run_apart, run, message, alone)
     if not called then -- only the caller can have been cancelled
         ok, result, passed = false, ok, true
     end

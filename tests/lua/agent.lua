@@ -76,6 +76,7 @@ t.case("D18 every end of a run has a reason of the list and one run.end", functi
         requests = fake.agent({ tools = { ok_tool }, limits = { requests = 2 } }, { again, again }),
         tokens = fake.agent({ tools = { ok_tool }, limits = { tokens = 3 } }, { again, again }),
         tool_calls = fake.agent({ tools = { ok_tool }, limits = { tool_calls = 1 } }, { again, again }),
+        output = fake.agent({ output = "integer" }, { "five", "5.5" }),
         length = fake.agent({}, { fake.text("cut", "length") }),
         filter = fake.agent({ tools = { ok_tool } }, { fake.calls({ { "fine" } }, "filter") }),
         refused = fake.agent({}, { fake.text("no", "refusal") }),

@@ -171,4 +171,18 @@ case("H14 words that name an agent, or its description, hand over", function()
     equal(third.stop, "end")
 end)
 
+case("attachments are named, as the demo model cannot look at them", function()
+    local attach = require "lash.attach"
+    local parts = { { type = "text", text = "add 1 and 2" }, assert(attach.of_bytes("GIF89a..", "cat.gif")) }
+    local conv = wire.conversation { { type = "user", text = "add 1 and 2", parts = parts } }
+    local view = { agent = "a", tools = TOOLS }
+    local first = assert(model.ask(DEMO, conv, view))
+    conv:append(first)
+    conv:append(wire.outcomes(first, { "3" }))
+    has(model.ask(DEMO, conv, view).items[1].text,
+        "The demo model cannot look at the image cat.gif (image/gif, 8 bytes).\nadd(a = 1, b = 2): 3")
+    conv = wire.conversation { { type = "user", text = "", parts = { parts[2] } } }
+    has(model.ask(DEMO, conv, {}).items[1].text, "cannot look at the image cat.gif")
+end)
+
 return t.main(...)

@@ -124,6 +124,19 @@ case("a script may be Lua: a list, or a function for as many turns as are wanted
     equal(err.exit, 65)
 end)
 
+case("expect.parts: what came with the user's last words", function()
+    local image = { type = "image", mime = "image/png", data = "" }
+    local web = { type = "image", url = "http://x/a.gif" }
+    local conv = wire.conversation { { type = "user", text = "x", parts = { { type = "text", text = "x" }, image, web } } }
+    local turns = '[{"expect":{"parts":["image/png","http://x/a.gif"]},"text":"a"},{"expect":{"parts":[]},"text":"b"}]'
+    local found = target(turns)
+    equal(model.ask(found, conv, {}).items[1].text, "a")
+    local _, err = model.ask(found, conv, {})
+    has(err.message, 'expected the parts [], found ["image/png","http://x/a.gif"]')
+    _, err = model.ask(target '[{"expect":{"parts":["image/png"]}}]', user(), {})
+    has(err.message, 'expected the parts ["image/png"], found []')
+end)
+
 case("a bad script is refused, naming the place", function()
     wrong('[{"text":"a"},\n {"text":}]', 65, ".json", "line 2")
     wrong('{"text":"a"}', 65, ".json", "list of turns")

@@ -4,6 +4,7 @@
 --
 -- Words that name an agent, of those that can be handed over to, make it hand over. How words are read
 -- is in demo_words.lua, how arguments are made in demo_args.lua.
+local attach = require "lash.attach"
 local arguments = require "lash.provider.demo_args"
 local history = require "lash.provider.history"
 local json = require "lash.json"
@@ -15,15 +16,16 @@ local HANDOFF = "handoff"
 
 -- ---- what has happened since the user spoke ----
 
--- { text = the user's words, outcomes = list of { call =, outcome = } since control came here,
--- visited = agents that had it since }
+-- { text = the user's words, parts = what came with them, outcomes = list of { call =, outcome = } since
+-- control came here, visited = agents that had it since }
 local function situation(conv)
     local from = #conv.entries
     while from > 1 and conv.entries[from].type ~= "user" do
         from = from - 1
     end
     local first = conv.entries[from]
-    local now = { text = first and first.type == "user" and first.text or "", outcomes = {}, visited = {} }
+    local spoke = first and first.type == "user" and first or {}
+    local now = { text = spoke.text or "", parts = spoke.parts, outcomes = {}, visited = {} }
     local calls
     for i = from, #conv.entries do
         local entry = conv.entries[i]
@@ -203,14 +205,25 @@ local function calls_for(view, now)
     return calls
 end
 
+-- What came with the user's words, in words: the demo model cannot look at it.
+local function attachments(parts)
+    local lines = {}
+    for _, part in ipairs(parts or {}) do
+        if part.type ~= "text" then
+            lines[#lines + 1] = ("The demo model cannot look at the %s.\n"):format(attach.describe(part))
+        end
+    end
+    return table.concat(lines)
+end
+
 local function items_for(view, conv)
     local now = situation(conv)
     if #now.outcomes > 0 then
-        return { { type = "text", text = report(now.outcomes) } }
+        return { { type = "text", text = attachments(now.parts) .. report(now.outcomes) } }
     end
     local calls = view.tool_choice ~= "none" and calls_for(view, now) or {}
     if #calls == 0 then
-        return { { type = "text", text = helpless(view, now.text) } }
+        return { { type = "text", text = attachments(now.parts) .. helpless(view, now.text) } }
     end
     local id_for = history.namer(conv)
     local items = {}

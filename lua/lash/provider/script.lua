@@ -8,7 +8,8 @@
 --     stop = "end|calls|length|filter|refusal|error", delay = seconds, usage = { input =, output = },
 --     reasoning = "...",
 --     expect = { contains = TEXT or list, lacks = the same, outputs = N, outputs_contain = list,
---                tools = list of names, agent = NAME, tool_choice = },
+--                tools = list of names, agent = NAME, tool_choice =,
+--                parts = list of media types or URLs (images and files of the user's last words) },
 --     error = { code =, message =, exit =, retry =, after = } }
 --
 -- contains and lacks look at everything that the request says, outputs at the outcomes since the last
@@ -26,7 +27,7 @@ local TURN = { text = "string", calls = "table", stop = "string", delay = "numbe
     usage = "table", reasoning = "string" }
 local CALL = { name = "string", args = "table", args_text = "string", id = "string" }
 local EXPECT = { contains = "string|table", lacks = "string|table", outputs = "number", outputs_contain = "table",
-    tools = "table", agent = "string", tool_choice = "string|table" }
+    tools = "table", agent = "string", tool_choice = "string|table", parts = "table" }
 local ERROR = { code = "string", message = "string", exit = "number", retry = "boolean", after = "number" }
 local STOPS = { ["end"] = true, calls = true, length = true, filter = true, refusal = true, error = true }
 
@@ -185,13 +186,17 @@ local function outputs_of(conv)
     return outputs
 end
 
-local function last_text(conv)
+local function last_user(conv)
     for i = #conv.entries, 1, -1 do
         if conv.entries[i].type == "user" then
-            return conv.entries[i].text
+            return conv.entries[i]
         end
     end
-    return ""
+    return { text = "" }
+end
+
+local function last_text(conv)
+    return last_user(conv).text
 end
 
 local function says(conv, view, text)
@@ -248,6 +253,19 @@ local function outputs_unmet(expect, conv)
     return nil
 end
 
+local function parts_unmet(wanted, conv)
+    local found = {}
+    for _, part in ipairs(last_user(conv).parts or {}) do
+        if part.type ~= "text" then
+            found[#found + 1] = part.mime or part.url
+        end
+    end
+    if table.concat(wanted, "\0") ~= table.concat(found, "\0") then
+        return ("expected the parts %s, found %s"):format(shown(json.array(wanted)), shown(json.array(found)))
+    end
+    return nil
+end
+
 -- The first expectation that the request does not meet, or nil.
 local function unmet(expect, conv, view)
     for _, text in ipairs(as_list(expect.contains)) do
@@ -267,6 +285,7 @@ local function unmet(expect, conv, view)
         return ("expected tool_choice %s, found %s"):format(shown(expect.tool_choice), shown(view.tool_choice))
     end
     return outputs_unmet(expect, conv) or expect.tools and tools_unmet(expect.tools, view)
+        or expect.parts and parts_unmet(expect.parts, conv)
 end
 
 -- ---- answering ----

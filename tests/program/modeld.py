@@ -1,46 +1,64 @@
 #!/usr/bin/env python3
-"""A scripted model server for tests: OpenAI Responses and Gemini generateContent, buffered, on 127.0.0.1.
+"""A scripted model server for tests: OpenAI Responses and Chat Completions, Anthropic Messages and Gemini, buffered
+and streaming, on 127.0.0.1.
 
     modeld.py SCRIPT.json [--log FILE] [--seconds 120] [--port 0]
 
 The first line on stdout is `PORT n`. The server ends when its stdin reaches end of file or after --seconds, so nothing
 is left behind; its exit status is 1 when the script was not followed (see `problems`) or turns stayed unused.
 
-    POST /v1/responses                          needs `Authorization: Bearer KEY`
-    POST /v1beta/models/NAME:generateContent    needs `x-goog-api-key: KEY` (v1 too)
+    POST .../responses, .../chat/completions    need `Authorization: Bearer KEY`
+    POST .../messages                           needs `x-api-key: KEY` or the same
+    POST /v1beta/models/NAME:generateContent    needs `x-goog-api-key: KEY` (v1 too); :streamGenerateContent?alt=sse
+    GET  .../models                             the list of models as the protocol of the key's header has it
     GET  /stats      {connections, open, requests, waiting, problems, refused, unused}
-    POST /release    lets answers go that wait with `"hold": true`, these and all later ones
+    POST /release    lets answers go that wait with `"hold": true` or a pause, these and all later ones
     GET  /...        what the script's "get" says, for tools that fetch something
 
 The key `bad-key` and the model `no-such-model` are refused as the services do. Every request is checked as strictly as
-the real service would (wire_responses.py, wire_gemini.py); what they refuse is listed in `refused` and uses no turn.
+the real service would (wire_*.py); what they refuse is listed in `refused` and uses no turn.
 
 SCRIPT is a list of turns, used one after the other (one conversation), or an object
 
-    {"rules": [{"when": {"user_contains": TEXT, "model": NAME, "protocol": "openai|gemini", "tools": [..]},
+    {"rules": [{"when": {"user_contains": TEXT, "model": NAME, "protocol": "openai|openai-chat|anthropic|gemini",
+                         "tools": [..], "stream": true},
                 "turns": [TURN, ...]}],
-     "get": {"/path": {"text": BODY, "status": 200, "headers": {}, "delay_ms": 0}}}
+     "get": {"/path": {"text": BODY, "status": 200, "headers": {}, "delay_ms": 0}},
+     "models": [NAME, ...], "models_page": 2}        the list of models, at most so many on a page
 
 where the first rule whose `when` fits serves the request, and the turn is the number of answers in its history: any
 number of conversations may run at once. `user_contains` looks at all texts of the user. A TURN is
 
     {"expect": {"outputs": 3, "outputs_contain": ["a", "b", "c"], "contains": TEXT or [TEXTS], "lacks": the same,
-                "tools": ["a"], "model": NAME, "protocol": NAME, "turn": N},
+                "tools": ["a"], "model": NAME, "protocol": NAME, "turn": N, "stream": true},
      "first": [REPLY, ...],         replies to the first attempts at this turn, e.g. {"status": 429}
      "delay_ms": 0, "hold": true,   when the answer goes
      "together": 3,                 the answer waits until 3 requests wait at such turns (proof that they ran at once)
      "repeat": true,                a rule's last turn serves all later ones, a list's turn all that follow
      "reply": REPLY}
 
-and a REPLY is written in neutral words and rendered as the protocol of the request has it:
+and a REPLY is written in neutral words and rendered as the protocol of the request has it, streamed when that is asked:
 
     {"text": "...", "calls": [{"name": .., "args": {..} or "args_text": "raw", "id": optional, null = none}],
-     "stop": "end|length|filter|refusal|failed", "usage": {"input", "output", "cached", "reasoning"},
-     "reasoning": true}             reasoning item (default: when there are calls)
+     "stop": "end|length|filter|refusal|failed", "usage": {"input", "output", "cached", "reasoning", "written"},
+     "reasoning": true or "text"}   reasoning item (default: when there are calls)
     {"raw": {..}}                   a verbatim JSON body     {"body_text": "<html>"}   any body
     "status": 429                   with the service's error body, or raw, or body_text; "message", "code", "details"
-    "headers": {..}, "cut": true    half the body, then the connection ends;  "hang": true   never an answer
+    "headers": {..}, "content_type": "..."
+    "cut": true    half the body, then the connection ends;  "drop": true   it ends before any answer
+    "hang": true   never an answer;  "every_ms": 5   between the pieces of a body (100 bytes of one that is no stream)
     "gzip": true, "chunked": true, "close": true or "silent"   (without saying so)   how the body and connection go
+
+Streams only; an event is what the protocol calls so, comments and pings do not count:
+
+    "pieces": 5          characters of a delta;  "interleave": true   fragments of several calls by turns
+    "split": n or "random" with "seed": n      bytes of a write, which the client reads just so
+    "eol": "lf|crlf|cr"  "comments": true, "pings": true   before each event
+    "pause_after": n     events, until /release; "keep_alive": "comments|pings" goes every 10 ms meanwhile
+    "stop_after": n      events, then the end: "end": "eof" (default) inside HTTP's framing, "clean", or "reset"
+    "error_after": n     events, then "error": {"status", "code", "message", "form"} as the protocol has it
+    "no_done": true      no end marker     "sse": "..."   this text as text/event-stream, at any request
+    "ignore_stream": true                  a whole answer although a stream was asked
 
 Tests in Python use `with modeld.Server(script) as server:` and server.env, server.stats(), server.requests().
 """
@@ -48,124 +66,35 @@ Tests in Python use `with modeld.Server(script) as server:` and server.env, serv
 import argparse
 import asyncio
 import base64
-import gzip
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
+import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from modelwire import Refused, compact, strings  # noqa: E402
+import modelstream                               # noqa: E402
+from modelscript import Script, ScriptError, unmet  # noqa: E402
+from modelwire import Refused, compact           # noqa: E402
+from wire_anthropic import Anthropic             # noqa: E402
+from wire_chat import Chat                       # noqa: E402
 from wire_gemini import Gemini                   # noqa: E402
 from wire_responses import Responses             # noqa: E402
 
 CONTROL = ("/stats", "/release")
 MAX_BODY = 256 << 20
-TURN_KEYS = set("expect first delay_ms hold together repeat reply".split())
-REPLY_KEYS = set("""text calls stop usage reasoning raw body_text status message code details headers cut hang gzip
-    chunked close""".split())
-EXPECT_KEYS = set("outputs outputs_contain contains lacks tools model protocol turn".split())
-RULE_KEYS = set("when turns".split())
-
-
-class ScriptError(Exception):
-    """The script file itself is wrong."""
-
-
-def known(value, allowed, what):
-    if not isinstance(value, dict):
-        raise ScriptError("%s is not an object" % what)
-    for key in value:
-        if key not in allowed:
-            raise ScriptError("%s has an unknown field '%s'; there are: %s" % (what, key, " ".join(sorted(allowed))))
-
-
-def as_list(value):
-    return value if isinstance(value, list) else [value]
-
-
-class Script:
-    """Which turn answers a request, and whether the request is what the script expects."""
-
-    def __init__(self, value):
-        self.by_list = isinstance(value, list)
-        if self.by_list:
-            value = {"rules": [{"turns": value}]}
-        known(value, ("rules", "get"), "the script")
-        self.rules, self.get = value.get("rules", []), value.get("get", {})
-        self.position = 0
-        self.attempts = {}      # (rule, turn, conversation) -> number of tries seen
-        self.used = set()
-        for r, rule in enumerate(self.rules):
-            known(rule, RULE_KEYS, "rule %d" % r)
-            for t, turn in enumerate(rule["turns"]):
-                what = "turn %d of rule %d" % (t, r)
-                known(turn, TURN_KEYS, what)
-                known(turn.get("expect", {}), EXPECT_KEYS, "expect of " + what)
-                for reply in turn.get("first", []) + [turn.get("reply", {})]:
-                    known(reply, REPLY_KEYS, "reply of " + what)
-
-    def fits(self, when, view):
-        users = "\n".join(view.users)
-        return (when.get("user_contains", "") in users and when.get("model", view.model) == view.model
-                and when.get("protocol", view.protocol) == view.protocol
-                and sorted(when.get("tools", view.tools)) == sorted(view.tools))
-
-    def pick(self, view):
-        """(turn, reply, its number) for a request. ValueError when the script has none."""
-        for r, rule in enumerate(self.rules):
-            if not self.fits(rule.get("when", {}), view):
-                continue
-            turns = rule["turns"]
-            number = self.position if self.by_list else view.answers
-            if number >= len(turns) and turns and turns[-1].get("repeat"):
-                place = len(turns) - 1
-            elif number >= len(turns):
-                raise ValueError("unexpected request: the script has %d turns, this is turn %d" % (
-                    len(turns), number + 1))
-            else:
-                place = number
-            turn = turns[place]
-            self.used.add((r, place))
-            key = (r, number, view.users[0] if view.users else "")
-            tried = self.attempts[key] = self.attempts.get(key, 0) + 1
-            if tried <= len(turn.get("first", [])):
-                return turn, turn["first"][tried - 1], view.answers
-            self.position += 1
-            return turn, turn.get("reply", {}), view.answers
-        raise ValueError("unexpected request: no rule fits the user text %r" % (view.users[-1:],))
-
-    def unused(self):
-        return ["rule %d turn %d" % (r, t) for r, rule in enumerate(self.rules)
-                for t in range(len(rule["turns"])) if (r, t) not in self.used]
-
-
-def unmet(expect, view):
-    """The expectations of a turn that a request does not meet, as sentences."""
-    texts, wrong = list(strings(view.body)), []
-    for text in as_list(expect.get("contains", [])):
-        if not any(text in s for s in texts):
-            wrong.append("the request does not contain %r" % text)
-    for text in as_list(expect.get("lacks", [])):
-        if any(text in s for s in texts):
-            wrong.append("the request contains %r" % text)
-    for key, got in (("outputs", len(view.outputs)), ("model", view.model), ("protocol", view.protocol),
-                     ("turn", view.answers)):
-        if key in expect and expect[key] != got:
-            wrong.append("%s: expected %r, got %r" % (key, expect[key], got))
-    if "tools" in expect and sorted(expect["tools"]) != sorted(view.tools):
-        wrong.append("tools: expected %r, got %r" % (sorted(expect["tools"]), sorted(view.tools)))
-    if "outputs_contain" in expect:
-        wanted = expect["outputs_contain"]
-        if len(wanted) != len(view.outputs) or not all(w in o for w, o in zip(wanted, view.outputs)):
-            wrong.append("outputs: expected in order %r, got %r" % (wanted, view.outputs))
-    return wrong
+KEEP_ALIVE = 0.01
+ROUTES = ((r".*/responses", "openai"), (r".*/chat/completions", "openai-chat"), (r".*/messages", "anthropic"),
+          (r"/v1(?:beta)?/models/([^/:]+):(?:generateContent|streamGenerateContent)", "gemini"))
 
 
 def unique_keys(pairs):
@@ -189,15 +118,16 @@ def gone(ahead):
 class Answer:
     """One HTTP answer on its way: status, body bytes, and how to send them."""
 
-    def __init__(self, status, value, how=None):
-        self.status, self.how = status, how or {}
+    def __init__(self, status, value, how=None, steps=None, kind="application/json"):
+        self.status, self.how, self.steps, self.kind = status, how or {}, steps, kind
         self.body = value if isinstance(value, bytes) else compact(value).encode()
+        self.keep_alive = None  # bytes that a paused stream goes on sending
 
 
 class Daemon:
     def __init__(self, script, log=None):
         self.script, self.log = script, log
-        self.wires = {"openai": Responses(), "gemini": Gemini()}
+        self.wires = {wire.name: wire for wire in (Responses(), Chat(), Anthropic(), Gemini())}
         self.connections = self.open = self.requests = self.waiting = 0
         self.problems, self.refused = [], []
         self.released = asyncio.Event()
@@ -224,10 +154,12 @@ class Daemon:
             page = self.script.get[path]
             await asyncio.sleep(page.get("delay_ms", 0) / 1000)
             return Answer(page.get("status", 200), page.get("text", "").encode(), page)
-        name = re.fullmatch(r"/v1(?:beta)?/models/([^/:]+):generateContent", path)
-        if request["method"] == "POST" and (path == "/v1/responses" or name):
-            wire = self.wires["gemini" if name else "openai"]
-            return await self.model(wire, name and name.group(1), request)
+        if request["method"] == "GET" and path.endswith("/models"):
+            return self.models(request)
+        for pattern, protocol in ROUTES if request["method"] == "POST" else ():
+            found = re.fullmatch(pattern, path)
+            if found:
+                return await self.model(self.wires[protocol], found.groups()[0] if found.groups() else None, request)
         self.problems.append("unexpected request: %s %s" % (request["method"], path))
         return Answer(404, {"error": {"message": "Invalid URL (%s %s)" % (request["method"], path), "code": None,
                                       "type": "invalid_request_error", "param": None}})
@@ -248,9 +180,25 @@ class Daemon:
         if wrong:
             self.problems.extend(wrong)
             return Answer(400, wire.error(400, "; ".join(wrong), code="script"))
-        answer = self.rendered(wire, reply, view, number)
+        answer = self.rendered(wire, reply, view, request)
         await self.until_due(turn, reply)
         return answer
+
+    def models(self, request):
+        """The list of models; whose list, the headers tell."""
+        headers, query = request["headers"], urllib.parse.parse_qs(urllib.parse.urlsplit(request["path"]).query)
+        wire = self.wires["gemini" if "x-goog-api-key" in headers else
+                          "anthropic" if "anthropic-version" in headers else "openai"]
+        try:
+            wire.check_key(headers)
+        except Refused as refusal:
+            return Answer(refusal.status, refusal.body)
+        if self.script.models is None:
+            return Answer(404, wire.error(404, "Not Found"))
+        for size in ("pageSize", "limit"):
+            if size in query:
+                query[size] = [str(min(int(query[size][0]), self.script.models_page))]
+        return Answer(*wire.models(self.script.models, query))
 
     def checked(self, wire, name, request):
         if request["headers"].get("content-type", "").split(";")[0].strip() != "application/json":
@@ -261,12 +209,19 @@ class Daemon:
         except (ValueError, RecursionError) as why:
             raise Refused(400, wire.error(400, "We could not parse the JSON body of your request. (%s)" % why))
         try:
-            return wire.check(name, request["headers"], body)
+            view = wire.check(name, request["headers"], body)
+            path, _, query = request["path"].partition("?")
+            view.stream = view.stream or path.endswith(":streamGenerateContent")
+            request["array"] = wire.name == "gemini" and view.stream and "alt=sse" not in query.split("&")
+            return view
         except (AttributeError, TypeError, KeyError, IndexError) as why:  # a value of a wrong type somewhere
             raise Refused(400, wire.error(400, "Invalid JSON payload received: %r" % why))
 
-    def rendered(self, wire, reply, view, number):
+    def rendered(self, wire, reply, view, request):
         status = reply.get("status", 200)
+        if "sse" in reply:
+            wire.remember_stream(modelstream.values(reply["sse"]))
+            return self.streamed(wire, [], reply, view)
         if "body_text" in reply:
             return Answer(status, reply["body_text"].encode(), reply)
         if "raw" in reply:
@@ -274,9 +229,20 @@ class Daemon:
         elif status >= 400:
             value = wire.error(status, reply.get("message"), code=reply.get("code"), details=reply.get("details"))
         else:
-            value = wire.answer(reply, view, number)
+            value = wire.answer(reply, view, view.answers)
         wire.remember(value)
-        return Answer(status, value, reply)
+        if not view.stream or status >= 300 or reply.get("ignore_stream"):
+            return Answer(status, value, reply)
+        events = wire.events(value, reply, view)
+        if request["array"]:
+            return Answer(status, [value for _, value in events], reply)
+        return self.streamed(wire, events, reply, view)
+
+    def streamed(self, wire, events, reply, view):
+        answer = Answer(reply.get("status", 200), b"", reply, modelstream.steps(wire, events, reply, view),
+                        "text/event-stream" + ("; charset=utf-8" if wire.name.startswith("openai") else ""))
+        answer.keep_alive = modelstream.keep_alive(wire, reply, view)
+        return answer
 
     async def until_due(self, turn, reply):
         self.waiting += 1
@@ -312,15 +278,16 @@ class Daemon:
                 request["conn"], request["t_in"] = number, time.monotonic() - self.start
                 # A read ahead tells when the client leaves before it has its answer.
                 ahead = asyncio.ensure_future(reader.read(1))
-                work = asyncio.ensure_future(self.respond(request))
+                work = asyncio.ensure_future(self.serve(request, writer))
                 await asyncio.wait({work, ahead}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done() and gone(ahead):
+                left = not work.done() and gone(ahead)
+                if left:
                     work.cancel()
-                    self.note(request, None)
-                    break
-                answer = await work
-                keep = await self.send(request, answer, writer)
-                self.note(request, answer)
+                try:
+                    keep = await work
+                except (asyncio.CancelledError, ConnectionError):
+                    left, keep = True, False
+                self.note(request, left)
                 if not keep or gone(ahead):
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
@@ -332,6 +299,18 @@ class Daemon:
                 ahead.cancel()
             self.open -= number > 0
             writer.close()
+
+    async def serve(self, request, writer):
+        """Answers a request; False when the connection ends with it."""
+        try:
+            answer = await self.respond(request)
+        except Exception as fault:   # pylint: disable=broad-except
+            self.problems.append("the model server failed: %r" % fault)
+            answer = Answer(500, {"error": {"message": "the model server failed: %r" % fault}})
+        if answer.how.get("drop"):
+            return False
+        request["answer"] = answer
+        return await self.send(request, answer, writer)
 
     async def read_request(self, reader, writer, first):
         if not first:
@@ -367,39 +346,84 @@ class Daemon:
 
     async def send(self, request, answer, writer):
         """Writes the answer; False when the connection ends with it."""
-        how, body = answer.how, answer.body
-        headers = {"content-type": "application/json", "x-request-id": "req_%d" % self.requests}
+        how, body, stream = answer.how, answer.body, answer.steps is not None
+        headers = {"content-type": how.get("content_type", answer.kind), "x-request-id": "req_%d" % self.requests}
         headers.update({k.lower(): str(v) for k, v in how.get("headers", {}).items()})
+        pack = None
         if how.get("gzip") and "gzip" in request["headers"].get("accept-encoding", ""):
-            body = gzip.compress(body, mtime=0)
             headers["content-encoding"] = "gzip"
+            pack = zlib.compressobj(wbits=31)
+            body = body if stream else pack.compress(body) + pack.flush()
         close = how.get("close") or request["headers"].get("connection", "").lower() == "close"
         if close and close != "silent":
             headers["connection"] = "close"
-        headers.update({"transfer-encoding": "chunked"} if how.get("chunked") else {"content-length": len(body)})
+        chunked = how.get("chunked") or stream and not how.get("close")
+        if chunked:
+            headers["transfer-encoding"] = "chunked"
+        elif not stream:
+            headers["content-length"] = len(body)
         head = "HTTP/1.1 %d %s\r\n" % (answer.status, "OK" if answer.status < 300 else "Refused")
         writer.write((head + "".join("%s: %s\r\n" % pair for pair in headers.items()) + "\r\n").encode("latin-1"))
         if how.get("cut"):
             writer.write(body[:len(body) // 2])
             await writer.drain()
             return False
-        if how.get("chunked"):
-            for at in range(0, len(body), 1000):
-                piece = body[at:at + 1000]
-                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            body = b"0\r\n\r\n"
-        writer.write(body)
-        await writer.drain()
-        return not close
+        steps = answer.steps
+        if not stream:
+            size = 100 if how.get("every_ms") else 1000 if chunked else len(body) or 1
+            steps = [("bytes", body[at:at + size]) for at in range(0, len(body), size)] + [("end", "clean")]
+        ending = await self.deliver(answer, steps, chunked, pack if stream else None, writer)
+        if ending == "reset":
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return not close and ending == "clean"
 
-    def note(self, request, answer):
-        """One line of the log; `status` null means that the client left before its answer."""
+    async def deliver(self, answer, steps, chunked, pack, writer):
+        """Sends a body piece by piece; how it ends."""
+        def put(data):
+            if answer.steps is not None:
+                answer.body += data
+            if pack:
+                data = pack.compress(data) + pack.flush(zlib.Z_SYNC_FLUSH)
+            if data:
+                writer.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+
+        for step in steps:
+            if step[0] == "bytes":
+                put(step[1])
+                if answer.how.get("every_ms"):
+                    await writer.drain()
+                    await asyncio.sleep(answer.how["every_ms"] / 1000)
+            elif step[0] == "pause":
+                await writer.drain()
+                await self.paused(answer.keep_alive, put)
+        if step[1] == "clean":
+            rest = pack.flush() if pack else b""
+            if rest:
+                writer.write(b"%x\r\n%s\r\n" % (len(rest), rest) if chunked else rest)
+            if chunked:
+                writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return step[1]
+
+    async def paused(self, keep_alive, put):
+        self.waiting += 1
+        try:
+            while not self.released.is_set():
+                try:
+                    await asyncio.wait_for(self.released.wait(), KEEP_ALIVE if keep_alive else None)
+                except asyncio.TimeoutError:
+                    put(keep_alive)
+        finally:
+            self.waiting -= 1
+
+    def note(self, request, left):
+        """One line of the log; `status` null means that the client left before its answer, `left` before its end."""
         if not self.log or request["path"].startswith(CONTROL):
             return
+        answer = request.get("answer")
         line = {key: request[key] for key in ("conn", "t_in", "method", "path", "headers")}
-        line["t_out"] = time.monotonic() - self.start
-        line["turn"] = request.get("turn")
-        line["status"] = answer.status if answer else None
+        line.update(t_out=time.monotonic() - self.start, turn=request.get("turn"), left=left,
+                    status=answer.status if answer else None)
         for key, raw in (("body", request["body"]), ("answer", answer.body if answer else b"")):
             try:
                 line[key] = raw.decode("utf-8")
@@ -447,7 +471,8 @@ class Server:
         self.port = int(line[1])
         self.url = "http://127.0.0.1:%d" % self.port
         self.env = {"OPENAI_BASE_URL": self.url + "/v1", "OPENAI_API_KEY": "test-key",
-                    "GOOGLE_GEMINI_BASE_URL": self.url, "GEMINI_API_KEY": "test-key"}
+                    "GOOGLE_GEMINI_BASE_URL": self.url, "GEMINI_API_KEY": "test-key",
+                    "ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": "test-key"}
 
     def __enter__(self):
         return self
@@ -461,6 +486,13 @@ class Server:
     def stats(self):
         with urllib.request.urlopen(self.url + "/stats", timeout=10) as answer:
             return json.load(answer)
+
+    def wait(self, waiting, seconds=20):
+        """Returns when so many answers wait to be released."""
+        end = time.monotonic() + seconds
+        while self.stats()["waiting"] != waiting:
+            assert time.monotonic() < end, "waited in vain for %d answers that wait: %r" % (waiting, self.stats())
+            time.sleep(0.005)
 
     def release(self):
         urllib.request.urlopen(urllib.request.Request(self.url + "/release", data=b""), timeout=10).close()

@@ -1,15 +1,25 @@
-"""What the two model protocols of the test server have in common.
+"""What the model protocols of the test server have in common.
 
-Each protocol is a class (`wire_responses.Responses`, `wire_gemini.Gemini`) with
+Each protocol is a class (`wire_responses.Responses`, `wire_chat.Chat`, `wire_anthropic.Anthropic`,
+`wire_gemini.Gemini`) with
 
     view = wire.check(model, headers, body)   -> View, or raises Refused with the service's own error body
     body = wire.answer(reply, view, turn)     -> the JSON value of the answer to a neutral reply (see modeld.py)
+    wire.events(answer, reply, view)          -> the same answer as the events of a stream: (name or None, value), in
+                                                 order; a value that is a string is sent as it is
+    wire.ends(events)                         -> how many events at the end are its end marker
+    wire.ping(view)                           -> an event that says nothing
+    wire.failure(error, view)                 -> the events of an error inside a stream
     wire.remember(answer)                     -> keeps what the client must send back verbatim
     body = wire.error(status, message, ...)   -> the service's error shape
+    wire.models(names, query)                 -> (status, value): one page of the list of models
 """
 
+import base64
+import binascii
 import hashlib
 import json
+import re
 
 NO_SUCH_MODEL = "no-such-model"
 BAD_KEY = "bad-key"
@@ -24,10 +34,11 @@ class Refused(Exception):
 
 
 class View:
-    """What both protocols say alike, read from a request that passed the checks."""
+    """What the protocols say alike, read from a request that passed the checks."""
 
     def __init__(self, protocol, model, body):
         self.protocol, self.model, self.body = protocol, model, body
+        self.stream = False # whether a stream was asked
         self.instructions = ""
         self.tools = []     # declared names, in order
         self.users = []     # texts of the user, in order
@@ -65,6 +76,47 @@ def mark(view, turn):
 
 def usage_of(reply, view):
     """Tokens to report: the script's, or a count that depends on the request's size only."""
-    count = {"input": len(compact(view.body)) // 4, "output": 24, "cached": 0, "reasoning": 0}
+    count = {"input": len(compact(view.body)) // 4, "output": 24, "cached": 0, "reasoning": 0, "written": 0}
     count.update(reply.get("usage", {}))
     return count
+
+
+def pieces(text, size=None):
+    """A text as the deltas of a stream: at least two where it has two characters, at most some forty."""
+    size = size or max(1, min(8, len(text) // 2), len(text) // 40)
+    return [text[i:i + size] for i in range(0, len(text), size)]
+
+
+def thoughts(reply, turn):
+    """The readable reasoning of a reply: its own words, or for `true` some words from the second turn on."""
+    given = reply.get("reasoning", bool(reply.get("calls")))
+    if isinstance(given, str):
+        return given
+    return "Turn %d, thought over." % turn if given and turn else "" if given else None
+
+
+def not_base64(text):
+    """Whether a text is no base64 with something in it."""
+    try:
+        return not isinstance(text, str) or not base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return True
+
+
+def data_url(text):
+    """(mime type, base64 text) of a data URL, or None."""
+    found = re.fullmatch(r"data:([a-z]+/[a-zA-Z0-9.+-]+);base64,(.*)", text, re.S) if isinstance(text, str) else None
+    return None if not found or not_base64(found.group(2)) else (found.group(1), found.group(2))
+
+
+def web_url(text):
+    return isinstance(text, str) and re.match(r"https?://[^/\s]+", text) is not None
+
+
+def in_turns(lists):
+    """One of each list, in rounds, until all are used up: how fragments of several calls interleave."""
+    lists = [list(one) for one in lists]
+    for k in range(max((len(one) for one in lists), default=0)):
+        for one in lists:
+            if k < len(one):
+                yield one[k]

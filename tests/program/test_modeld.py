@@ -31,6 +31,7 @@ class Client:
     def post(self, path, body, headers=None):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         given = {"Content-Type": "application/json", "Authorization": "Bearer test-key",
+                 "anthropic-version": "2026-10-21",
                  "x-goog-api-key": "test-key"}
         given.update(headers or {})
         self.http.request("POST", path, data, {k: v for k, v in given.items() if v is not None})
@@ -119,7 +120,7 @@ class Replay(unittest.TestCase):
                                       lambda b: b["tools"][0]["parameters"]["required"].remove("unit")),
             "no model": ("'model'", drop("model")),
             "few tokens": ("minimum value", lambda b: b.update(max_output_tokens=5)),
-            "streaming": ("buffered", lambda b: b.update(stream=True)),
+            "options of a stream": ("stream_options", lambda b: b.update(stream_options={"include_obfuscation": False})),
         })
 
     def test_gemini(self):
@@ -259,7 +260,7 @@ class Door(unittest.TestCase):
             ("/v1beta/models/m:generateContent", gem, {"x-goog-api-key": "bad-key"}, 400, "API key not valid"),
             ("/v1beta/models/no-such-model:generateContent", gem, {}, 404, "is not found for API version"),
             ("/v1beta/models/m:generateContent", {"contents": [1]}, {}, 400, "expected an object"),
-            ("/v1/chat/completions", ask, {}, 404, "Invalid URL"),
+            ("/v1/completions", ask, {}, 404, "Invalid URL"),
         ]
         with modeld.Server([]) as server:
             client = Client(server)
@@ -269,7 +270,7 @@ class Door(unittest.TestCase):
                     self.assertEqual(got, status)
                     self.assertIn(text, answer["error"]["message"])
             stats = server.stats()
-        self.assertEqual(stats["problems"], ["unexpected request: POST /v1/chat/completions"])
+        self.assertEqual(stats["problems"], ["unexpected request: POST /v1/completions"])
         self.assertEqual(len(stats["refused"]), len(cases) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Google's `generateContent`: refuses what the real service refuses, answers in its exact shape.
+"""Google's `generateContent`: refuses what the real service refuses, answers in its exact shape, also streamed.
 
 Refused are responses that do not match the calls before them in number, id or name, text among them, turns out of
 order, thought signatures that are missing, altered or moved, and unknown fields anywhere. Only camelCase fields are
@@ -10,7 +10,8 @@ import copy
 import json
 import re
 
-from modelwire import BAD_KEY, NO_SUCH_MODEL, Refused, View, canon, compact, mark, usage_of
+from modelwire import (BAD_KEY, NO_SUCH_MODEL, Refused, View, canon, compact, mark, not_base64, pieces, thoughts,
+                       usage_of)
 
 
 class Gemini:
@@ -28,7 +29,7 @@ class Gemini:
         example""".split())
     dummies = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
     errors = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
-              429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+              408: "CANCELLED", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
     def __init__(self):
         self.signed = {}    # thoughtSignature -> canonical text of the part it was sent on, without it
@@ -56,11 +57,14 @@ class Gemini:
             if key not in allowed:
                 self.unknown(key, at)
 
-    def check(self, model, headers, body):
+    def check_key(self, headers):
         if headers.get("x-goog-api-key", "") in ("", BAD_KEY):
             self.refuse("API key not valid. Please pass a valid API key.", 400, [
                 {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
                  "domain": "googleapis.com", "metadata": {"service": "generativelanguage.googleapis.com"}}])
+
+    def check(self, model, headers, body):
+        self.check_key(headers)
         if model == NO_SUCH_MODEL:
             self.refuse("models/%s is not found for API version v1beta, or is not supported for generateContent. "
                         "Call ListModels to see the list of available models and their supported methods." % model,
@@ -198,6 +202,13 @@ class Gemini:
         kind, value = kinds[0], part[kinds[0]]
         if kind == "text" and (not isinstance(value, str) or not value and "thoughtSignature" not in part):
             self.refuse("Unable to submit request because it must have a text parameter. (%s)" % at)
+        if kind in ("inlineData", "fileData"):
+            self.only(value, ("mimeType", "data", "displayName") if kind == "inlineData" else
+                      ("mimeType", "fileUri", "displayName"), at + "." + kind)
+            if role == "model" or not re.fullmatch(r"[a-z]+/[a-zA-Z0-9.+-]+", value.get("mimeType") or ""):
+                self.refuse("Unsupported MIME type: %s (%s)" % (value.get("mimeType"), at))
+            if kind == "inlineData" and not_base64(value.get("data")):
+                self.refuse("Invalid value at '%s.inline_data.data' (TYPE_BYTES), Base64 decoding failed" % at)
         if kind == "functionCall":
             self.only(value, ("id", "name", "args"), at + ".function_call")
             if role != "model" or not isinstance(value.get("args", {}), dict) or not value.get("name"):
@@ -276,10 +287,17 @@ class Gemini:
                     bare = {key: value for key, value in part.items() if key != "thoughtSignature"}
                     self.signed[part["thoughtSignature"]] = self.bare_text(bare)
 
+    def remember_stream(self, values):
+        for value in values:
+            self.remember(value)
+
     def answer(self, reply, view, turn):
         tag, stop, parts = mark(view, turn), reply.get("stop", "end"), []
         sign = base64.b64encode(("thought-" + tag).encode()).decode()
         broken = False
+        thought = reply.get("reasoning") and thoughts(reply, turn)
+        if thought:
+            parts.append({"text": thought, "thought": True})
         if "text" in reply:
             parts.append({"text": reply["text"]})
         for k, call in enumerate(reply.get("calls", [])):
@@ -294,7 +312,7 @@ class Gemini:
             parts.append({"functionCall": item})
             if k == 0:
                 parts[-1]["thoughtSignature"] = sign
-        if parts and not reply.get("calls"):
+        if "text" in reply and not reply.get("calls"):
             parts[-1]["thoughtSignature"] = sign
         return self.envelope(reply, view, turn, parts, "malformed" if broken else stop)
 
@@ -319,3 +337,65 @@ class Gemini:
         if stop in ("filter", "failed", "malformed"):
             del candidate["content"]
         return {"candidates": [candidate], **answer}
+
+    # -- streams ----------------------------------------------------------
+
+    def events(self, value, reply, _view):
+        """Chunks: text in pieces, each call whole, the first with its signature; the finish reason with the last."""
+        candidates = value.get("candidates") if isinstance(value, dict) else None
+        if not candidates:
+            return [(None, value)]
+        rest = {key: item for key, item in value.items() if key not in ("candidates", "usageMetadata")}
+        counts = dict(value.get("usageMetadata", {}))
+        early = {"usageMetadata": {k: v for k, v in counts.items() if k == "promptTokenCount"}}
+        last, chunks = dict(candidates[0]), []
+        for part in last.pop("content", {}).get("parts", []):
+            chunks += self.part_chunks(part, reply)
+        if not chunks:
+            chunks = [[]]
+        elif "functionCall" in chunks[-1][0]:
+            chunks.append([{"text": ""}])
+        if reply.get("interleave") and len(chunks) > 1:     # several parts in one chunk
+            chunks = [chunks[0] + chunks[1]] + chunks[2:]
+        found = []
+        for k, parts in enumerate(chunks):
+            end = k == len(chunks) - 1
+            candidate = dict(last if end else {"index": 0})
+            if parts:
+                candidate["content"] = {"parts": parts, "role": "model"}
+            chunk = {"candidates": [candidate], **({"usageMetadata": counts} if end else early), **rest}
+            self.remember(chunk)
+            found.append((None, chunk))
+        return found
+
+    @staticmethod
+    def part_chunks(part, reply):
+        if "text" not in part:
+            return [[part]]
+        signature, part = part.get("thoughtSignature"), {k: v for k, v in part.items() if k != "thoughtSignature"}
+        chunks = [[dict(part, text=piece)] for piece in pieces(part["text"], reply.get("pieces"))]
+        if signature:                   # on an empty text part at the end, as the service does
+            chunks.append([{"text": "", "thoughtSignature": signature}])
+        return chunks
+
+    def ends(self, _events):
+        return 1
+
+    def ping(self, view):
+        return None, {"modelVersion": view.model, "responseId": "gemresp-" + mark(view, view.answers)}
+
+    def failure(self, error, _view):
+        """error.form: "event", "bare" (a line that is no event)"""
+        value = self.error(error.get("status", 500), error.get("message"), error.get("details"))
+        return [compact(value)] if error.get("form") == "bare" else [(None, value)]
+
+    def models(self, names, query):
+        at = int(query.get("pageToken", ["0"])[0])
+        size = int(query.get("pageSize", ["50"])[0])
+        value = {"models": [{"name": "models/" + name, "version": "001", "displayName": name.title(),
+                             "inputTokenLimit": 1048576, "outputTokenLimit": 65536, "thinking": True,
+                             "supportedGenerationMethods": ["generateContent", "countTokens"]}
+                            for name in names[at:at + size]]}
+        if at + size < len(names):
+            value["nextPageToken"] = str(at + size)
+        return 200, value

@@ -1,4 +1,4 @@
-"""OpenAI's `POST /v1/responses`: refuses what the real service refuses, answers in its exact shape.
+"""OpenAI's `POST /v1/responses`: refuses what the real service refuses, answers in its exact shape, also streamed.
 
 Refused are calls and outputs that do not pair, reasoning items that were lost, altered or cut from what they led to,
 unknown fields and item types, bad names, and schemas that are no object or break `strict`.
@@ -6,7 +6,8 @@ unknown fields and item types, bad names, and schemas that are no object or brea
 
 import re
 
-from modelwire import BAD_KEY, NO_SUCH_MODEL, Refused, View, canon, compact, mark, usage_of
+from modelwire import (BAD_KEY, NO_SUCH_MODEL, Refused, View, canon, compact, data_url, in_turns, mark, pieces,
+                       thoughts, usage_of, web_url)
 
 STRICT_BANNED = set("""allOf oneOf not if then else dependentRequired dependentSchemas dependencies
     patternProperties propertyNames unevaluatedItems unevaluatedProperties additionalItems prefixItems contains
@@ -50,10 +51,15 @@ class Responses:
         "function_call": set("type id call_id name arguments status caller namespace".split()),
         "function_call_output": set("type id call_id output status caller".split()),
     }
+    part_fields = {
+        "input_text": ("type", "text"), "input_image": ("type", "image_url", "detail", "file_id"),
+        "input_file": ("type", "filename", "file_data", "file_url", "file_id", "detail"),
+        "output_text": ("type", "text", "annotations", "logprobs"), "refusal": ("type", "refusal"),
+    }
     id_starts = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fc"}
     errors = {400: ("invalid_request_error", None), 401: ("invalid_request_error", "invalid_api_key"),
               403: ("invalid_request_error", "unsupported_country_region_territory"),
-              404: ("invalid_request_error", "model_not_found"), 429: ("requests", "rate_limit_exceeded"),
+              404: ("invalid_request_error", "model_not_found"), 408: ("timeout", None), 409: ("conflict", None), 429: ("requests", "rate_limit_exceeded"),
               500: ("server_error", None), 503: ("server_error", "slow_down")}
 
     def __init__(self):
@@ -93,6 +99,7 @@ class Responses:
             self.refuse("The model `%s` does not exist or you do not have access to it." % model,
                         "model_not_found", None, 404)
         view = View(self.name, model, body)
+        view.stream = bool(body.get("stream"))
         self.check_settings(body)
         self.check_tools(body, view)
         self.check_input(body, view)
@@ -100,6 +107,7 @@ class Responses:
 
     def check_settings(self, body):
         kinds = {"instructions": str, "parallel_tool_calls": bool, "store": bool, "include": list, "text": dict,
+                 "stream": bool, "stream_options": dict,
                  "reasoning": dict, "metadata": dict, "max_output_tokens": int}
         for key, kind in kinds.items():
             value = body.get(key)
@@ -108,8 +116,9 @@ class Responses:
         if (body.get("max_output_tokens") or 16) < 16:
             self.refuse("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got "
                         "%d instead." % body["max_output_tokens"], "integer_below_min_value", "max_output_tokens")
-        if body.get("stream"):
-            self.refuse("This test server answers buffered requests only.", "unsupported_value", "stream")
+        if body.get("stream_options") is not None and not body.get("stream"):
+            self.refuse("The 'stream_options' parameter is only allowed when 'stream' is enabled.", None,
+                        "stream_options")
         if body.get("previous_response_id") is not None:
             self.refuse("Previous response with id '%s' not found." % body["previous_response_id"],
                         "previous_response_not_found", "previous_response_id")
@@ -263,6 +272,24 @@ class Responses:
                 self.refuse("Invalid value: '%s'. Supported values are: %s." % (
                     part.get("type"), " and ".join("'%s'" % a for a in allowed)), "invalid_value",
                     "%s.content[%d]" % (at, k))
+            self.check_part(part, "%s.content[%d]" % (at, k))
+
+    def check_part(self, part, at):
+        kind = part["type"]
+        for key in part:
+            if key not in self.part_fields[kind]:
+                self.refuse("Unknown parameter: '%s.%s'." % (at, key), "unknown_parameter", "%s.%s" % (at, key))
+        if kind in ("input_text", "output_text") and not isinstance(part.get("text"), str):
+            self.refuse("Missing required parameter: '%s.text'." % at, "missing_required_parameter", at + ".text")
+        if kind == "input_image" and not part.get("file_id"):
+            found = data_url(part.get("image_url"))
+            if not web_url(part.get("image_url")) and not (found and found[0].startswith("image/")):
+                self.refuse("Invalid '%s.image_url'. Expected a valid URL, but got a value with an invalid format."
+                            % at, "invalid_value", at + ".image_url")
+        if kind == "input_file" and not part.get("file_id") and not web_url(part.get("file_url")):
+            if not data_url(part.get("file_data")) or not part.get("filename"):
+                self.refuse("Invalid '%s.file_data'. Expected a base64-encoded data URL and a 'filename'." % at,
+                            "invalid_value", at + ".file_data")
 
     def check_reasoning(self, kind, item, following, seen_ids):
         given = item.get("id")
@@ -290,11 +317,18 @@ class Responses:
             elif item.get("type") == "function_call" and lead:
                 self.led_by[item.get("id")] = lead
 
+    def remember_stream(self, values):
+        values = list(values)
+        self.remember({"output": [v["item"] for v in values if v.get("type") == "response.output_item.done"]})
+        for value in values:
+            self.remember(value.get("response"))
+
     def answer(self, reply, view, turn):
         tag, output, stop = mark(view, turn), [], reply.get("stop", "end")
         calls = reply.get("calls", [])
-        if reply.get("reasoning", bool(calls)):
-            summary = [{"type": "summary_text", "text": "Turn %d, thought over." % turn}] if turn else []
+        thought = thoughts(reply, turn)
+        if thought is not None:
+            summary = [{"type": "summary_text", "text": thought}] if thought else []
             output.append({"id": "rs_" + tag, "type": "reasoning", "summary": summary,
                            "encrypted_content": "gAAAAAB%s-golden/blob+%s==" % (tag, tag)})
         part = self.text_part(reply, stop)
@@ -334,8 +368,92 @@ class Responses:
             "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1,
             "truncation": "disabled",
             "usage": {"input_tokens": count["input"],
-                      "input_tokens_details": {"cached_tokens": count["cached"], "cache_write_tokens": 0},
+                      "input_tokens_details": {"cached_tokens": count["cached"], "cache_write_tokens": count["written"]},
                       "output_tokens": count["output"],
                       "output_tokens_details": {"reasoning_tokens": count["reasoning"]},
                       "total_tokens": count["input"] + count["output"]},
             "user": None, "metadata": {}}
+
+    # -- streams ----------------------------------------------------------
+
+    def events(self, value, reply, view):
+        if not isinstance(value, dict) or not isinstance(value.get("output"), list):
+            return [(None, value)]
+        options, found = view.body.get("stream_options") or {}, []
+
+        def tell(kind, **fields):
+            if kind.endswith(".delta") and options.get("include_obfuscation") is not False:
+                fields["obfuscation"] = "xyz"
+            found.append((kind, {"type": kind, "sequence_number": len(found), **fields}))
+
+        shell = dict(value, status="in_progress", output=[], usage=None, error=None, incomplete_details=None)
+        tell("response.created", response=shell)
+        tell("response.in_progress", response=shell)
+        output = value["output"]
+        calls = [i for i, item in enumerate(output) if item["type"] == "function_call"]
+        together = calls if reply.get("interleave") and len(calls) > 1 else []
+        for i, item in enumerate(output):
+            if i not in together:
+                for kind, fields in self.item_events(i, item, reply):
+                    tell(kind, **fields)
+        for kind, fields in in_turns([self.item_events(i, output[i], reply) for i in together]):
+            tell(kind, **fields)
+        tell("response." + value["status"], response=value)
+        return found
+
+    def item_events(self, index, item, reply):
+        """(type, fields) of one output item, from `added` to `done`."""
+        at = {"output_index": index}
+        part_at = dict(at, item_id=item.get("id"))
+        start = dict(item)
+        if item["type"] == "function_call":
+            start.update(arguments="", status="in_progress")
+        elif item["type"] == "message":
+            start.update(content=[], status="in_progress")
+        elif item.get("encrypted_content"):     # whole in `done` only
+            start.update(summary=[], encrypted_content=item["encrypted_content"][:7])
+        yield "response.output_item.added", dict(at, item=start)
+        if item["type"] == "function_call":
+            for piece in pieces(item["arguments"], reply.get("pieces")):
+                yield "response.function_call_arguments.delta", dict(part_at, delta=piece)
+            yield "response.function_call_arguments.done", dict(part_at, name=item["name"],
+                                                                arguments=item["arguments"])
+        for k, part in enumerate(item.get("content") or [] if item["type"] == "message" else []):
+            yield from self.part_events("response.content_part", dict(part_at, content_index=k), part, reply)
+        for k, part in enumerate(item.get("summary", [])):
+            yield from self.part_events("response.reasoning_summary_part", dict(part_at, summary_index=k), part, reply)
+        yield "response.output_item.done", dict(at, item=item)
+
+    def part_events(self, kind, at, part, reply):
+        key = "refusal" if part["type"] == "refusal" else "text"
+        name = {"output_text": "response.output_text", "refusal": "response.refusal",
+                "summary_text": "response.reasoning_summary_text"}[part["type"]]
+        yield kind + ".added", dict(at, part=dict(part, **{key: ""}))
+        for piece in pieces(part[key], reply.get("pieces")):
+            yield name + ".delta", dict(at, delta=piece)
+        yield name + ".done", dict(at, **{key: part[key]})
+        yield kind + ".done", dict(at, part=part)
+
+    def ends(self, _events):
+        return 1
+
+    def ping(self, _view):
+        return "keepalive", {"type": "keepalive", "sequence_number": 0}
+
+    def failure(self, error, view):
+        """error.form: "event", "failed" (a failed response) or "bare" (what gateways send)."""
+        inner = self.error(error.get("status", 500), error.get("message"), error.get("code"))["error"]
+        inner["code"] = inner["code"] or "server_error"
+        form = error.get("form", "event")
+        if form == "bare":
+            return [(None, {"error": inner})]
+        if form == "failed":
+            value = self.envelope({"text": inner["message"]}, view, view.answers, [], "failed")
+            value["error"]["code"] = inner["code"]
+            return [("response.failed", {"type": "response.failed", "sequence_number": 99, "response": value})]
+        return [("error", {"type": "error", "sequence_number": 99, "code": inner["code"],
+                           "message": inner["message"], "param": None})]
+
+    def models(self, names, _query):
+        return 200, {"object": "list", "data": [
+            {"id": name, "object": "model", "created": 1760000000, "owned_by": "test"} for name in names]}

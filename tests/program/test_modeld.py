@@ -120,7 +120,8 @@ class Replay(unittest.TestCase):
                                       lambda b: b["tools"][0]["parameters"]["required"].remove("unit")),
             "no model": ("'model'", drop("model")),
             "few tokens": ("minimum value", lambda b: b.update(max_output_tokens=5)),
-            "options of a stream": ("stream_options", lambda b: b.update(stream_options={"include_obfuscation": False})),
+            "options of a stream": ("stream_options", lambda b: b.update(stream_options={
+                "include_obfuscation": False})),
         })
 
     def test_gemini(self):

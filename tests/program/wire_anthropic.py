@@ -298,8 +298,9 @@ class Anthropic:
                 if text not in self.thought:
                     self.refuse("%s.content.%d: Invalid `signature` in `thinking` block" % (at, k))
                 if self.thought[text] != self.bare(following):
-                    self.refuse("%s.content.%d: `thinking` or `redacted_thinking` blocks in an assistant message cannot "
-                                "be modified. These blocks must remain as they were in the original response." % (at, k))
+                    self.refuse("%s.content.%d: `thinking` or `redacted_thinking` blocks in an assistant message "
+                                "cannot be modified. These blocks must remain as they were in the original response."
+                                % (at, k))
                 thinking.add(text)
             elif block["type"] == "tool_use":
                 if block["id"] in seen:
@@ -348,7 +349,8 @@ class Anthropic:
         tag, stop, content = mark(view, turn), reply.get("stop", "end"), []
         thought = thoughts(reply, turn)
         if thought is not None and view.body.get("thinking", {}).get("type") != "disabled":
-            content.append({"type": "thinking", "thinking": thought, "signature": "EqQB%s-golden/sig+%s==" % (tag, tag)})
+            content.append({"type": "thinking", "thinking": thought,
+                            "signature": "EqQB%s-golden/sig+%s==" % (tag, tag)})
         if "text" in reply:
             content.append({"type": "text", "text": reply["text"], "citations": None})
         for k, call in enumerate(reply.get("calls", [])):

@@ -29,7 +29,8 @@ class Gemini:
         example""".split())
     dummies = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
     errors = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
-              408: "CANCELLED", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+              408: "CANCELLED", 409: "ABORTED", 429: "RESOURCE_EXHAUSTED",
+              500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
     def __init__(self):
         self.signed = {}    # thoughtSignature -> canonical text of the part it was sent on, without it

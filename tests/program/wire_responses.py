@@ -59,7 +59,8 @@ class Responses:
     id_starts = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fc"}
     errors = {400: ("invalid_request_error", None), 401: ("invalid_request_error", "invalid_api_key"),
               403: ("invalid_request_error", "unsupported_country_region_territory"),
-              404: ("invalid_request_error", "model_not_found"), 408: ("timeout", None), 409: ("conflict", None), 429: ("requests", "rate_limit_exceeded"),
+              404: ("invalid_request_error", "model_not_found"), 408: ("timeout", None), 409: ("conflict", None),
+              429: ("requests", "rate_limit_exceeded"),
               500: ("server_error", None), 503: ("server_error", "slow_down")}
 
     def __init__(self):
@@ -368,7 +369,8 @@ class Responses:
             "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1,
             "truncation": "disabled",
             "usage": {"input_tokens": count["input"],
-                      "input_tokens_details": {"cached_tokens": count["cached"], "cache_write_tokens": count["written"]},
+                      "input_tokens_details": {"cached_tokens": count["cached"],
+                                               "cache_write_tokens": count["written"]},
                       "output_tokens": count["output"],
                       "output_tokens_details": {"reasoning_tokens": count["reasoning"]},
                       "total_tokens": count["input"] + count["output"]},

@@ -126,10 +126,10 @@ end
 --   for event in res:events() do print(event.data) end
 --
 -- res.status, res.ok, res.headers, res.url, res.first_byte; the body is read by res:read(), res:chunks(),
--- res:lines() and res:events() (whose stray() tells what was none), see lash.http.stream. Who reads slowly holds the server back. One
--- task reads at a time. The transfer ends at once when res is closed, when the task that reads it, or that
--- opened it, is cancelled, and when that one fails; else with its last byte, or when it is collected: write
--- `<close>`.
+-- res:lines() and res:events() (of which res:stray() tells what was no event), see lash.http.stream. Who reads
+-- slowly holds the server back. One task reads at a time. The transfer ends at once when res is closed, when the
+-- task that reads it, or that opened it, is cancelled, and when that one fails; else with its last byte, or when
+-- it is collected: write `<close>`.
 -- Options as of request, but max_body has no limit unless you give one, and
 -- options.event_timeout = seconds to wait for an event (no limit): comments, by which servers keep connections
 -- alive, do not count as events, though they do for idle_timeout;

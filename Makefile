@@ -7,7 +7,8 @@
 # make valgrind   the units and the library's tests under valgrind, with a leak check
 # make faults     allocations and system calls that fail, one after the other (FAULTARGS="--only TEXT")
 # make stress     long runs: random cancels, hostile tools, a million handoffs, memory (STRESS=cancel)
-# make check-all  test asan tsan valgrind lint faults stress stress-asan (the random ones of these, watched)
+# make fuzz       streams of models, changed at random: libFuzzer, all providers (FUZZ_SECONDS=60)
+# make check-all  test asan tsan valgrind lint faults fuzz stress stress-asan (the random ones of these, watched)
 # make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
 # make format     clang-format over the C files
 # make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
@@ -49,7 +50,7 @@ LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua)) $(sort $(wildcard 
 UNIT = $(wildcard tests/unit/*.c)
 
 .PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress stress-asan \
-        faults clean help deps deps-check tests-only FORCE
+        faults fuzz clean help deps deps-check tests-only FORCE
 all: $(B)/lash $(B)/lash.so
 
 $(B)/lash: $(B)/main.o $(OBJ)
@@ -174,10 +175,26 @@ stress-asan: deps
 	    $(MAKE) --no-print-directory B=build-asan SAN=address,undefined CFLAGS='-O1 -g' \
 	    STRESS='misbehave cancel' stress
 
-check-all: test asan tsan valgrind lint faults stress stress-asan
+# The readers of all providers and the parser below them; whatever a server sends, they give an answer or an error.
+FUZZ_SECONDS = 60
+fuzz: deps-check
+	@$(SUBMAKE) all $(B)/unit
+	@$(SUBMAKE) B=build-fuzz CC=clang SAN=address,undefined,fuzzer-no-link CFLAGS='-O1 -g' build-fuzz/fuzz
+	$(Q)$(PYTHON) tests/fuzz/run.py --build build-fuzz --unit $(B)/unit --seconds $(FUZZ_SECONDS) $(FUZZARGS)
+
+$(B)/fuzz: $(B)/fuzz-obj/stream.o $(B)/unit-obj/stream_world.o $(OBJ)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+$(B)/fuzz-obj/%.o: tests/fuzz/%.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
+
+check-all: test asan tsan valgrind lint faults fuzz stress stress-asan
 
 format: deps-check
-	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.c)
+	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.c)
 
 install: all
 	install -D -m 755 $(B)/lash '$(DESTDIR)$(BINDIR)/lash'

@@ -115,7 +115,7 @@ function Answer:add_call(part, raw, tell)
     self.calls = self.calls + 1
     item.id = self.id_for(given, self.calls)
     local name, sent = contents.call_name(item.name), contents.arguments(args)
-    if item.wire_id ~= given or name ~= call.name or sent ~= args then -- it could not go back as it is
+    if item.wire_id ~= call.id or name ~= call.name or sent ~= args then -- it could not go back as it is
         call.id, call.name = item.wire_id, name
         call.args = assert(json.verbatim(sent))
         raw = assert(json.encode(part))

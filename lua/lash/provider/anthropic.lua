@@ -1,0 +1,198 @@
+-- Anthropic's Messages: POST {base}/v1/messages. A pure translator: request() makes bytes, read() and reader()
+-- understand an answer; nothing here waits. The parts:
+--
+--   anthropic_body       view and settings -> the body of a request
+--   anthropic_messages   the history as `messages`
+--   anthropic_answer     content blocks -> answer entry, of both kinds of answers
+--   anthropic_stream     events -> content blocks
+--   anthropic_fault      errors
+--   anthropic_schema     JSON Schema as it is taken there
+--
+-- Of target.quirks: cache; version, the value of anthropic-version; output = false where structured answers are
+-- not known, true where they are.
+local answer = require "lash.provider.anthropic_answer"
+local body = require "lash.provider.anthropic_body"
+local fault = require "lash.provider.fault"
+local faults = require "lash.provider.anthropic_fault"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+local messages = require "lash.provider.anthropic_messages"
+local stream = require "lash.provider.anthropic_stream"
+
+local M = { name = "anthropic" }
+
+-- Where the key and the address come from, see lash.provider.registry.
+M.defaults = {
+    keys = { "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN" },
+    base_var = "ANTHROPIC_BASE_URL",
+    base = "https://api.anthropic.com",
+    example = "http://localhost:11434",
+    sample = "claude-sonnet-4-5",
+    headers_var = "ANTHROPIC_CUSTOM_HEADERS",
+}
+
+-- Settings that this protocol has no field for.
+M.ignores = { seed = true, verbosity = true }
+
+--- forget(conv): from now on the answers so far are sent as if another provider had given them, as their
+-- sealed thinking was refused (another key or model).
+-- @return whether there was anything to forget
+function M.forget(conv)
+    return history.forget(conv, M.name)
+end
+
+-- ---- requests ----
+
+local function url(target, path)
+    local base, query = target.base_url:match("^([^?]*)(%??.*)$")
+    base = base:gsub("/+$", ""):gsub("/v1$", "")
+    return base .. "/v1/" .. path, query:sub(2)
+end
+
+local function samples(settings, own)
+    for _, name in ipairs { "temperature", "top_p", "top_k" } do
+        if settings[name] ~= nil or own[name] ~= nil then
+            return true
+        end
+    end
+    return false
+end
+
+-- The newer version refuses sampling parameters, and is not known to the servers of others.
+local function version(target, settings, own)
+    local quirk = (target.quirks or {}).version
+    if quirk then
+        return quirk
+    end
+    return (samples(settings, own) or not answer.is_own(target)) and "2023-06-01" or "2026-10-21"
+end
+
+local function headers(target, settings, own)
+    local betas = own.betas
+    local list = {
+        ["content-type"] = "application/json",
+        accept = "application/json",
+        ["anthropic-version"] = version(target, settings, own),
+        ["anthropic-beta"] = type(betas) == "table" and table.concat(betas, ",") or betas,
+    }
+    if target.key and target.key_var == "ANTHROPIC_AUTH_TOKEN" then
+        list.authorization = "Bearer " .. target.key
+    elseif target.key then
+        list["x-api-key"] = target.key
+    end
+    return list
+end
+
+local function refuse(why)
+    return nil, fault.new { code = "bad_request", exit = 64,
+        message = why:find("^anthropic") and why or "anthropic: " .. why }
+end
+
+--- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err
+function M.request(conv, view, target, streamed)
+    conv.scratch = conv.scratch or {}
+    local settings = view.settings or {}
+    local own, err = body.own_settings(settings, target)
+    if not own then
+        return refuse(err)
+    elseif own.betas ~= nil and type(own.betas) ~= "string" and type(own.betas) ~= "table" then
+        return refuse("settings.anthropic.betas must be a text or a list of texts")
+    end
+    local text
+    text, err = body.text(conv, view, target, streamed)
+    if not text then
+        return refuse(err)
+    end
+    local address, query = url(target, "messages")
+    return { url = address .. (query ~= "" and "?" .. query or ""), headers = headers(target, settings, own),
+        body = text }
+end
+
+-- ---- answers ----
+
+local function context(conv, target)
+    conv.scratch = conv.scratch or {}
+    return answer.context(conv, target, messages.taken(conv, target))
+end
+
+-- The blocks of a whole answer | nil when it is none.
+local function blocks_of(value, text)
+    if not history.is_object(value) then
+        return nil
+    elseif type(value.content) == "string" then
+        local raw = ('{"type":"text","text":%s}'):format(json.raw(text, "content"))
+        return { { value = { type = "text", text = value.content }, raw = raw } }
+    elseif type(value.content) ~= "table" or getmetatable(value.content) ~= json.array_mt then
+        return nil
+    end
+    local raws, blocks = json.elements(json.raw(text, "content")), {}
+    for i, block in ipairs(value.content) do
+        if not history.is_object(block) then
+            return nil
+        end
+        blocks[i] = { value = block, raw = raws[i] }
+    end
+    return blocks
+end
+
+--- read(res, conv, view, target) -> answer | nil, err. `res` is { status =, headers =, body = }.
+function M.read(res, conv, view, target) -- luacheck: ignore view
+    if res.status < 200 or res.status > 299 then
+        return nil, faults.failed(target, res)
+    end
+    local value, err = history.decode(res.body)
+    if err then
+        return nil, fault.nonsense(target, res, "is not JSON")
+    end
+    local e = faults.error_in(value)
+    if e then
+        return nil, faults.described(target, res, e, value.request_id)
+    end
+    local blocks = blocks_of(value, res.body)
+    if not blocks then
+        return nil, fault.nonsense(target, res, "is no answer of Anthropic's protocol")
+    end
+    return answer.answer(context(conv, target), blocks, value, res)
+end
+
+--- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }.
+function M.reader(conv, view, target, res) -- luacheck: ignore view
+    return stream.new(context(conv, target), res)
+end
+
+-- ---- lists of models ----
+
+--- models_request(target, page) -> { url =, headers = }; page as of read_models, or nil
+function M.models_request(target, page)
+    local address, query = url(target, "models")
+    local after = page and "&after_id=" .. page:gsub("[^%w%-._~]", function(c)
+        return ("%%%02X"):format(c:byte())
+    end) or ""
+    return { url = ("%s?limit=1000%s%s"):format(address, after, query ~= "" and "&" .. query or ""),
+        headers = headers(target, {}, {}) }
+end
+
+--- read_models(value, target) -> list of { id =, name =, context =, output = }, next page or nil | nil
+function M.read_models(value, target) -- luacheck: ignore target
+    if not history.is_object(value) or type(value.data) ~= "table" then
+        return nil
+    end
+    local list = {}
+    local function tokens(count)
+        return history.count(count) > 0 and history.count(count) or nil
+    end
+    for _, model in ipairs(value.data) do
+        if history.is_object(model) and type(model.id) == "string" then
+            list[#list + 1] = {
+                id = model.id,
+                name = type(model.display_name) == "string" and model.display_name or model.id,
+                context = tokens(model.max_input_tokens),
+                output = tokens(model.max_tokens),
+            }
+        end
+    end
+    local more = value.has_more == true and type(value.last_id) == "string" and value.last_id ~= ""
+    return list, more and value.last_id or nil
+end
+
+return M

@@ -1,0 +1,301 @@
+-- The body of a request to Anthropic: settings, system prompt, tools, and the history in the middle.
+--
+-- Marks for the cache of prompts: one at the end of the system prompt (or of the tools, where there is none),
+-- so that all conversations of an agent share it; and one at the top of the body, which stands for the last
+-- block, so that a conversation pays only for what is new. The text of the history has none, it never changes.
+-- Servers of others get the first mark only, as not all know the second: quirks.cache = true says that this one
+-- does (a gateway to Anthropic), false that it wants none.
+local answer = require "lash.provider.anthropic_answer"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+local messages = require "lash.provider.anthropic_messages"
+local schema = require "lash.provider.anthropic_schema"
+
+local M = {}
+
+local NAME = "anthropic"
+
+-- ---- models ----
+
+-- Models from before 4.6 think only when they get a budget for it, and know no effort.
+local function needs_budget(model)
+    return model:find("claude%-[1-3]%f[%D]") ~= nil -- claude-3-5-haiku
+        or model:find("claude%-%a+%-3") ~= nil
+        or model:find("claude%-%a+%-4$") ~= nil or model:find("claude%-%a+%-4@") ~= nil
+        or model:find("claude%-%a+%-4[-.][0-5]%f[%D]") ~= nil -- claude-sonnet-4-5-20250929
+        or model:find("claude%-%a+%-4%-20%d%d%d%d%d%d") ~= nil
+end
+
+-- Those from before 4.5 know no structured answers.
+local function knows_output(model)
+    return not needs_budget(model) or model:find("%-4[-.]5%f[%D]") ~= nil
+end
+
+-- ---- settings -> fields ----
+
+-- The limit of an answer has to be told, and thinking counts. 20000 is enough to think and to write long files,
+-- known to all models of today, and the most that a server gives within ten minutes, stream or not (the official
+-- client refuses from 21333 on). Without thinking, as on servers of others, where the context may be small, 8192.
+local THINKING_TOKENS, PLAIN_TOKENS = 20000, 8192
+
+local BUDGETS = { minimal = 1024, low = 2048, medium = 8192, high = 16384, xhigh = 22000, max = 22000 }
+
+-- The user's own say about thinking goes before; `reasoning` then only asks for it in readable form.
+local function thinking(settings, own, model)
+    if own ~= nil then
+        local kind = type(own) == "table" and own.type
+        return settings.reasoning and (kind == "adaptive" or kind == "between_tools") and { display = "summarized" }
+            or nil
+    elseif settings.effort == "none" then
+        return { type = "disabled" }
+    elseif not settings.effort and not settings.reasoning then
+        return nil
+    elseif not needs_budget(model) then
+        return { type = "adaptive", display = settings.reasoning and "summarized" or nil }
+    end
+    local budget = BUDGETS[settings.effort] or BUDGETS.medium
+    if settings.max_tokens then
+        budget = math.min(budget, settings.max_tokens // 2)
+    end
+    return budget >= 1024 and { type = "enabled", budget_tokens = math.tointeger(budget) or budget } or nil
+end
+
+local function effort(settings, model)
+    local word = settings.effort
+    if not word or word == "none" or needs_budget(model) then
+        return nil
+    end
+    return { effort = word == "minimal" and "low" or word }
+end
+
+local function max_tokens(fields, target)
+    local thinks = type(fields.thinking) == "table" and fields.thinking or {}
+    if type(thinks.budget_tokens) == "number" then
+        return (math.tointeger(thinks.budget_tokens) or math.ceil(thinks.budget_tokens)) + PLAIN_TOKENS
+    elseif thinks.type == "disabled" or thinks.type == nil and not answer.is_own(target) then
+        return PLAIN_TOKENS
+    end
+    return THINKING_TOKENS
+end
+
+local function whole(number)
+    return number and math.tointeger(number) or number
+end
+
+local function copied(value)
+    if type(value) ~= "table" or getmetatable(value) == json.verbatim_mt then
+        return value
+    end
+    local copy = setmetatable({}, getmetatable(value))
+    for name, field in pairs(value) do
+        copy[name] = copied(field)
+    end
+    return copy
+end
+
+local OURS = { messages = true, stream = true, model = true, system = true }
+
+--- own_settings(settings, target) -> the provider's own settings, with those of the name under which it is used;
+-- a copy | nil, what cannot be set
+function M.own_settings(settings, target)
+    local own, err = {}, nil
+    for _, name in ipairs { NAME, target.provider_name ~= NAME and target.provider_name or nil } do
+        for field in pairs(settings[name] or {}) do
+            if OURS[field] then
+                err = ("settings.%s.%s is lash's own to send"):format(name, tostring(field))
+            end
+        end
+        history.merge(own, copied(settings[name] or {}))
+    end
+    if err then
+        return nil, err
+    end
+    return own
+end
+
+local function tool_choice(choice, parallel)
+    local field = { type = "auto" }
+    if type(choice) == "table" then
+        field = { type = "tool", name = choice.name }
+    elseif choice == "none" then
+        return { type = "none" }
+    elseif choice == "required" then
+        field = { type = "any" }
+    end
+    field.disable_parallel_tool_use = parallel == false or nil
+    return field
+end
+
+-- A model that thinks with a budget must not be forced to call.
+local function unforce(fields)
+    local choice = fields.tool_choice
+    if type(fields.thinking) == "table" and fields.thinking.type == "enabled" and type(choice) == "table"
+        and (choice.type == "any" or choice.type == "tool") then
+        choice.type, choice.name = "auto", nil
+    end
+end
+
+-- ---- the body but its history ----
+
+local tools_json = history.encoder(function(tool)
+    return {
+        name = tool.name,
+        description = tool.description ~= "" and tool.description or nil,
+        input_schema = tool.strict and schema.output(tool.schema) or schema.tool(tool.schema),
+        strict = tool.strict or nil,
+    }
+end)
+
+-- Calls in the history need tools that are declared: those that were called, when the agent has none.
+local function called_tools(names)
+    local tools = {}
+    for i, name in ipairs(names) do
+        tools[i] = { name = name, description = "Not available any more." }
+    end
+    return tools
+end
+
+local function tools_text(view, extra, names)
+    local text = view.tools and #view.tools > 0 and tools_json(view.tools) or ""
+    for _, tool in ipairs(type(extra) == "table" and extra or {}) do
+        local more, err = json.encode(tool, { name = "settings.anthropic.tools" })
+        if not more then
+            return nil, err.message
+        end
+        text = text ~= "" and text .. "," .. more or more
+    end
+    if text == "" and names[1] then
+        return tools_json(called_tools(names)), true
+    end
+    return text, false
+end
+
+-- The schema of a structured answer goes into its field, or in words into the prompt; for servers that may not
+-- know the field, both.
+local function structured(fields, view, target)
+    local quirk = (target.quirks or {}).output
+    local native = quirk ~= false and knows_output(target.model) and schema.output(view.output.schema)
+    if native then
+        fields.output_config = fields.output_config or {}
+        fields.output_config.format = { type = "json_schema", schema = native }
+    end
+    return not (native and (quirk or answer.is_own(target))) and history.output_hint(view.output) or nil
+end
+
+-- Where marks for the cache go: nowhere, on what all conversations share, at the end too.
+local function cache_marks(fields, target)
+    local quirk = (target.quirks or {}).cache
+    if fields.cache_control == false then
+        fields.cache_control = nil
+        return nil
+    elseif quirk == false then
+        return nil
+    elseif fields.cache_control == nil and (quirk or answer.is_own(target)) then
+        fields.cache_control = { type = "ephemeral" }
+    end
+    return type(fields.cache_control) == "table" and assert(json.encode(fields.cache_control, { lossy = true }))
+        or fields.cache_control == nil and '{"type":"ephemeral"}' or nil
+end
+
+local function system_text(view, hint)
+    local text = view.system or ""
+    if hint then
+        text = text:find("%S") and text .. "\n\n" .. hint or hint
+    end
+    return text:find("%S") and text or nil
+end
+
+local function settings_fields(settings, own, target)
+    local stop = settings.stop
+    local fields = {
+        model = target.model,
+        max_tokens = whole(settings.max_tokens),
+        temperature = settings.temperature,
+        top_p = settings.top_p,
+        top_k = whole(settings.top_k),
+        stop_sequences = type(stop) == "string" and json.array { stop } or stop,
+        thinking = thinking(settings, own.thinking, target.model),
+        output_config = effort(settings, target.model),
+    }
+    return fields
+end
+
+-- All of the body but the history, in two halves around it.
+-- @param about what it depends on besides the view: { stream =, bare = without thinking, names = }
+local function frame(view, target, about)
+    local settings = view.settings or {}
+    local own, err = M.own_settings(settings, target)
+    if not own then
+        return nil, err
+    end
+    local fields, raw = settings_fields(settings, own, target), { messages = "\0" } -- no JSON text has a NUL
+    local hint = view.output and structured(fields, view, target)
+    local tools, gone = tools_text(view, own.tools, about.names)
+    if not tools then
+        return nil, gone
+    elseif tools ~= "" then
+        fields.tool_choice = tool_choice(gone and "none" or view.tool_choice, view.parallel)
+    end
+    own.tools, own.betas = nil, nil
+    history.merge(fields, own)
+    if about.bare then
+        fields.thinking = nil
+    end
+    unforce(fields)
+    fields.max_tokens = fields.max_tokens or max_tokens(fields, target)
+    fields.stream = about.stream or nil
+    local system, mark = system_text(view, hint), cache_marks(fields, target)
+    if system then
+        raw.system = mark and ('[{"cache_control":%s,"text":%s,"type":"text"}]'):format(mark, history.quote(system))
+            or history.quote(system)
+    elseif mark and tools ~= "" then
+        tools = tools:sub(1, -2) .. ',"cache_control":' .. mark .. "}"
+    end
+    raw.tools = tools ~= "" and "[" .. tools .. "]" or nil
+    local text
+    text, err = history.object(fields, raw)
+    if not text then
+        return nil, err
+    end
+    local before, after = text:match("^(.-)%z(.*)$")
+    return { target = target, before = before, after = after,
+        budget = type(fields.thinking) == "table" and fields.thinking.type == "enabled" }
+end
+
+-- view -> kind -> its frame: the same for all requests that are made of it
+local frames = setmetatable({}, { __mode = "k" })
+
+local function kept_frame(view, target, about)
+    local kind = ("%s %s %s"):format(about.stream, about.bare, table.concat(about.names, ","))
+    local kept = frames[view] or {}
+    frames[view] = kept
+    if not kept[kind] or kept[kind].target ~= target then
+        local made, err = frame(view, target, about)
+        if not made then
+            return nil, err
+        end
+        kept[kind] = made
+    end
+    return kept[kind]
+end
+
+--- text(conv, view, target, stream) -> the body | nil, what cannot be sent
+function M.text(conv, view, target, streamed)
+    local list, state = messages.messages(conv, target)
+    if not list then
+        return nil, state
+    end
+    local none = not (view.tools and view.tools[1])
+    local about = { stream = streamed or false, bare = false, names = none and state.names or {} }
+    local made, err = kept_frame(view, target, about)
+    if made and made.budget and state.looped and not state.thinks then
+        about.bare = true -- a turn that began without thinking has to end without
+        made, err = kept_frame(view, target, about)
+    end
+    if not made then
+        return nil, err
+    end
+    return made.before .. list .. made.after
+end
+
+return M

@@ -1,0 +1,289 @@
+-- The history of a conversation as Anthropic's `messages`.
+--
+-- Its own answers go back as the exact texts that came, those of another model without the thinking, which is
+-- sealed for the model that wrote it. Answers of other providers are made anew: texts, and calls under ids of
+-- our own making (`toolu_xENTRY_N`). What follows each other from one side is one message, so all results of an
+-- answer are in the message right behind it, before any text. Of a refused turn nothing goes back, neither the
+-- answer nor the message that it refused: with them all that follows would be refused, too.
+local answer = require "lash.provider.anthropic_answer"
+local base64 = require "lash.base64"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+
+local M = {}
+
+local quote = history.quote
+
+local EMPTY = "(empty)"
+
+-- ---- parts of the user's messages ----
+
+local function text_block(text)
+    return ('{"text":%s,"type":"text"}'):format(quote(text))
+end
+
+local IMAGES = { ["image/jpeg"] = true, ["image/png"] = true, ["image/gif"] = true, ["image/webp"] = true }
+
+local function image_block(part, mime)
+    if part.url then
+        return ('{"source":{"type":"url","url":%s},"type":"image"}'):format(quote(part.url))
+    elseif not IMAGES[mime] then
+        return nil, ("anthropic takes no image of the type %s: it takes jpeg, png, gif and webp"):format(mime)
+    end
+    return ('{"source":{"data":%s,"media_type":"%s","type":"base64"},"type":"image"}'):format(quote(part.data), mime)
+end
+
+local function file_block(part, mime)
+    local name = part.name or "file"
+    if mime == "application/pdf" then
+        return ('{"source":{"data":%s,"media_type":"application/pdf","type":"base64"},"title":%s,"type":"document"}')
+            :format(quote(part.data), quote(name))
+    end
+    local text = base64.decode(part.data or "")
+    if not text or not utf8.len(text) or text:find("%z") then
+        return nil, ("anthropic cannot take the file '%s' of the type %s: it takes PDF, text and images"):format(name,
+            mime)
+    end
+    return text_block(("The file %s:\n\n%s"):format(name, text))
+end
+
+local function part_block(part)
+    local mime = (part.mime or "application/octet-stream"):lower():gsub("^image/jpg$", "image/jpeg")
+    if part.type == "text" then
+        return part.text:find("%S") and text_block(part.text)
+    elseif part.type == "image" or mime:find("^image/") then
+        return image_block(part, mime)
+    elseif part.type == "file" then
+        return file_block(part, mime)
+    end
+    return nil, ("anthropic cannot take a part of the type '%s'"):format(tostring(part.type))
+end
+
+-- -> blocks, the one text as a JSON string when there is nothing else | nil, what cannot be sent
+local function user_blocks(entry)
+    if not entry.parts then
+        if not entry.text:find("%S") then
+            return {}
+        end
+        return { text_block(entry.text) }, quote(entry.text)
+    end
+    local blocks = {}
+    for _, part in ipairs(entry.parts) do
+        local block, why = part_block(part)
+        if why then
+            return nil, why
+        end
+        blocks[#blocks + 1] = block or nil
+    end
+    return blocks
+end
+
+-- ---- messages ----
+
+-- All messages but the last are final: of those only the text is kept.
+local function append(state, role, parts, plain)
+    local messages = state.messages
+    local last = messages[#messages]
+    if #parts == 0 then
+        return
+    elseif not last and role == "assistant" then
+        append(state, "user", { text_block(EMPTY) }, quote(EMPTY)) -- the first message is the user's
+        last = messages[1]
+    end
+    if not last or last.role ~= role then
+        last = { role = role, parts = {}, plain = plain }
+        messages[#messages + 1] = last
+    else
+        last.plain = nil
+        last.parts = last.parts or { last.text }
+    end
+    table.move(parts, 1, #parts, #last.parts + 1, last.parts)
+    last.text = nil
+end
+
+local function message_text(message, final)
+    if not message.text then
+        message.text = table.concat(message.parts, ",")
+    end
+    if final then
+        message.parts = nil
+    end
+    local content = message.plain or "[" .. message.text .. "]"
+    return ('{"content":%s,"role":"%s"}'):format(content, message.role)
+end
+
+-- Takes back what the user said since the last answer or outcomes.
+local function drop(state)
+    local messages = state.messages
+    local last = messages[#messages]
+    if state.said > 0 then
+        for _ = 1, state.said do
+            last.parts[#last.parts] = nil
+        end
+        last.text = nil
+        if #last.parts == 0 then
+            messages[#messages] = nil
+        end
+    end
+end
+
+local function add_said(state, parts, plain)
+    append(state, "user", parts, plain)
+    state.said = state.said + #parts
+end
+
+-- ---- answers and outcomes ----
+
+local function is_native(state, index, entry)
+    return entry.provider == "anthropic" and entry.wire ~= nil and entry.origin == state.origin
+        and index > state.forget
+end
+
+-- An id of our own for a foreign call; it depends on what stands before it only.
+local function invent(state, index, n)
+    local id = ("toolu_x%d_%d"):format(index, n)
+    while state.used[id] do
+        id = id .. "x"
+    end
+    return id
+end
+
+local function call_block(call, id)
+    local args = answer.is_object_text(call.args) and call.args or "{}"
+    return ('{"id":%s,"input":%s,"name":%s,"type":"tool_use"}'):format(quote(id), args,
+        quote(answer.call_name(call.name)))
+end
+
+local THOUGHTS = { ['"thinking"'] = true, ['"redacted_thinking"'] = true }
+
+local function native_parts(state, entry)
+    local parts, thinks = {}, false
+    for _, raw in ipairs(entry.wire) do
+        local thought = THOUGHTS[json.raw(raw, "type")]
+        if not thought or entry.model == state.model then
+            thinks = thinks or #parts == 0 and thought
+            parts[#parts + 1] = raw
+        end
+    end
+    return parts, thinks or false
+end
+
+local function foreign_parts(state, entry)
+    local parts, n = {}, 0
+    for _, item in ipairs(entry.items) do
+        if item.type == "call" then
+            n = n + 1
+            parts[#parts + 1] = call_block(item, state.ids[n])
+        elseif item.text and item.text:find("%S")
+            and (item.type == "text" or item.type == "refusal" and not item.by_provider) then
+            parts[#parts + 1] = text_block(item.text)
+        end
+    end
+    return parts, false
+end
+
+local function add_answer(state, index, entry)
+    state.refused = entry.provider == "anthropic" and entry.stop == "refusal"
+    state.paused = false
+    if state.refused then
+        drop(state)
+        return
+    end
+    local native = is_native(state, index, entry)
+    state.ids = {}
+    for n, call in ipairs(state.calls) do
+        state.ids[n] = native and call.id or invent(state, index, n)
+        state.used[state.ids[n]] = true
+        local name = answer.call_name(call.name)
+        if not state.named[name] then
+            state.named[name] = true
+            state.names[#state.names + 1] = name
+        end
+    end
+    local parts, thinks = (native and native_parts or foreign_parts)(state, entry)
+    if not state.looped then
+        state.thinks = thinks -- the further answers of a turn may do without
+    end
+    state.looped = #state.calls > 0
+    append(state, "assistant", parts)
+    state.paused = native and entry.stop == "pause" and #parts > 0
+end
+
+local function result_block(outcome, id)
+    local failed = outcome.status ~= "ok"
+    local text = failed and history.fault_text(outcome) or outcome.output or ""
+    return ('{"content":%s%s,"tool_use_id":%s,"type":"tool_result"}'):format(
+        quote(text:find("%S") and text or EMPTY), failed and ',"is_error":true' or "", quote(id))
+end
+
+local function add_outcomes(state, entry)
+    if state.refused then
+        return
+    end
+    local parts = {}
+    for n, outcome in ipairs(entry.items) do
+        parts[n] = result_block(outcome, state.ids[n])
+    end
+    append(state, "user", parts)
+end
+
+-- ---- all of it ----
+
+local function key_of(conv, target)
+    return ("anthropic\n%d\n%s\n%s"):format(history.forgotten(conv, "anthropic"), target.origin or "", target.model)
+end
+
+--- taken(conv, target) -> the ids of calls in what was sent so far, or nil
+function M.taken(conv, target)
+    local state = conv.scratch and conv.scratch[key_of(conv, target)]
+    return state and state.used
+end
+
+local function add(state, index, entry)
+    if entry.type == "answer" then
+        add_answer(state, index, entry)
+        state.said = 0
+    elseif entry.type == "outcomes" then
+        add_outcomes(state, entry)
+        state.said = 0
+    else
+        local parts, plain = user_blocks(entry)
+        if not parts then
+            return plain
+        end
+        add_said(state, parts, plain)
+    end
+    return nil
+end
+
+--- messages(conv, target) -> JSON text of the list, state | nil, what cannot be sent
+-- state.names: the tools that were called; state.looped: the last answer made calls; state.thinks: the first
+-- answer of that turn begins with its thinking.
+function M.messages(conv, target)
+    local state = history.state(conv, key_of(conv, target), function()
+        return { messages = {}, used = {}, named = {}, names = {}, said = 0, origin = target.origin,
+            model = target.model, forget = history.forgotten(conv, "anthropic") }
+    end)
+    for i = state.upto + 1, #conv.entries do
+        local entry = conv.entries[i]
+        history.follow(state, i, entry)
+        local why = add(state, i, entry)
+        if why then
+            return nil, why
+        end
+        state.upto = i
+    end
+    if state.open then
+        error("history: the last answer has calls without outcomes")
+    end
+    local messages, texts = state.messages, {}
+    if #messages == 0 or messages[#messages].role == "assistant" and not state.paused then
+        return nil, "there is no text to send: Anthropic takes no empty message"
+    end
+    for i, message in ipairs(messages) do
+        texts[i] = message_text(message, i < #messages)
+    end
+    return "[" .. table.concat(texts, ",") .. "]", state
+end
+
+return M

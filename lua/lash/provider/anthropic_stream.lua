@@ -1,0 +1,344 @@
+-- Anthropic's streamed answers: puts the content blocks together from their pieces. What the pieces say is
+-- joined as the JSON text that came, so that a block is the same bytes as in a whole answer, and no number
+-- ever becomes a float.
+--
+-- Deltas go to the block of their index; where a server counts otherwise, to the last block of their kind.
+local answer = require "lash.provider.anthropic_answer"
+local fault = require "lash.provider.fault"
+local faults = require "lash.provider.anthropic_fault"
+local history = require "lash.provider.history"
+local json = require "lash.json"
+
+local M = {}
+
+local Reader = {}
+Reader.__index = Reader
+
+local NAMES = { "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+    "message_stop", "ping", "error" }
+local KNOWN = {}
+for _, name in ipairs(NAMES) do
+    KNOWN[name] = true
+end
+
+--- new(ctx, res) -> reader of one answer; ctx of anthropic_answer.context.
+function M.new(ctx, res)
+    return setmetatable({
+        ctx = ctx,
+        res = res,
+        blocks = {},   -- in the order in which they began
+        by_index = {}, -- index of the server -> block
+        ready = 0,     -- blocks whose calls were told
+        usage = {},
+        ended = false,
+    }, Reader)
+end
+
+local function nonsense(self, data, why)
+    return nil, fault.nonsense(self.ctx.target, { status = self.res.status, headers = self.res.headers,
+        body = data }, why)
+end
+
+-- ---- blocks ----
+
+-- The inside of a JSON string's text, with its escapes as they came.
+local function inside(raw)
+    return raw and raw:match('^%s*"(.*)"%s*$') or ""
+end
+
+local function begin(self, index, value, raw)
+    local block = { start = value, raw = raw, kind = value.type, pieces = {} }
+    for _, field in ipairs { "text", "thinking" } do
+        if type(value[field]) == "string" and value[field] ~= "" then
+            block.pieces[field] = { inside(json.raw(raw, field)) }
+        end
+    end
+    self.blocks[#self.blocks + 1] = block
+    if index ~= nil then
+        self.by_index[index] = block
+    end
+    return block
+end
+
+local function index_of(value)
+    local index = value.index
+    return (type(index) == "number" or type(index) == "string") and index == index and index or nil
+end
+
+-- The block that a piece belongs to: `fits` says whether it can take it.
+local function block_for(self, value, fits)
+    local block = self.by_index[index_of(value)]
+    if block and fits(block) then
+        return block
+    end
+    block = self.blocks[#self.blocks]
+    return block and not block.stopped and fits(block) and block or nil
+end
+
+-- Some servers send all of the arguments so far in each piece.
+local function cumulative(pieces)
+    for i = 2, #pieces do
+        if pieces[i]:sub(1, #pieces[i - 1]) ~= pieces[i - 1] then
+            return nil
+        end
+    end
+    return #pieces > 1 and answer.is_object_text(pieces[#pieces]) and pieces[#pieces] or nil
+end
+
+local function input_text(pieces)
+    local text = table.concat(pieces)
+    if not answer.is_object_text(text) then
+        text = cumulative(pieces) or text
+    end
+    return text
+end
+
+-- Makes of the pieces the block that a whole answer would have.
+local function assemble(block)
+    if block.value then
+        return
+    end
+    local pieces, fields = block.pieces, {}
+    for _, field in ipairs { "text", "thinking" } do
+        if pieces[field] then
+            fields[field] = '"' .. table.concat(pieces[field]) .. '"'
+        end
+    end
+    fields.signature = pieces.signature
+    if pieces.citations then
+        fields.citations = "[" .. table.concat(pieces.citations, ",") .. "]"
+    end
+    if pieces.input then
+        local text = input_text(pieces.input)
+        if answer.is_object_text(text) then
+            fields.input = text
+        elseif text:find("%S") then
+            fields.input, block.args = "{}", text
+        end
+    end
+    if next(fields) ~= nil then
+        block.raw = answer.rebuild(block.start, block.raw, fields)
+    end
+    block.value = json.decode(block.raw, { depth = 1024 }) or block.start
+end
+
+-- A call is surely complete when its arguments are, or when the model went on to something else.
+local function is_settled(self, at)
+    local block = self.blocks[at]
+    if not block.stopped then
+        return false
+    elseif block.kind ~= "tool_use" or at < #self.blocks or self.ended then
+        return true
+    end
+    assemble(block)
+    return block.args == nil and history.is_object(block.value.input) and next(block.value.input) ~= nil
+end
+
+local function tell_ready(self, tell)
+    while self.blocks[self.ready + 1] and is_settled(self, self.ready + 1) do
+        self.ready = self.ready + 1
+        local block = self.blocks[self.ready]
+        assemble(block)
+        if block.kind == "tool_use" then
+            local item = answer.call(self.ctx, block)
+            tell("call.ready", { n = self.ctx.calls, id = item.id, name = item.name, args = item.args })
+        end
+    end
+end
+
+-- ---- deltas: kind -> function(self, value, delta, data, tell) -> what | nil, err ----
+
+local function text_delta(field, kind, event)
+    local function fits(block)
+        return block.kind == kind and not block.value
+    end
+    return function(self, value, delta, data, tell)
+        local text = delta[field]
+        if type(text) ~= "string" or text == "" then
+            return "idle"
+        end
+        local block = block_for(self, value, fits)
+        if not block then
+            local index = index_of(value)
+            block = begin(self, not self.by_index[index] and index or nil, { type = kind, [field] = "" },
+                ('{"type":"%s","%s":""}'):format(kind, field))
+        end
+        local list = block.pieces[field] or {}
+        block.pieces[field] = list
+        list[#list + 1] = inside(json.raw(data, "delta", field))
+        tell(event, { delta = text })
+        return "more"
+    end
+end
+
+local function takes_input(block)
+    return type(block.kind) == "string" and block.kind:find("tool_use$") ~= nil
+end
+
+local DELTAS = {
+    text_delta = text_delta("text", "text", "text"),
+    thinking_delta = text_delta("thinking", "thinking", "reasoning"),
+    input_json_delta = function(self, value, delta, data)
+        local text = delta.partial_json
+        if type(text) ~= "string" or text == "" then
+            return "idle"
+        end
+        local block = block_for(self, value, takes_input)
+        if not block or block.stopped then
+            return nonsense(self, data, "has arguments of a call that did not begin, or had ended")
+        end
+        local list = block.pieces.input or {}
+        block.pieces.input = list
+        list[#list + 1] = text
+        return "more"
+    end,
+    signature_delta = function(self, value, delta, data)
+        local block = block_for(self, value, function(block)
+            return block.kind == "thinking" and not block.value
+        end)
+        if block and type(delta.signature) == "string" then
+            block.pieces.signature = json.raw(data, "delta", "signature")
+        end
+        return "more"
+    end,
+    citations_delta = function(self, value, delta, data)
+        local block = block_for(self, value, function(block)
+            return block.kind == "text" and not block.value
+        end)
+        if block and history.is_object(delta.citation) then
+            local list = block.pieces.citations
+            if not list then
+                local known = block.start.citations
+                list = type(known) == "table" and json.elements(json.raw(block.raw, "citations")) or {}
+                block.pieces.citations = list
+            end
+            list[#list + 1] = json.raw(data, "delta", "citation")
+        end
+        return "more"
+    end,
+}
+
+-- ---- events: type -> function(self, value, data, tell) -> what | nil, err ----
+
+local function add_usage(self, usage)
+    for name, count in pairs(history.is_object(usage) and usage or {}) do
+        if count ~= json.null then -- cumulative: the last one counts
+            self.usage[name] = count
+        end
+    end
+end
+
+local function add_stop(self, from)
+    if type(from.stop_reason) == "string" then
+        self.stop_reason = from.stop_reason
+    end
+    if history.is_object(from.stop_details) then
+        self.stop_details = from.stop_details
+    end
+end
+
+local EVENTS = {}
+
+function EVENTS.message_start(self, value)
+    local message = history.is_object(value.message) and value.message or {}
+    add_usage(self, message.usage)
+    add_stop(self, message)
+    return "more"
+end
+
+function EVENTS.content_block_start(self, value, data, tell)
+    if not history.is_object(value.content_block) then
+        return nonsense(self, data, "has a block that is none")
+    end
+    local block = begin(self, index_of(value), value.content_block, json.raw(data, "content_block"))
+    if block.kind == "text" and block.pieces.text then
+        tell("text", { delta = value.content_block.text })
+    elseif block.kind == "thinking" and block.pieces.thinking then
+        tell("reasoning", { delta = value.content_block.thinking })
+    end
+    tell_ready(self, tell)
+    return "more"
+end
+
+function EVENTS.content_block_delta(self, value, data, tell)
+    local delta = history.is_object(value.delta) and value.delta or {}
+    local read = DELTAS[delta.type]
+    if read then
+        return read(self, value, delta, data, tell)
+    end
+    local block = self.by_index[index_of(value)]
+    if block then
+        block.damaged = true -- of an unknown kind it cannot be sent back: something of it is missing
+    end
+    return "more"
+end
+
+function EVENTS.content_block_stop(self, value, _, tell)
+    local block = self.by_index[index_of(value)] or self.blocks[#self.blocks]
+    if block then
+        block.stopped = true
+        tell_ready(self, tell)
+    end
+    return "more"
+end
+
+function EVENTS.message_delta(self, value)
+    add_stop(self, history.is_object(value.delta) and value.delta or {})
+    add_usage(self, value.usage)
+    return "more"
+end
+
+function EVENTS.message_stop(self)
+    self.ended = true
+    return "end"
+end
+
+function EVENTS.ping()
+    return "idle"
+end
+
+function EVENTS.error(self, value)
+    return nil, faults.described(self.ctx.target, self.res, faults.error_in(value) or {}, value.request_id)
+end
+
+--- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err
+function Reader:event(event, tell)
+    local value = json.decode(event.data, { size = 64 << 20 })
+    if not history.is_object(value) then
+        if event.event == "ping" or event.data == "[DONE]" then
+            return "idle"
+        elseif event.event == "error" then
+            return nil, faults.described(self.ctx.target, self.res, event.data)
+        end
+        return nonsense(self, event.data, "has an event that is no JSON object")
+    end
+    local kind = type(value.type) == "string" and value.type or event.event
+    if not KNOWN[kind] and faults.error_in(value) then
+        kind = "error"
+    end
+    if KNOWN[kind] then
+        return EVENTS[kind](self, value, event.data, tell)
+    end
+    return "idle"
+end
+
+--- reader:finish(tail, tell) -> answer | nil, err
+function Reader:finish(tail, tell)
+    local ctx = self.ctx
+    if not self.ended then
+        local value = tail ~= "" and json.decode(tail) or nil
+        local e = faults.error_in(value)
+        if e then
+            return nil, faults.described(ctx.target, self.res, e, value.request_id)
+        end
+        return nil, fault.broken(ctx.target, self.res)
+    end
+    for _, block in ipairs(self.blocks) do
+        block.stopped = true
+    end
+    tell_ready(self, tell)
+    return answer.answer(ctx, self.blocks, {
+        stop_reason = self.stop_reason, stop_details = self.stop_details, usage = self.usage }, self.res)
+end
+
+return M

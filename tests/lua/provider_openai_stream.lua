@@ -178,4 +178,476 @@ case("P5 quirk: failed", function()
     equal(told, {})
 end)
 
+-- ---- events of the streams below ----
+
+local function message(id, text, more)
+    local item = { type = "message", id = id, role = "assistant", status = "completed",
+        content = json.array { { type = "output_text", text = text, annotations = json.array {} } } }
+    for field, value in pairs(more or {}) do
+        item[field] = value
+    end
+    return item
+end
+
+local function call(id, name, args, more)
+    local item = { type = "function_call", id = "fc_" .. tostring(id), call_id = id, name = name or "f",
+        arguments = args or "{}", status = "completed" }
+    for field, value in pairs(more or {}) do
+        item[field] = value
+    end
+    return item
+end
+
+local function reasoning(id, text, sealed)
+    return { type = "reasoning", id = id, encrypted_content = sealed,
+        summary = json.array(text and { { type = "summary_text", text = text } } or {}) }
+end
+
+local function completed(output, more)
+    local response = { id = "resp_1", status = "completed", output = output and json.array(output),
+        usage = { input_tokens = 9, output_tokens = 4, total_tokens = 13,
+            input_tokens_details = { cached_tokens = 5, cache_write_tokens = 3 },
+            output_tokens_details = { reasoning_tokens = 2 } } }
+    for field, value in pairs(more or {}) do
+        response[field] = value
+    end
+    return { type = response.status == "incomplete" and "response.incomplete" or "response.completed", response = response }
+end
+
+local function event(kind, index, fields)
+    fields.type, fields.output_index = "response." .. kind, index
+    return fields
+end
+
+local function delta(kind, index, text, fields)
+    fields = fields or {}
+    fields.delta = text
+    return event(kind .. ".delta", index, fields)
+end
+
+local function args_delta(index, text, id)
+    return delta("function_call_arguments", index, text, { item_id = id })
+end
+
+local function added(index, item)
+    return event("output_item.added", index, { item = item })
+end
+
+local function done(index, item)
+    return event("output_item.done", index, { item = item })
+end
+
+local function bare(item) -- as it is when it is added
+    local copy = { status = "in_progress" }
+    for _, field in ipairs { "type", "id", "role", "call_id", "name", "phase" } do
+        copy[field] = item[field]
+    end
+    return copy
+end
+
+-- ---- P1: pieces ----
+
+case("P1 deltas of several calls interleave", function()
+    local a, b, c = call("a", "f", '{"x":"ä"}'), call("b", "g", '{"y":[1,2]}'), call("c", "f", "{}")
+    local answer, said = same(stream { added(0, bare(a)), added(1, bare(b)), args_delta(1, '{"y":'), args_delta(0, '{"x"'),
+        added(2, bare(c)), args_delta(2, "{"), args_delta(1, "[1,2"), args_delta(0, ':"ä"}'), args_delta(1, "]}"),
+        args_delta(2, "}"), done(2, c), done(0, a), done(1, b), completed { a, b, c } })
+    equal(said.calls[2], { n = 2, id = "b", name = "g", args = '{"y":[1,2]}' })
+    equal(answer.usage, { input = 9, output = 4, total = 13, cached = 5, reasoning = 2, cache_write = 3 })
+end)
+
+case("P1 a call is told when it and all items before it are done, once", function()
+    local a, b, text = call("a"), call("b"), message("m", "hm")
+    local target = wire.target "openai"
+    local reader = target.provider.reader(asked(), {}, target, { status = 200, headers = {} })
+    local seen = {}
+    local function tell(kind, fields)
+        seen[#seen + 1] = kind == "call.ready" and fields.id or fields.delta
+    end
+    local function feed(e, want)
+        equal(reader:event({ event = e.type, data = wire.encode(e) }, tell), "more")
+        equal(table.concat(seen, " "), want, e.type .. " " .. tostring(e.output_index))
+    end
+    feed(added(0, bare(text)), "")
+    feed(added(1, bare(a)), "")
+    feed(added(2, bare(b)), "")
+    feed(done(2, b), "") -- the items 0 and 1 may still be calls, or become nothing
+    feed(done(1, a), "")
+    feed(done(0, text), "hm a b")
+    feed(done(1, a), "hm a b")
+    local last = completed { text, a, b }
+    equal(reader:event({ event = last.type, data = wire.encode(last) }, tell), "end")
+    equal(reader:finish("", tell).stop, "calls")
+    equal(table.concat(seen, " "), "hm a b")
+end)
+
+case("P1 calls that only the final answer has", function()
+    local a, b = call("a", "f", '{"i":1}'), call("b", "g")
+    same(stream { completed { a, b } })
+    same(stream { done(0, a), completed { a, b } })
+    same(stream { added(0, bare(a)), added(1, bare(b)), completed { a, b } })
+end)
+
+case("P1 every item has the index 0, or no index at all", function()
+    local a, b, c = call("a", "f", '{"i":1}'), call("b", "g", '{"i":2}'), call("c", "f", '{"i":3}')
+    for _, index in ipairs { 0, false } do
+        index = index or nil
+        local events = { added(index, bare(a)), added(index, bare(b)), args_delta(index, '{"i"', "fc_a"),
+            args_delta(index, '{"i":2', "fc_b"), added(index, bare(c)), args_delta(index, ":1}", "fc_a"), done(index, b),
+            done(index, a), done(index, c) }
+        events[#events + 1] = completed { a, b, c }
+        local answer = same(stream(events))
+        events[#events] = completed(nil)
+        local other, said = heard(stream(events)) -- the same from the items alone
+        agrees(other, said)
+        equal(other.items, answer.items)
+        equal(other.usage, answer.usage)
+    end
+end)
+
+case("P1 an item that is done twice is told once; calls of one id are two", function()
+    local m, a, b = message("m", "Hi"), call("a", "f", '{"i":1}', { id = "x" }), call("a", "f", '{"i":2}', { id = "y" })
+    local events = { done(0, m), done(0, m), added(1, bare(a)), added(1, bare(b)), done(1, b), done(1, b), done(1, a), false }
+    for _, output in ipairs { { m, a, b }, {} } do
+        events[8] = completed(output)
+        local answer, said = heard(stream(events))
+        agrees(answer, said)
+        equal(said.text, "Hi")
+        equal({ said.calls[1].args, said.calls[2].args, #said.calls }, { '{"i":1}', '{"i":2}', 2 })
+    end
+end)
+
+case("P1 ids that change from event to event, and ids that are all the same", function()
+    for _, ids in ipairs { { "q", "r", "s", "t", "u", "v" }, { "z", "z", "z", "z", "z", "z" } } do
+        local function named(item, n)
+            local copy = {}
+            for field, value in pairs(item) do
+                copy[field] = value
+            end
+            copy.id = ids[n]
+            return copy
+        end
+        local a, b, text = call("a", "f", '{"i":1}'), call("b", "g", '{"i":2}'), message("m", "Text")
+        local events = { added(0, named(bare(text), 1)), delta("output_text", 0, "Te", { item_id = ids[2] }),
+            done(0, named(text, 3)), added(1, named(bare(a), 4)), added(2, named(bare(b), 5)),
+            args_delta(1, '{"i":1}', ids[6]), done(1, named(a, 6)), done(2, named(b, 1)), false }
+        for _, output in ipairs { { text, a, b }, {} } do
+            events[#events] = completed(output)
+            local answer, said = heard(stream(events))
+            agrees(answer, said)
+            equal(#answer.items, 3)
+            equal(said.text, "Text")
+            equal(said.calls[2].args, '{"i":2}')
+        end
+    end
+end)
+
+case("P1 indexes that begin at one, have gaps or move", function()
+    local a, b = call("a", "f", '{"i":1}'), call("b", "g", '{"i":2}')
+    for _, at in ipairs { { 1, 2 }, { 3, 7 }, { 5, 1 << 40 }, { -1, 0.5 } } do
+        local events = { added(at[1], bare(a)), args_delta(at[1], '{"i":1}'), done(at[1], a), added(at[2], bare(b)),
+            done(at[2], b), completed { a, b } }
+        local answer = same(stream(events))
+        events[6] = completed {}
+        equal(heard(stream(events)).items, answer.items)
+    end
+    local answer = heard(stream { added(0, bare(a)), done(1, a), completed {} })
+    equal(answer.items, { { type = "call", id = "a", name = "f", args = '{"i":1}' } })
+end)
+
+case("P1 empty arguments, arguments that are no text, arguments that are no JSON", function()
+    local answer = same(stream { done(0, call("a", "f", "")), done(1, call("b", "f", '{"x":')),
+        '{"type":"response.output_item.done","output_index":2,"item":{"type":"function_call","call_id":"c","name":"f","arguments":{"n":1.0}}}',
+        '{"type":"response.completed","response":{"output":[' .. wire.encode(call("a", "f", "")) .. "," .. wire.encode(call("b", "f", '{"x":'))
+            .. ',{"type":"function_call","call_id":"c","name":"f","arguments":{"n":1.0}}]}}' })
+    equal(answer.items[1].args, "")
+    equal(answer.items[2].args, '{"x":')
+    equal(answer.items[3].args, '{"n":1.0}')
+end)
+
+case("P1 a name that comes late counts", function()
+    local a = call("a", "get_weather", '{"i":1}')
+    local half = bare(a)
+    half.name = "get_"
+    same(stream { added(0, half), args_delta(0, '{"i":1}'), done(0, a), completed { a } })
+end)
+
+case("P1 the final answer counts where it differs from the items", function()
+    local a, b = call("a", "f", '{"i":1}'), call("a", "f", '{"i":2}')
+    local answer, said = heard(stream { done(0, a), completed { b } })
+    equal(answer.items[1].args, '{"i":2}')
+    equal(#said.calls, 1) -- what was told stays told
+    equal(answer.wire, { wire.encode(b) })
+end)
+
+case("P1 without a list of items at the end those of the stream are the answer", function()
+    local items = { reasoning("r", "plan", "SEALED"), message("m", "Hi", { phase = "commentary" }), call("a", "f", '{"i":1}') }
+    local events = {}
+    for i, item in ipairs(items) do
+        events[i] = done(i - 1, item)
+    end
+    local want = same(stream { events[1], events[2], events[3], completed(items) })
+    for _, response in ipairs { {}, { output = "x" }, { output = { a = 1 } }, { output = json.null },
+        { output = json.array { 1 } } } do
+        local last = completed(nil, response)
+        if not response.output then
+            last.response.output = json.array {}
+        end
+        local answer, said = heard(stream { events[1], events[2], events[3], last })
+        agrees(answer, said)
+        equal(answer, want)
+    end
+    equal(heard(stream { events[1], events[2], events[3], { type = "response.completed" } }).wire, want.wire)
+end)
+
+case("P1 items that are never done are made up of their pieces, and are not sent as verbatim", function()
+    local a = call("a", "f")
+    local answer, said = heard(stream { added(0, reasoning("r", nil, "HALF")),
+        delta("reasoning_summary_text", 0, "pl", { summary_index = 0 }), delta("reasoning_summary_text", 0, "an", { summary_index = 0 }),
+        added(1, bare(message("m", "", { phase = "commentary" }))), delta("output_text", 1, "Let ", { content_index = 0 }),
+        delta("output_text", 1, "me.", { content_index = 0 }), added(2, bare(a)), args_delta(2, '{"i":'), args_delta(2, "1}"),
+        added(3, bare(call("b", "g"))), event("function_call_arguments.done", 3, { arguments = '{"i":2}' }), completed {} })
+    agrees(answer, said)
+    equal(answer.items, { { type = "reasoning", text = "plan" }, { type = "text", text = "Let me.", phase = "commentary" },
+        { type = "call", id = "a", name = "f", args = '{"i":1}' }, { type = "call", id = "b", name = "g", args = '{"i":2}' } })
+    equal(answer.wire, nil)
+    local conv = asked()
+    conv:append(answer)
+    conv:append(wire.outcomes(answer, { "1", "2" }))
+    local body, request = wire.request("openai", conv)
+    equal(#body.input, 6)
+    equal(body.input[2], { role = "assistant", content = "Let me.", phase = "commentary" })
+    ok(not request.body:find("HALF", 1, true))
+    -- cut, its calls are not whole
+    answer = heard(stream { added(0, bare(a)), args_delta(0, '{"i":'), completed({}, { status = "incomplete" }) })
+    equal(answer.stop, "length")
+    equal(answer.items[1].complete, false)
+end)
+
+-- ---- text and reasoning ----
+
+case("text comes as it is, also when there are no deltas or only a part of them", function()
+    local m = message("m", "Grüße, Welt")
+    for _, deltas in ipairs { { "Grü", "ße", ", Welt" }, { "Grü" }, { "Grüße, Welt" }, {} } do
+        local events = { added(0, bare(m)) }
+        for _, text in ipairs(deltas) do
+            events[#events + 1] = delta("output_text", 0, text)
+        end
+        local i = #events
+        events[i + 1], events[i + 2] = done(0, m), completed { m }
+        equal(select(2, same(stream(events))).text, "Grüße, Welt")
+        table.remove(events, i + 1)
+        equal(select(2, same(stream(events))).text, "Grüße, Welt")
+    end
+    local _, said = heard(stream { delta("output_text", 0, "other"), done(0, m), completed { m } })
+    equal(said.text, "other") -- what is shown cannot be taken back
+end)
+
+case("a refusal is told as text", function()
+    local m = { type = "message", role = "assistant", status = "completed",
+        content = json.array { { type = "refusal", refusal = "I will not." } } }
+    local answer, said = same(stream { added(0, { type = "message", role = "assistant", content = json.array {} }),
+        delta("refusal", 0, "I will"), delta("refusal", 0, " not."), done(0, m), completed { m } })
+    equal(answer.stop, "refusal")
+    equal(said.text, "I will not.")
+end)
+
+case("summaries of reasoning have paragraphs, thoughts of open models are told as they are", function()
+    local r = { type = "reasoning", id = "r", encrypted_content = "S",
+        summary = json.array { { type = "summary_text", text = "One." }, { type = "summary_text", text = "Two." } } }
+    local open = { type = "reasoning", id = "o", summary = json.array {},
+        content = json.array { { type = "reasoning_text", text = "hm, " }, { type = "reasoning_text", text = "yes" } } }
+    local answer, said = same(stream { added(0, { type = "reasoning", id = "r" }),
+        delta("reasoning_summary_text", 0, "On", { summary_index = 0 }), delta("reasoning_summary_text", 0, "e.", { summary_index = 0 }),
+        delta("reasoning_summary_text", 0, "Two.", { summary_index = 1 }), done(0, r), added(1, { type = "reasoning", id = "o" }),
+        delta("reasoning_text", 1, "hm, "), delta("reasoning_text", 1, "yes"), done(1, open), completed { r, open } })
+    equal(answer.items[1].text, "One.\n\nTwo.")
+    equal(said.reasoning, "One.\n\nTwo.hm, yes")
+end)
+
+case("P3 a sealed part that the final answer has lost goes back from the done item", function()
+    local sealed, lost = reasoning("r", "plan", "SEALED"), reasoning("r", "plan")
+    local answer = heard(stream { done(0, sealed), done(1, call("a")), completed { lost, call("a") } })
+    equal(answer.wire[1], wire.encode(sealed))
+    answer = heard(stream { done(0, lost), done(1, call("a")), completed { lost, call("a") } })
+    equal(answer.wire[1], wire.encode(lost))
+end)
+
+-- ---- J: numbers and bytes ----
+
+case("J1 integers of 64 bits pass in arguments through a stream", function()
+    local args = '{"n":[9007199254740993,-9223372036854775808,9223372036854775807],"big":123456789012345678901234567890,"f":1.0}'
+    local a = call("a", "f", args)
+    local events = { added(0, bare(a)) }
+    for i = 1, #args do
+        events[#events + 1] = args_delta(0, args:sub(i, i))
+    end
+    local i = #events
+    events[i + 1], events[i + 2] = done(0, a), completed { a }
+    equal(select(2, same(stream(events))).calls[1].args, args)
+    table.remove(events, i + 1)
+    events[#events] = completed {}
+    local answer, said = heard(stream(events))
+    equal(said.calls[1].args, args)
+    local conv = asked()
+    conv:append(answer)
+    conv:append(wire.outcomes(answer, { '{"n":-9223372036854775808}' }))
+    local body = wire.request("openai", conv)
+    equal(body.input[2].arguments, args)
+    equal(body.input[3].output, '{"n":-9223372036854775808}')
+end)
+
+case("J4 J5 P3 items of a stream go back as the bytes that came", function()
+    local raws = {
+        '{ "type":"reasoning", "id":"rs_1", "summary":[], "encrypted_content":"g\\u00c4/+==", "content":[] }',
+        '{"type":"future_item","list":[[],{},[{}]],"n":1.0,"e":1e2,"big":12345678901234567890123,"s":"\\u00e4\\/"}',
+        '{"type":"function_call","call_id":"a","name":"f","arguments":"{\\"a\\":[],\\"o\\":{}}","status":"completed"}',
+    }
+    for _, final in ipairs { "[" .. table.concat(raws, " , ") .. "]", "[]", "null" } do
+        local events = {}
+        for i, raw in ipairs(raws) do
+            events[i] = ('{"item": %s ,"type":"response.output_item.done","output_index":%d}'):format(raw, i - 1)
+        end
+        events[4] = '{"response":{"status":"completed","output":' .. final .. '},"type":"response.completed"}'
+        local conv = asked()
+        local answer = heard(stream(events), nil, conv)
+        equal(answer.wire, raws)
+        equal(answer.items[3].args, '{"a":[],"o":{}}')
+        conv:append(answer)
+        conv:append(wire.outcomes(answer, { "ok" }))
+        local _, request = wire.request("openai", conv, nil, nil, true)
+        has(request.body, "," .. table.concat(raws, ",") .. ",")
+    end
+end)
+
+case("J4 P3 an item that needs another id keeps all its other bytes", function()
+    local raw = '{"type":"function_call","call_id":"a","name":"f","arguments":"{}","x":[1.0,1e2,{},[],12345678901234567890]}'
+    local text = stream { '{"type":"response.completed","response":{"output":[' .. raw .. "," .. raw .. "]}}" }
+    local answer = same(text)
+    equal(answer.wire[1], raw)
+    equal(answer.wire[2], '{"arguments":"{}","call_id":"a_2","name":"f","type":"function_call","x":[1.0,1e2,{},[],12345678901234567890]}')
+end)
+
+case("D9 ids that come twice are the same in what is told and in the answer", function()
+    local a = call("a", "f", '{"i":1}', { id = "x" })
+    local b = call("a", "f", '{"i":2}', { id = "y" })
+    local c = call(json.null, "f", "{}", { id = "z" })
+    local _, said = same(stream { done(0, a), done(1, b), done(2, c), completed { a, b, c } })
+    equal({ said.calls[1].id, said.calls[2].id, said.calls[3].id }, { "a", "a_2", "call_2_3" })
+end)
+
+case("P1 an undeclared parallel wrapper is told as its calls, at their places", function()
+    local args = '{"tool_uses":[{"recipient_name":"functions.f","parameters":{"n":9007199254740993}},'
+        .. '{"recipient_name":"g","parameters":{}}]}'
+    local a, w, b = call("a"), call("w", "parallel", args), call("b")
+    for _, output in ipairs { { a, w, b }, {} } do
+        local events = { done(0, a), added(1, bare(w)), done(1, w), done(2, b), completed(output) }
+        local answer, said = heard(stream(events), { tools = { { name = "f" } } })
+        agrees(answer, said)
+        local names = {}
+        for i, told in ipairs(said.calls) do
+            names[i] = told.name .. " " .. told.args
+        end
+        equal(names, { "f {}", 'f {"n":9007199254740993}', "g {}", "f {}" })
+    end
+    same(stream { completed { a, w, b } }, { tools = { { name = "f" } } })
+    local _, said = same(stream { done(0, w), completed { w } }, { tools = { { name = "parallel" } } })
+    equal(#said.calls, 1)
+end)
+
+-- ---- how a stream ends ----
+
+case("D13 a cut answer: its whole calls are told, its half call is not", function()
+    local a, b = call("a", "f", '{"i":1}'), call("b", "f", '{"i":', { status = "incomplete" })
+    for _, reason in ipairs { "max_output_tokens", "content_filter", "steered" } do
+        local answer, said = same(stream { done(0, a), done(1, b),
+            completed({ a, b }, { status = "incomplete", incomplete_details = { reason = reason } }) })
+        equal(answer.stop, reason == "content_filter" and "filter" or "length")
+        equal(#said.calls, 1)
+        equal(answer.items[2].complete, false)
+    end
+end)
+
+case("P6 a stream without its last event is broken, whatever came before", function()
+    local a = call("a")
+    for _, events in ipairs { {}, { added(0, bare(a)) }, { done(0, a) }, { done(0, a), "[DONE]" }, { "[DONE]" },
+        { { type = "response.created", response = { status = "in_progress", output = json.array {} } } },
+        { { type = "response.output_text.delta", delta = "half" } } } do
+        local err = refused(stream(events))
+        equal(err.code, "network")
+        equal(err.retry, true)
+        equal(err.exit, 75)
+        has(err.message, "broke off")
+    end
+    equal(refused("<html>502 Bad Gateway</html>\n").code, "network")
+end)
+
+case("nothing is read after the end, and [DONE] is not needed", function()
+    local a = call("a")
+    local answer, _, _, count = wire.streamed("openai", stream { completed { a }, "[DONE]", "{broken" }, asked())
+    equal(count, 1)
+    equal(answer.stop, "calls")
+end)
+
+case("the type in the data counts, not the name of the event; unknown ones are passed over", function()
+    local m = message("m", "Hi")
+    local text = "event: response.failed\ndata: " .. wire.encode(delta("output_text", 0, "Hi")) .. "\n\n"
+        .. 'event: x\ndata: {"type":"response.future","error":null}\n\n' .. "data: 1\n\n" .. "data: null\n\n" .. 'data: "x"\n\n'
+        .. "data:\n\n" .. "data: ping\n\n" .. "data: []\n\n" .. "data: {}\n\n" .. 'data: {"type":"keepalive"}\n\n'
+        .. "data: " .. wire.encode(completed { m }) .. "\n\n"
+    local _, said = same(text)
+    equal(said.text, "Hi")
+    equal(said.count, 11)
+end)
+
+case("T8 what says nothing does not count as a sign of the answer", function()
+    local target = wire.target "openai"
+    local reader = target.provider.reader(asked(), {}, target, { status = 200, headers = {} })
+    for data, want in pairs {
+        ['{"type":"keepalive","sequence_number":3}'] = "idle", ['{"type":"response.in_progress","response":{}}'] = "idle",
+        ['{"type":"response.queued"}'] = "idle", ['{"type":"response.output_text.delta","delta":""}'] = "idle", ["ping"] = "idle",
+        ["{}"] = "idle", ['{"type":"response.created","response":{}}'] = "more",
+        ['{"type":"response.content_part.added","output_index":0}'] = "more",
+        ['{"type":"response.output_text.delta","output_index":0,"delta":"x"}'] = "more",
+        ['{"type":"response.code_interpreter_call.in_progress"}'] = "more",
+    } do
+        equal(reader:event({ event = "message", data = data }, function() end), want, data)
+    end
+end)
+
+case("P5 errors inside a stream, in every shape that servers give them", function()
+    for _, row in ipairs {
+        { '{"type":"error","code":"rate_limit_exceeded","message":"Msg","param":null}', "rate", true },
+        { '{"type":"error","error":{"type":"invalid_request_error","code":"context_length_exceeded","message":"Msg"}}', "context", false },
+        { '{"error":{"type":"server_error","message":"Msg"}}', "overloaded", true },
+        { '{"error":{"code":"429","message":"Msg"}}', "rate", true },
+        { '{"error":{"code":401,"message":"Msg"}}', "key", false },
+        { '{"error":"Msg"}', "overloaded", true },
+        { '{"type":"response.failed","response":{"status":"failed","error":{"code":"context_length_exceeded","message":"Msg"}}}',
+            "context", false },
+        { '{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"Msg"}}}', "overloaded", true },
+        { '{"type":"response.failed","response":{"error":{"code":"insufficient_quota","message":"Msg"}}}', "quota", false },
+        { '{"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"Msg"}}}', "refused", false },
+        { '{"type":"response.failed","response":{"error":{"code":"invalid_base64_image","message":"Msg"}}}', "bad_request", false },
+        { '{"type":"response.completed","response":{"status":"failed","error":{"code":"slow_down","message":"Msg"}}}', "overloaded", true },
+        { '{"type":"response.output_text.delta","delta":"x","error":{"message":"Msg"}}', "overloaded", true },
+        { '{"type":"error","code":"invalid_encrypted_content","message":"Msg"}', "bad_request", false },
+    } do
+        local err, told = refused(stream { row[1], completed { call("a") } })
+        equal(err.code, row[2], row[1])
+        equal(err.retry, row[3], row[1])
+        has(err.message, "Msg")
+        equal(told, {})
+        equal(err.strip, row[1]:find "encrypted" and true or nil)
+    end
+    equal(refused(stream { '{"type":"response.failed"}' }).code, "overloaded")
+    equal(refused(stream { '{"type":"error"}' }).code, "overloaded")
+    has(refused("event: error\ndata: upstream died\n\n").message, "upstream died")
+    has(refused('event: error\ndata: {"message":"upstream died","code":"rate_limit_exceeded"}\n\n').message, "upstream died")
+    has(refused('{"error":{"message":"bare line"}}\n').message, "bare line")
+    equal(refused(stream { "{broken" }).code, "nonsense")
+    equal(refused(stream { '{"type":"response.completed"}' }).code, "nonsense")
+    equal(refused(stream { '{"type":"response.completed","response":{"output":{}}}' }).code, "nonsense")
+end)
+
 return t.main(...)

@@ -19,11 +19,14 @@ M.ignores = { top_k = true, seed = true, stop = true }
 
 -- ---- the rest of the body ----
 
-local tools_json = history.encoder(function(tool)
-    local strict = tool.strict
-    if strict == nil then
-        strict = tool.schema == nil or dialect.strict(tool.schema)
-    end
+-- What a compatible server does not take, by target.quirks:
+--   reasoning = false   neither `reasoning` nor `include` is sent
+--   strict = false      no tool and no output is strict
+--   parallel = false    `parallel_tool_calls` is not sent
+--   output = false      the schema of a structured answer stands in the instructions instead
+--   api_key_header = "api-key"   the name of the header that has the key, without "Bearer"
+
+local function described(tool, strict)
     return {
         type = "function",
         name = tool.name,
@@ -31,6 +34,18 @@ local tools_json = history.encoder(function(tool)
         parameters = dialect.plain(tool.schema),
         strict = strict,
     }
+end
+
+local tools_json = history.encoder(function(tool)
+    local strict = tool.strict
+    if strict == nil then
+        strict = tool.schema == nil or dialect.strict(tool.schema)
+    end
+    return described(tool, strict)
+end)
+
+local loose_tools_json = history.encoder(function(tool)
+    return described(tool, false)
 end)
 
 local function tool_choice(choice)
@@ -40,64 +55,122 @@ local function tool_choice(choice)
     return choice or "auto"
 end
 
-local function settings_fields(settings)
+local function settings_fields(settings, quirks)
     local fields = {
         max_output_tokens = settings.max_tokens,
         temperature = settings.temperature,
         top_p = settings.top_p,
+        text = settings.verbosity and { verbosity = settings.verbosity } or nil,
     }
-    if settings.effort then
-        fields.reasoning = { effort = settings.effort }
-    end
-    if settings.verbosity then
-        fields.text = { verbosity = settings.verbosity }
+    if quirks.reasoning ~= false then
+        fields.include = json.array { "reasoning.encrypted_content" }
+        if settings.effort or settings.reasoning then
+            fields.reasoning = { effort = settings.effort, summary = settings.reasoning and "auto" or nil }
+        end
     end
     return fields
 end
 
-local function output_format(output)
-    return { type = "json_schema", name = output.name or "answer", schema = dialect.plain(output.schema),
-        strict = dialect.strict(output.schema) }
+-- A schema whose root is no object, or a server that cannot: the model is told in words.
+local function native_output(output, quirks)
+    return quirks.output ~= false and type(output.schema) == "table"
+        and (output.schema.type == "object" or output.schema.type == nil and output.schema.properties ~= nil)
+end
+
+local function output_format(output, quirks)
+    return { type = "json_schema", name = answers.call_name(output.name or "answer"),
+        schema = dialect.plain(output.schema), strict = quirks.strict ~= false and dialect.strict(output.schema) }
+end
+
+local function add_output(fields, output, quirks)
+    if native_output(output, quirks) then
+        history.merge(fields, { text = { format = output_format(output, quirks) } })
+    else
+        local hint = history.output_hint(output)
+        fields.instructions = fields.instructions and fields.instructions .. "\n\n" .. hint or hint
+    end
 end
 
 local OURS = { input = true, stream = true, background = true, conversation = true, previous_response_id = true }
 
--- All of the body but the history, in two halves around it.
-local function frame(view, target, stream)
-    local settings = view.settings or {}
-    local fields = settings_fields(settings)
-    fields.model = target.model
-    fields.store = false
-    fields.stream = stream or nil
-    fields.include = json.array { "reasoning.encrypted_content" }
-    fields.instructions = view.system ~= "" and view.system or nil
-    if view.output then
-        history.merge(fields, { text = { format = output_format(view.output) } })
+local function copied(value)
+    if type(value) ~= "table" then
+        return value
     end
+    local copy = setmetatable({}, getmetatable(value))
+    for key, part in pairs(value) do
+        copy[key] = copied(part)
+    end
+    return copy
+end
+
+-- The fields that the user gave for this protocol and for this server, merged; their tools apart.
+local function extra_fields(settings, target)
     local extra = {}
-    for name, value in pairs(settings[M.name] or {}) do
-        if OURS[name] then
-            return nil, ("settings.openai.%s is lash's own to send"):format(tostring(name))
+    for _, name in ipairs { M.name, target.provider_name ~= M.name and target.provider_name or nil } do
+        for field, value in pairs(settings[name] or {}) do
+            if OURS[field] then
+                return nil, ("settings.%s.%s is lash's own to send"):format(name, tostring(field))
+            end
+            history.merge(extra, { [field] = copied(value) })
         end
-        extra[name] = value
     end
-    local tools = view.tools and #view.tools > 0 and tools_json(view.tools) or ""
-    for _, tool in ipairs(extra.tools or {}) do
+    local tools = extra.tools
+    if tools ~= nil and type(tools) ~= "table" then
+        return nil, "settings.openai.tools must be a list"
+    end
+    extra.tools = nil
+    return extra, tools
+end
+
+local function tools_text(view, quirks, more)
+    local parts = {}
+    if view.tools and #view.tools > 0 then
+        parts[1] = (quirks.strict == false and loose_tools_json or tools_json)(view.tools)
+    end
+    for _, tool in ipairs(more or {}) do
         local text, err = json.encode(tool, { name = "settings.openai.tools" })
         if not text then
             return nil, err.message
         end
-        tools = tools ~= "" and tools .. "," .. text or text
+        parts[#parts + 1] = text
     end
-    extra.tools = nil
+    return parts[1] and "[" .. table.concat(parts, ",") .. "]" or ""
+end
+
+-- All of the body but the history, in two halves around it.
+local function frame(view, target, stream)
+    local settings, quirks = view.settings or {}, target.quirks or {}
+    local fields = settings_fields(settings, quirks)
+    fields.model = target.model
+    fields.store = false
+    fields.stream = stream or nil
+    fields.instructions = view.system ~= "" and view.system or nil
+    if view.output then
+        add_output(fields, view.output, quirks)
+    end
+    local extra, more = extra_fields(settings, target)
+    if not extra then
+        return nil, more
+    end
+    if not stream then
+        extra.stream_options = nil -- refused without a stream
+    end
+    local tools, err = tools_text(view, quirks, more)
+    if not tools then
+        return nil, err
+    end
     local raw = { input = "\0" } -- no JSON text has a NUL
     if tools ~= "" then
-        raw.tools = "[" .. tools .. "]"
+        raw.tools = tools
         fields.tool_choice = tool_choice(view.tool_choice)
-        fields.parallel_tool_calls = view.parallel ~= false
+        if quirks.parallel ~= false then
+            fields.parallel_tool_calls = view.parallel ~= false
+        end
     end
     history.merge(fields, extra)
-    local text, err = history.object(fields, raw)
+    local text
+    text, err = history.object(fields, raw)
     if not text then
         return nil, err
     end
@@ -125,24 +198,41 @@ local function body(conv, view, target, stream)
     return kept.before .. input .. kept.after
 end
 
-local function url(target)
+-- ---- the request ----
+
+local function url(target, path)
     local base, query = target.base_url:match("^([^?]*)(%??.*)$")
-    return base:gsub("/+$", "") .. "/responses" .. query
+    return base:gsub("/+$", "") .. path .. query
 end
 
---- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err
-function M.request(conv, view, target, stream)
-    local text, why = body(conv, view, target, stream and true or false)
-    if not text then
-        return nil, fault.new { code = "bad_request", exit = 64, message = "openai: " .. why }
-    end
-    local headers = { ["content-type"] = "application/json", accept = "application/json" }
-    if target.key then
+local function headers_of(target)
+    local headers = { accept = "application/json" } -- for a stream too, as the official client does
+    local key_header = (target.quirks or {}).api_key_header
+    if target.key and type(key_header) == "string" then
+        headers[key_header:lower()] = target.key
+    elseif target.key then
         headers.authorization = "Bearer " .. target.key
     end
     headers["openai-organization"] = target.organization
     headers["openai-project"] = target.project
-    return { url = url(target), headers = headers, body = text }
+    for name, value in pairs(target.headers or {}) do
+        headers[name:lower()] = value
+    end
+    return headers
+end
+
+--- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err. `stream`: ask for events.
+-- The padding of events against those who measure packets is left on: a server that does not know
+-- `stream_options` might refuse it, and it is the user's to give up (settings.openai.stream_options).
+function M.request(conv, view, target, stream)
+    local text, why = body(conv, view, target, stream and true or false)
+    if not text then
+        return nil, fault.new { code = "bad_request", exit = 64,
+            message = ("%s: %s"):format(target.provider_name or M.name, why) }
+    end
+    local headers = headers_of(target)
+    headers["content-type"] = "application/json"
+    return { url = url(target, "/responses"), headers = headers, body = text }
 end
 
 --- forget(conv): from now on the answers so far are sent as if another provider had given them, as
@@ -183,6 +273,51 @@ end
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }
 function M.reader(conv, view, target, res)
     return streams.new({ name = M.name, target = target, res = res }, conv, view, inputs.used(conv, target))
+end
+
+-- ---- models ----
+
+--- models_request(target) -> { url =, headers = }: a GET whose body read_models() understands
+function M.models_request(target)
+    return { url = url(target, "/models"), headers = headers_of(target) }
+end
+
+-- What servers call the size of a model's context, and of its answer.
+local CONTEXT = { "context_length", "context_window", "max_model_len", "max_context_length", "n_ctx_train" }
+local OUTPUT = { "max_completion_tokens", "max_output_tokens" }
+
+-- The first size that one of these tables tells.
+local function size(names, ...)
+    for _, about in ipairs { ... } do
+        for _, name in ipairs(names) do
+            local n = history.is_object(about) and history.count(about[name]) or 0
+            if n > 0 then
+                return n
+            end
+        end
+    end
+    return nil
+end
+
+--- read_models(value, target) -> list of { id =, name =, context =, output = } | nil, err. `value` is the
+-- decoded body; there are no further pages.
+function M.read_models(value, target)
+    local data = history.is_object(value) and value.data
+    if type(data) ~= "table" or getmetatable(data) ~= json.array_mt then
+        return nil, fault.nonsense(target, { body = json.encode(value) }, "is no list of models")
+    end
+    local list = {}
+    for _, model in ipairs(data) do
+        if history.is_object(model) and type(model.id) == "string" and model.id ~= "" then
+            list[#list + 1] = {
+                id = model.id,
+                name = type(model.name) == "string" and model.name or nil,
+                context = size(CONTEXT, model, model.meta or false),
+                output = size(OUTPUT, model, model.top_provider or false),
+            }
+        end
+    end
+    return list
 end
 
 return M

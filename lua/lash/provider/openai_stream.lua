@@ -17,6 +17,9 @@ local M = {}
 local Reader = {}
 Reader.__index = Reader
 
+-- Of an event, as of a whole body.
+local LIMITS = { size = 64 << 20 }
+
 -- A greater index is no index.
 local INDEX_MAX = 1 << 20
 
@@ -30,7 +33,8 @@ function M.new(from, conv, view, taken)
         slots = {},   -- place -> slot
         last = -1,    -- the highest place
         at = {},      -- output_index -> the slot that was opened there last
-        ids = {},     -- id of an item or a call -> slot
+        ids = {},     -- id of an item -> the slot that had it first
+        calls = {},   -- id of a call -> the slot that had it first
         next = 0,     -- the first place whose item is not done
         ready = nil,  -- builder of the calls before `next`
         told = 0,     -- how many of these were told
@@ -48,9 +52,19 @@ local function index_of(e)
     return index and index >= 0 and index <= INDEX_MAX and index or nil
 end
 
-local function known(self, slot, id)
-    if type(id) == "string" and id ~= "" then
+local function id_of(value)
+    return type(value) == "string" and value ~= "" and value or nil
+end
+
+-- Remembers whose slot it is.
+local function own(self, slot, id, call_id)
+    id, call_id = id_of(id), id_of(call_id)
+    slot.id, slot.call_id = slot.id or id, slot.call_id or call_id
+    if id and not self.ids[id] then
         self.ids[id] = slot
+    end
+    if call_id and not self.calls[call_id] then
+        self.calls[call_id] = slot
     end
 end
 
@@ -60,26 +74,45 @@ local function open(self, index)
     if not place or self.slots[place] then
         place = self.last + 1
     end
-    local slot = { place = place }
+    local slot = { place = place, index = index or place }
     self.slots[place] = slot
     self.last = math.max(self.last, place)
-    self.at[index or place] = slot
+    self.at[slot.index] = slot
     self.current = slot
     return slot
 end
 
-local function named(self, item)
-    return type(item.id) == "string" and self.ids[item.id]
-        or type(item.call_id) == "string" and self.ids[item.call_id] or nil
+local function agree(a, b)
+    b = id_of(b)
+    return not a or not b or a == b
+end
+
+local function fits(slot, item, index)
+    return slot and (not index or slot.index == index) and agree(slot.id, item.id)
+        and agree(slot.call_id, item.call_id)
+end
+
+-- The slot that an item has by its ids | nil
+local function named(self, item, index)
+    local slot = self.ids[id_of(item.id)]
+    if fits(slot, item, index) then
+        return slot
+    end
+    slot = self.calls[id_of(item.call_id)]
+    return fits(slot, item, index) and slot or nil
 end
 
 -- The slot of a delta.
 local function slot_of(self, e)
-    local id, index = e.item_id, index_of(e)
-    local slot = type(id) == "string" and self.ids[id] or index and self.at[index] or nil
+    local index = index_of(e)
+    local slot = self.ids[id_of(e.item_id)]
+    if slot and (not index or slot.index == index) then
+        return slot
+    end
+    slot = index and self.at[index] or not index and self.current
     if not slot then
-        slot = not index and self.current or open(self, index)
-        known(self, slot, id)
+        slot = open(self, index)
+        own(self, slot, e.item_id)
     end
     return slot
 end
@@ -139,11 +172,30 @@ local function added(self, e)
         return "more"
     end
     local index = index_of(e)
-    local slot = named(self, item) or open(self, index)
-    slot.added = slot.added or item
-    known(self, slot, item.id)
-    known(self, slot, item.call_id)
+    local slot = named(self, item, index)
+    if not slot then
+        slot = index and self.at[index]
+        if not slot or slot.added or slot.raw then
+            slot = open(self, index)
+        end
+    end
+    slot.added = item
+    own(self, slot, item.id, item.call_id)
     return "more"
+end
+
+-- The slot of an item that is done: perhaps nothing of it came before.
+local function closing(self, item, index)
+    local slot = named(self, item, index)
+    if not slot then
+        slot = index and self.at[index] or not index and self.current
+        if not slot or slot.raw then
+            slot = self.ids[id_of(item.id)] -- at another index than when it was added
+            slot = fits(slot, item) and not slot.raw and slot or open(self, index)
+        end
+    end
+    own(self, slot, item.id, item.call_id)
+    return slot
 end
 
 local function done(self, e, data, tell)
@@ -151,16 +203,7 @@ local function done(self, e, data, tell)
     if not history.is_object(item) then
         return "more"
     end
-    local index = index_of(e)
-    local slot = named(self, item)
-    if not slot then
-        slot = index and self.at[index] or not index and self.current or nil
-        if not slot or slot.raw then
-            slot = open(self, index)
-        end
-    end
-    known(self, slot, item.id)
-    known(self, slot, item.call_id)
+    local slot = closing(self, item, index_of(e))
     local again = slot.raw ~= nil
     slot.raw = json.raw(data, "item")
     if again then
@@ -269,7 +312,7 @@ end
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err: see the interface of providers.
 function Reader:event(event, tell)
     local data = event.data
-    local e = history.decode(data)
+    local e = json.decode(data, LIMITS)
     if not history.is_object(e) then
         return odd(self, event)
     end

@@ -319,6 +319,39 @@ case("errors are told apart", function()
     has(e(404, "model_not_found").message, "'m'")
 end)
 
+case("errors of compatible servers and gateways are told apart", function()
+    for _, row in ipairs {
+        { 404, '{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","param":"model","code":404}}', "model", "x" },
+        { 404, '{"error":{"code":"DeploymentNotFound","message":"no"}}', "model", "DeploymentNotFound" },
+        { 404, '{"error":{"message":"Invalid URL (POST /v1/v1/responses)","type":"invalid_request_error","param":null,"code":null}}',
+            "bad_request", "check THE_BASE and the model's name" },
+        { 404, '{"detail":"Not Found"}', "bad_request", "http://localhost:1/v1 was not found" },
+        { 404, "404 page not found", "nonsense", "does not speak the Responses protocol" },
+        { 405, '{"detail":"Method Not Allowed"}', "bad_request", "check THE_BASE" },
+        { 405, "", "nonsense", "THE_BASE" },
+        { 400, '{"error":{"code":400,"message":"too long","type":"exceed_context_size_error"}}', "context", "too long" },
+        { 400, '{"error":{"code":"content_filter","message":"no"}}', "refused", "content_filter" },
+        { 400, '{"error":{"code":"invalid_function_parameters","message":"bad schema"}}', "bad_request", "bad schema" },
+        { 422, '{"detail":[{"loc":["body","input"],"msg":"field required"}]}', "bad_request", "field required" },
+        { 429, '{"error":{"code":"429","message":"slow"}}', "rate", "slow" },
+        { 429, '{"error":{"code":"monthly_spend_limit_reached","message":"enough"}}', "quota", "enough" },
+        { 429, '{"error":{"type":"usage_limit_reached","message":"enough"}}', "quota", "enough" },
+        { 401, '{"error":"no key"}', "key", "no key" },
+        { 401, "", "key", "THE_KEY" },
+        { 403, "<html><head><title>Forbidden by Proxy</title></head><body>" .. ("x"):rep(999), "refused", "(403: Forbidden by Proxy)" },
+        { 502, "<html>", "overloaded", "502" },
+        { 503, '{"message":"loading"}', "overloaded", "loading" },
+        { 500, "[]", "overloaded", "500" },
+        { 500, "\0\255\27[31m", "overloaded", "500" },
+    } do
+        local err = wire.refused("openai", wire.answer(row[2], row[1]))
+        equal(err.code, row[3], row[2])
+        has(err.message, row[4])
+        equal(err.status, row[1])
+    end
+    equal(wire.refused("openai", wire.answer('{"error":{"code":"invalid_encrypted_content","message":"x"}}', 400)).strip, true)
+end)
+
 case("errors inside a 200 are errors", function()
     local failed = wire.refused("openai", wire.answer('{"status":"failed","output":[],"error":{"code":"server_error","message":"x"}}'))
     equal(failed.code, "overloaded")

@@ -253,7 +253,7 @@ end
 
 -- ---- looking at a request ----
 
-local SECRET = { authorization = true, ["x-goog-api-key"] = true, ["x-api-key"] = true }
+local SECRET = { authorization = true, ["x-goog-api-key"] = true, ["x-api-key"] = true, ["api-key"] = true }
 
 local function local_request(target, conv, view)
     local tools = json.array {}

@@ -192,8 +192,9 @@ end)
 case("sealed reasoning that is refused is left out, once", function()
     local t1 = target()
     local conv = wire.conversation { { type = "user", text = "x" } }
-    wire.hear("openai", conv, '{"output":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"},'
-        .. '{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}]}')
+    local first = '{"output":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"},'
+        .. '{"type":"message","role":"assistant","content":[{"type":"output_text","text":"hi"}]}]}'
+    conv:append(assert(t1.provider.read(wire.answer(first), conv, {}, t1)))
     conv:append { type = "user", text = "y" }
     local bad = '{"error":{"code":"invalid_encrypted_content","message":"m"}}'
     local sent = play { { 400, bad }, { 200, OK } }

@@ -40,12 +40,12 @@ end
 case("images and files stand in a message in their order", function()
     local body, request = wire.request("openai", wire.conversation { { type = "user", text = "Look: and this?", parts = {
         { type = "text", text = "Look:" }, { type = "image", mime = "image/png", data = "iVBORw0=" },
-        { type = "image", url = "https://h/a.png?x=\"1\"" }, { type = "file", name = "ä.pdf", mime = "application/pdf", data = "JVBERi0=" },
+        { type = "image", url = "https://h/a.png?x=\"1\"", detail = "low" }, { type = "file", name = "ä.pdf", mime = "application/pdf", data = "JVBERi0=" },
         { type = "text", text = " and this?" } } } })
     equal(body.input[1], { role = "user", content = {
         { type = "input_text", text = "Look:" },
         { type = "input_image", detail = "auto", image_url = "data:image/png;base64,iVBORw0=" },
-        { type = "input_image", detail = "auto", image_url = "https://h/a.png?x=\"1\"" },
+        { type = "input_image", detail = "low", image_url = "https://h/a.png?x=\"1\"" },
         { type = "input_file", filename = "ä.pdf", file_data = "data:application/pdf;base64,JVBERi0=" },
         { type = "input_text", text = " and this?" } } })
     has(request.body, '"input":[{"content":[{"text":"Look:","type":"input_text"},')

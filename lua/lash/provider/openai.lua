@@ -14,12 +14,23 @@ local streams = require "lash.provider.openai_stream"
 
 local M = { name = "openai" }
 
+--- See lash.provider.registry.
+M.defaults = {
+    keys = { "OPENAI_API_KEY" },
+    base_var = "OPENAI_BASE_URL",
+    base = "https://api.openai.com/v1",
+    example = "http://localhost:11434/v1",
+    sample = "gpt-5-mini",
+    more = { organization = "OPENAI_ORG_ID", project = "OPENAI_PROJECT_ID" },
+    headers_var = "OPENAI_CUSTOM_HEADERS",
+}
+
 -- Settings that this protocol has no field for.
 M.ignores = { top_k = true, seed = true, stop = true }
 
 -- ---- the rest of the body ----
 
--- What a compatible server does not take, by target.quirks:
+-- What a compatible server does not take, by target.quirks (see lash.provider.quirks):
 --   reasoning = false   neither `reasoning` nor `include` is sent
 --   strict = false      no tool and no output is strict
 --   parallel = false    `parallel_tool_calls` is not sent

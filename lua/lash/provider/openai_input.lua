@@ -134,7 +134,8 @@ local PARTS = {
     end,
     image = function(part)
         local url = type(part.url) == "string" and part.url or data_url(part)
-        return url and ('{"detail":"auto","image_url":%s,"type":"input_image"}'):format(quote(url))
+        return url and ('{"detail":%s,"image_url":%s,"type":"input_image"}'):format(
+            quote(type(part.detail) == "string" and part.detail or "auto"), quote(url))
     end,
     file = function(part)
         local data = data_url(part)

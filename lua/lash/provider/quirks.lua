@@ -14,6 +14,9 @@ M.KNOWN = {
     ids = "number",             -- ids of calls have exactly so many letters and digits
     api_key_header = "string",  -- the key goes in this header, not in authorization
     parallel = "boolean",       -- true: parallel_tool_calls is sent always; false: never
+    -- openai
+    reasoning = "boolean",      -- false: neither reasoning nor its sealed content is asked for
+    strict = "boolean",         -- false: no schema is strict
     -- several
     output = "string|boolean",  -- how structured answers are asked for; false: in words only
     think = "string|boolean",   -- how reasoning is asked for

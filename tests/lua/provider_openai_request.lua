@@ -40,7 +40,8 @@ end
 case("images and files stand in a message in their order", function()
     local body, request = wire.request("openai", wire.conversation { { type = "user", text = "Look: and this?", parts = {
         { type = "text", text = "Look:" }, { type = "image", mime = "image/png", data = "iVBORw0=" },
-        { type = "image", url = "https://h/a.png?x=\"1\"", detail = "low" }, { type = "file", name = "ä.pdf", mime = "application/pdf", data = "JVBERi0=" },
+        { type = "image", url = "https://h/a.png?x=\"1\"", detail = "low" },
+        { type = "file", name = "ä.pdf", mime = "application/pdf", data = "JVBERi0=" },
         { type = "text", text = " and this?" } } } })
     equal(body.input[1], { role = "user", content = {
         { type = "input_text", text = "Look:" },

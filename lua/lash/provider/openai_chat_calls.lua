@@ -263,10 +263,10 @@ function Calls:add(value, raw, slot)
         slot.id = e.id
         self.by_id[e.id] = self.by_id[e.id] or slot
     end
-    if e.name then
+    if e.name and not slot.place then
         slot.name = slot.name and next_name(self, slot.name, e.name) or e.name
     end
-    if args and args ~= "" then
+    if args and args ~= "" and not slot.place then -- what was given out stays as it is
         if type(f.arguments) ~= "string" then
             start_anew(slot) -- no fragment: a value is whole
         end

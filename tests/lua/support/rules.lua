@@ -84,12 +84,15 @@ local function gemini(body)
     each(body.contents, "contents", function(content, where)
         no_others(content, "role parts", where)
         need(content.role == "user" or content.role == "model", where, "bad role")
-        local calls, kinds = {}, {}
+        local calls, kinds, ids = {}, {}, {}
         each(content.parts, where, function(part, at)
             local kind = gemini_part(part, at)
             kinds[kind] = (kinds[kind] or 0) + 1
             if kind == "functionCall" then
+                local id = part.functionCall.id
                 need(calls[1] or part.thoughtSignature, at, "the first call has no signature")
+                need(id == nil or not ids[id], at, "the id %s comes twice", tostring(id))
+                ids[id or calls] = true
                 calls[#calls + 1] = part.functionCall
             elseif kind == "functionResponse" then
                 local n = kinds.functionResponse

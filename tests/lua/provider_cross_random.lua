@@ -9,7 +9,7 @@ local wire = require "support.wire"
 
 local case, equal, has, ok = t.case, t.equal, t.has, t.ok
 
-local MODULES = { "openai", "gemini" }
+local MODULES = { "openai", "gemini", "anthropic" }
 local MODELS = { gemini = { "gemini-3-pro", "gemini-2.5-flash" } }
 
 local function new_target(module, address, n)
@@ -263,6 +263,7 @@ end)
 if ... == "provider_cross_random" then -- required by that process
     math.randomseed(42)
     local conv = tell(4, function() end)
+    conv:append { type = "user", text = "last" }
     for _, target in ipairs(TARGETS) do
         print((assert(target.provider.request(conv, VIEW, target)).body))
     end

@@ -130,6 +130,28 @@ case("addresses: the base's version and query are kept, own headers are sent", f
     equal(target.provider.request(user(), {}, target).headers["x-goog-api-key"], nil)
 end)
 
+case("quirks of servers that differ", function()
+    local function sent(quirks, settings, view)
+        view = view or {}
+        view.settings = settings
+        return wire.request("gemini", user(), view, { base_url = "http://h", model = "gemini-3-pro", quirks = quirks })
+    end
+    local settings = { effort = "low", reasoning = true }
+    equal(sent({ think = false }, settings).generationConfig, nil)
+    equal(sent({ effort = false }, settings).generationConfig, { thinkingConfig = { includeThoughts = true } })
+    equal(sent({ think = "budget" }, settings).generationConfig,
+        { thinkingConfig = { includeThoughts = true, thinkingBudget = 1024 } })
+    equal(wire.request("gemini", user(), { settings = settings }, { model = "gemini-2.5-flash", quirks = { think = "level" } })
+        .generationConfig, { thinkingConfig = { includeThoughts = true, thinkingLevel = "LOW" } })
+    local view = { output = { schema = { type = "object" } }, tools = { { name = "f" } } }
+    equal(sent({ output = false }, nil, view).generationConfig, nil)
+    has(sent({ output = false }, nil, view).systemInstruction.parts[1].text, "JSON Schema")
+    view = wire.request("gemini", user(), view, { model = "gemini-2.5-flash", quirks = { output = true } })
+    equal(view.generationConfig.responseMimeType, "application/json")
+    local _, request = sent { version = "v1" }
+    equal(request.url, "http://h/v1/models/gemini-3-pro:generateContent")
+end)
+
 local SIGNED = '{"functionCall":{"id":"c1","name":"f","args":{}},"thoughtSignature":"S1"}'
 local UNSIGNED = '{"functionCall":{"id":"c2","name":"f","args":{ }}}'
 

@@ -4,6 +4,10 @@
 --
 -- Here is the request but for the history, which gemini_contents.lua makes; answers are in
 -- gemini_answer.lua, errors in gemini_fault.lua.
+--
+-- Of target.quirks: version of the API; output = false where schemas of answers are not known, true where they
+-- are known beside tools, too; think = "level" or "budget", how effort is said; think = false or
+-- effort = false: it is not said at all.
 local answers = require "lash.provider.gemini_answer"
 local contents = require "lash.provider.gemini_contents"
 local dialect = require "lash.provider.dialect"
@@ -13,6 +17,17 @@ local json = require "lash.json"
 
 local M = { name = "gemini" }
 
+--- See lash.provider.registry.
+M.defaults = {
+    keys = { "GOOGLE_API_KEY", "GEMINI_API_KEY" },
+    base_var = "GOOGLE_GEMINI_BASE_URL",
+    base = "https://generativelanguage.googleapis.com",
+    example = "http://localhost:8080",
+    sample = "gemini-2.5-flash",
+    more = { api_version = "GOOGLE_GENAI_API_VERSION" },
+}
+
+-- Settings that this protocol has no field for.
 M.ignores = { verbosity = true }
 
 M.read, M.reader = answers.read, answers.reader
@@ -59,8 +74,8 @@ local function generation_of(model)
 end
 
 -- The 2.5 family counts the tokens of thinking, later ones have levels. 2.5 pro cannot do without.
-local function effort_fields(effort, model)
-    if not model:find("gemini%-2") then
+local function effort_fields(effort, model, say)
+    if say == "level" or say ~= "budget" and not model:find("gemini%-2") then
         return { thinkingLevel = LEVELS[effort] or effort:upper() }
     end
     local budget = BUDGETS[effort] or BUDGETS.medium
@@ -69,12 +84,15 @@ end
 
 -- Summaries are asked for where there is thinking at all: elsewhere the wish would be an error. So would be
 -- two measures of thinking: the one among the provider's own fields counts.
-local function thinking(settings, extra, model)
+local function thinking(settings, extra, model, quirks)
+    if quirks.think == false then
+        return nil
+    end
     local own = extra.generationConfig
     own = type(own) == "table" and type(own.thinkingConfig) == "table" and own.thinkingConfig or {}
     local config = {}
-    if settings.effort and own.thinkingLevel == nil and own.thinkingBudget == nil then
-        config = effort_fields(settings.effort, model)
+    if settings.effort and quirks.effort ~= false and own.thinkingLevel == nil and own.thinkingBudget == nil then
+        config = effort_fields(settings.effort, model, quirks.think)
     end
     local thinks = (generation_of(model) or 3) >= 2.5 and not model:find("gemma") and config.thinkingBudget ~= 0
     if settings.reasoning and thinks then
@@ -91,14 +109,17 @@ local function generation(settings, extra, target)
         topK = settings.top_k,
         seed = settings.seed,
         stopSequences = type(settings.stop) == "string" and json.array { settings.stop } or settings.stop,
-        thinkingConfig = thinking(settings, extra, target.model),
+        thinkingConfig = thinking(settings, extra, target.model, target.quirks or {}),
     }
 end
 
 -- Whether the model takes a schema for its answer: beside tools only from the third generation on.
-local function takes_schema(model, with_tools)
+local function takes_schema(target, with_tools)
+    local quirk, model = (target.quirks or {}).output, target.model
     local from = generation_of(model)
-    if with_tools then
+    if type(quirk) == "boolean" then
+        return quirk
+    elseif with_tools then
         return from ~= nil and from >= 3
     end
     return not model:find("gemma")
@@ -107,7 +128,7 @@ end
 -- What the system prompt is, and the fields of the structured answer that is asked for.
 local function structured(fields, view, target, with_tools)
     local system = view.system or ""
-    if view.output and takes_schema(target.model, with_tools) then
+    if view.output and takes_schema(target, with_tools) then
         fields.generationConfig.responseMimeType = "application/json"
         fields.generationConfig.responseJsonSchema = dialect.gemini(view.output.schema, true)
     elseif view.output then
@@ -199,7 +220,7 @@ local function url(target, path, query)
     local base, own = target.base_url:match("^([^?#]*)%??([^#]*)")
     base = base:gsub("/+$", "")
     if not base:find("/v%d+%a*%d*$") then
-        base = base .. "/" .. (target.api_version or "v1beta")
+        base = base .. "/" .. (target.api_version or (target.quirks or {}).version or "v1beta")
     end
     query = query ~= "" and own ~= "" and query .. "&" .. own or query .. own
     return base .. path .. (query ~= "" and "?" .. query or "")

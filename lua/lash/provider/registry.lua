@@ -91,14 +91,6 @@ local DEFAULTS = {
         sample = "claude-sonnet-4-5",
         headers_var = "ANTHROPIC_CUSTOM_HEADERS",
     },
-    gemini = {
-        keys = { "GOOGLE_API_KEY", "GEMINI_API_KEY" },
-        base_var = "GOOGLE_GEMINI_BASE_URL",
-        base = "https://generativelanguage.googleapis.com",
-        example = "http://localhost:8080",
-        sample = "gemini-2.5-flash",
-        more = { api_version = "GOOGLE_GENAI_API_VERSION" },
-    },
 }
 DEFAULTS.openai_chat = DEFAULTS.openai
 

@@ -60,7 +60,8 @@ for code in ("key model refused context quota rate overloaded timeout network no
     CODES[code] = true
 end
 
-local STOPS = { ["end"] = true, calls = true, length = true, filter = true, refusal = true, error = true }
+local STOPS = { ["end"] = true, calls = true, length = true, filter = true, refusal = true, error = true,
+    pause = true }
 local TEXTS = { text = true, reasoning = true, refusal = true }
 
 local function check_text(value, what)

@@ -8,8 +8,8 @@
 --   anthropic_fault      errors
 --   anthropic_schema     JSON Schema as it is taken there
 --
--- Of target.quirks: cache; version, the value of anthropic-version; output = false where structured answers are
--- not known, true where they are.
+-- Of target.quirks: cache, see anthropic_body; version, the value of anthropic-version; output = false where
+-- structured answers are not known, true where they are; api_key_header, where the key goes.
 local answer = require "lash.provider.anthropic_answer"
 local body = require "lash.provider.anthropic_body"
 local fault = require "lash.provider.fault"
@@ -67,20 +67,25 @@ local function version(target, settings, own)
     return (samples(settings, own) or not answer.is_own(target)) and "2023-06-01" or "2026-10-21"
 end
 
-local function headers(target, settings, own)
-    local betas = own.betas
-    local list = {
-        ["content-type"] = "application/json",
-        accept = "application/json",
-        ["anthropic-version"] = version(target, settings, own),
-        ["anthropic-beta"] = type(betas) == "table" and table.concat(betas, ",") or betas,
-    }
-    if target.key and target.key_var == "ANTHROPIC_AUTH_TOKEN" then
-        list.authorization = "Bearer " .. target.key
-    elseif target.key then
-        list["x-api-key"] = target.key
+-- The key in the header that its variable or a quirk says. Some gateways know only the other one.
+local function add_key(headers, target)
+    local name = (target.quirks or {}).api_key_header
+    name = name and name:lower() or target.key_var == "ANTHROPIC_AUTH_TOKEN" and "authorization" or "x-api-key"
+    if target.key then
+        headers[name] = (name == "authorization" and "Bearer " or "") .. target.key
     end
-    return list
+end
+
+local function headers_of(target, settings, own)
+    local betas = type(own.betas) == "table" and table.concat(own.betas, ",") or own.betas
+    local headers = { accept = "application/json", -- for a stream too, as the official client does
+        ["anthropic-version"] = version(target, settings, own), ["anthropic-beta"] = betas }
+    add_key(headers, target)
+    for name, value in pairs(target.headers or {}) do
+        name = name:lower()
+        headers[name] = name == "anthropic-beta" and betas and betas .. "," .. value or value
+    end
+    return headers
 end
 
 local function refuse(why)
@@ -104,8 +109,9 @@ function M.request(conv, view, target, streamed)
         return refuse(err)
     end
     local address, query = url(target, "messages")
-    return { url = address .. (query ~= "" and "?" .. query or ""), headers = headers(target, settings, own),
-        body = text }
+    local headers = headers_of(target, settings, own)
+    headers["content-type"] = "application/json"
+    return { url = address .. (query ~= "" and "?" .. query or ""), headers = headers, body = text }
 end
 
 -- ---- answers ----
@@ -169,7 +175,7 @@ function M.models_request(target, page)
         return ("%%%02X"):format(c:byte())
     end) or ""
     return { url = ("%s?limit=1000%s%s"):format(address, after, query ~= "" and "&" .. query or ""),
-        headers = headers(target, {}, {}) }
+        headers = headers_of(target, {}, {}) }
 end
 
 --- read_models(value, target) -> list of { id =, name =, context =, output = }, next page or nil | nil

@@ -177,20 +177,28 @@ end
 
 -- ---- usage ----
 
+local function sum(...)
+    local all = 0
+    for _, n in ipairs { ... } do
+        all = n <= math.maxinteger - all and all + n or math.maxinteger
+    end
+    return all
+end
+
 -- Input is told in three parts here that do not overlap.
 local function read_usage(usage)
     usage = history.is_object(usage) and usage or {}
     local count = history.count
     local details = history.is_object(usage.output_tokens_details) and usage.output_tokens_details or {}
     local written, cached = count(usage.cache_creation_input_tokens), count(usage.cache_read_input_tokens)
-    local input, output = count(usage.input_tokens) + written + cached, count(usage.output_tokens)
+    local input, output = sum(count(usage.input_tokens), written, cached), count(usage.output_tokens)
     return {
         input = input,
         output = output,
         cached = cached,
         cache_write = usage.cache_creation_input_tokens ~= nil and written or nil,
         reasoning = count(details.thinking_tokens),
-        total = input + output,
+        total = sum(input, output),
     }
 end
 

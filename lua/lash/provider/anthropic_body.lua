@@ -40,15 +40,16 @@ local THINKING_TOKENS, PLAIN_TOKENS = 20000, 8192
 
 local BUDGETS = { minimal = 1024, low = 2048, medium = 8192, high = 16384, xhigh = 22000, max = 22000 }
 
--- The user's own say about thinking goes before; `reasoning` then only asks for it in readable form.
-local function thinking(settings, own, model)
+-- The user's own say about thinking goes before; `reasoning` then only asks for it in readable form. Who must
+-- call a tool cannot think.
+local function thinking(settings, own, model, forced)
     if own ~= nil then
         local kind = type(own) == "table" and own.type
         return settings.reasoning and (kind == "adaptive" or kind == "between_tools") and { display = "summarized" }
             or nil
     elseif settings.effort == "none" then
         return { type = "disabled" }
-    elseif not settings.effort and not settings.reasoning then
+    elseif forced or not settings.effort and not settings.reasoning then
         return nil
     elseif not needs_budget(model) then
         return { type = "adaptive", display = settings.reasoning and "summarized" or nil }
@@ -126,11 +127,13 @@ local function tool_choice(choice, parallel)
     return field
 end
 
--- A model that thinks with a budget must not be forced to call.
+local FORCED = { any = true, tool = true }
+local THINKS = { enabled = true, adaptive = true }
+
+-- A model that was told to think must not be forced to call.
 local function unforce(fields)
-    local choice = fields.tool_choice
-    if type(fields.thinking) == "table" and fields.thinking.type == "enabled" and type(choice) == "table"
-        and (choice.type == "any" or choice.type == "tool") then
+    local choice, thinks = fields.tool_choice, fields.thinking
+    if type(choice) == "table" and FORCED[choice.type] and type(thinks) == "table" and THINKS[thinks.type] then
         choice.type, choice.name = "auto", nil
     end
 end
@@ -205,30 +208,29 @@ local function system_text(view, hint)
     return text:find("%S") and text or nil
 end
 
-local function settings_fields(settings, own, target)
-    local stop = settings.stop
-    local fields = {
+local function settings_fields(view, own, target)
+    local settings, choice = view.settings or {}, view.tool_choice
+    local stop, forced = settings.stop, choice == "required" or type(choice) == "table"
+    return {
         model = target.model,
         max_tokens = whole(settings.max_tokens),
         temperature = settings.temperature,
         top_p = settings.top_p,
         top_k = whole(settings.top_k),
         stop_sequences = type(stop) == "string" and json.array { stop } or stop,
-        thinking = thinking(settings, own.thinking, target.model),
+        thinking = thinking(settings, own.thinking, target.model, forced),
         output_config = effort(settings, target.model),
     }
-    return fields
 end
 
 -- All of the body but the history, in two halves around it.
 -- @param about what it depends on besides the view: { stream =, bare = without thinking, names = }
 local function frame(view, target, about)
-    local settings = view.settings or {}
-    local own, err = M.own_settings(settings, target)
+    local own, err = M.own_settings(view.settings or {}, target)
     if not own then
         return nil, err
     end
-    local fields, raw = settings_fields(settings, own, target), { messages = "\0" } -- no JSON text has a NUL
+    local fields, raw = settings_fields(view, own, target), { messages = "\0" } -- no JSON text has a NUL
     local hint = view.output and structured(fields, view, target)
     local tools, gone = tools_text(view, own.tools, about.names)
     if not tools then

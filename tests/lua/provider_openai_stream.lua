@@ -1,10 +1,15 @@
 -- OpenAI's Responses protocol as a stream: what is told as it comes, and the answer that is left, which must be
 -- that of the buffered form.
 local json = require "lash.json"
+local responses = require "support.responses"
 local t = require "t"
 local wire = require "support.wire"
 
 local case, equal, has, ok = t.case, t.equal, t.has, t.ok
+local stream, asked, heard, agrees = responses.stream, responses.asked, responses.heard, responses.agrees
+local same, refused, message, call = responses.same, responses.refused, responses.message, responses.call
+local reasoning, completed, event, delta = responses.reasoning, responses.completed, responses.event, responses.delta
+local args_delta, added, done, bare = responses.args_delta, responses.added, responses.done, responses.bare
 local SSE = "openai-responses/openai-sdk.sse/"
 local JSON = "openai-responses/openai-sdk.json/"
 local QUIRKS = os.getenv "LASH_TESTS" .. "/fixtures/quirks/openai-responses/"
@@ -19,80 +24,6 @@ local function file(name)
     local text = handle:read "a"
     handle:close()
     return text
-end
-
--- The text of a stream of these events: tables, or JSON texts as they are.
-local function stream(events)
-    local parts = {}
-    for i, event in ipairs(events) do
-        parts[i] = "data: " .. (type(event) == "table" and wire.encode(event) or event) .. "\n\n"
-    end
-    return table.concat(parts)
-end
-
-local function asked()
-    return wire.conversation { { type = "user", text = "x" } }
-end
-
--- The answer of the stream's last event, as it would have come without a stream.
-local function buffered(text, about)
-    local last
-    for data in text:gmatch "data: ?([^\n]*)" do
-        if data:find '"type":"response%.completed"' or data:find '"type":"response%.incomplete"' then
-            last = json.raw(data, "response")
-        end
-    end
-    local target = wire.target "openai"
-    return assert(target.provider.read(wire.answer(last), asked(), about or {}, target))
-end
-
--- Reads a stream that must end well. Returns the answer, and what was told: text, reasoning, calls.
-local function heard(text, about, conv)
-    local answer, err, told, count = wire.streamed("openai", text, conv or asked(), about)
-    ok(answer, err and err.message)
-    local said = { text = "", reasoning = "", calls = {}, count = count }
-    for _, pair in ipairs(told) do
-        local kind, fields = pair[1], pair[2]
-        if kind == "call.ready" then
-            said.calls[#said.calls + 1] = fields
-            equal(fields.n, #said.calls, "calls are told in order")
-        else
-            ok(fields.delta ~= "")
-            said[kind] = said[kind] .. fields.delta
-        end
-    end
-    return answer, said
-end
-
--- What was told is what the answer says.
-local function agrees(answer, said)
-    local text, reasoning, calls = "", "", {}
-    for _, item in ipairs(answer.items) do
-        if item.type == "text" or item.type == "refusal" then
-            text = text .. item.text
-        elseif item.type == "reasoning" then
-            reasoning = reasoning .. item.text
-        elseif item.type == "call" and item.complete ~= false then
-            calls[#calls + 1] = { n = #calls + 1, id = item.id, name = item.name, args = item.args }
-        end
-    end
-    equal(said.text, text)
-    equal(said.reasoning, reasoning)
-    equal(said.calls, calls)
-end
-
--- Reads a stream whose last event has the whole answer: as the buffered form, and as it was told.
-local function same(text, about)
-    local answer, said = heard(text, about)
-    agrees(answer, said)
-    equal(answer, buffered(text, about))
-    return answer, said
-end
-
-local function refused(text)
-    local answer, err, told = wire.streamed("openai", text, asked())
-    equal(answer, nil)
-    return err, told
 end
 
 case("the streams of both turns: requests of the official client, the answers of the buffered form", function()
@@ -177,73 +108,6 @@ case("P5 quirk: failed", function()
     has(err.message, want.message)
     equal(told, {})
 end)
-
--- ---- events of the streams below ----
-
-local function message(id, text, more)
-    local item = { type = "message", id = id, role = "assistant", status = "completed",
-        content = json.array { { type = "output_text", text = text, annotations = json.array {} } } }
-    for field, value in pairs(more or {}) do
-        item[field] = value
-    end
-    return item
-end
-
-local function call(id, name, args, more)
-    local item = { type = "function_call", id = "fc_" .. tostring(id), call_id = id, name = name or "f",
-        arguments = args or "{}", status = "completed" }
-    for field, value in pairs(more or {}) do
-        item[field] = value
-    end
-    return item
-end
-
-local function reasoning(id, text, sealed)
-    return { type = "reasoning", id = id, encrypted_content = sealed,
-        summary = json.array(text and { { type = "summary_text", text = text } } or {}) }
-end
-
-local function completed(output, more)
-    local response = { id = "resp_1", status = "completed", output = output and json.array(output),
-        usage = { input_tokens = 9, output_tokens = 4, total_tokens = 13,
-            input_tokens_details = { cached_tokens = 5, cache_write_tokens = 3 },
-            output_tokens_details = { reasoning_tokens = 2 } } }
-    for field, value in pairs(more or {}) do
-        response[field] = value
-    end
-    return { type = response.status == "incomplete" and "response.incomplete" or "response.completed", response = response }
-end
-
-local function event(kind, index, fields)
-    fields.type, fields.output_index = "response." .. kind, index
-    return fields
-end
-
-local function delta(kind, index, text, fields)
-    fields = fields or {}
-    fields.delta = text
-    return event(kind .. ".delta", index, fields)
-end
-
-local function args_delta(index, text, id)
-    return delta("function_call_arguments", index, text, { item_id = id })
-end
-
-local function added(index, item)
-    return event("output_item.added", index, { item = item })
-end
-
-local function done(index, item)
-    return event("output_item.done", index, { item = item })
-end
-
-local function bare(item) -- as it is when it is added
-    local copy = { status = "in_progress" }
-    for _, field in ipairs { "type", "id", "role", "call_id", "name", "phase" } do
-        copy[field] = item[field]
-    end
-    return copy
-end
 
 -- ---- P1: pieces ----
 
@@ -553,101 +417,6 @@ case("P1 an undeclared parallel wrapper is told as its calls, at their places", 
     same(stream { completed { a, w, b } }, { tools = { { name = "f" } } })
     local _, said = same(stream { done(0, w), completed { w } }, { tools = { { name = "parallel" } } })
     equal(#said.calls, 1)
-end)
-
--- ---- how a stream ends ----
-
-case("D13 a cut answer: its whole calls are told, its half call is not", function()
-    local a, b = call("a", "f", '{"i":1}'), call("b", "f", '{"i":', { status = "incomplete" })
-    for _, reason in ipairs { "max_output_tokens", "content_filter", "steered" } do
-        local answer, said = same(stream { done(0, a), done(1, b),
-            completed({ a, b }, { status = "incomplete", incomplete_details = { reason = reason } }) })
-        equal(answer.stop, reason == "content_filter" and "filter" or "length")
-        equal(#said.calls, 1)
-        equal(answer.items[2].complete, false)
-    end
-end)
-
-case("P6 a stream without its last event is broken, whatever came before", function()
-    local a = call("a")
-    for _, events in ipairs { {}, { added(0, bare(a)) }, { done(0, a) }, { done(0, a), "[DONE]" }, { "[DONE]" },
-        { { type = "response.created", response = { status = "in_progress", output = json.array {} } } },
-        { { type = "response.output_text.delta", delta = "half" } } } do
-        local err = refused(stream(events))
-        equal(err.code, "network")
-        equal(err.retry, true)
-        equal(err.exit, 75)
-        has(err.message, "broke off")
-    end
-    equal(refused("<html>502 Bad Gateway</html>\n").code, "network")
-end)
-
-case("nothing is read after the end, and [DONE] is not needed", function()
-    local a = call("a")
-    local answer, _, _, count = wire.streamed("openai", stream { completed { a }, "[DONE]", "{broken" }, asked())
-    equal(count, 1)
-    equal(answer.stop, "calls")
-end)
-
-case("the type in the data counts, not the name of the event; unknown ones are passed over", function()
-    local m = message("m", "Hi")
-    local text = "event: response.failed\ndata: " .. wire.encode(delta("output_text", 0, "Hi")) .. "\n\n"
-        .. 'event: x\ndata: {"type":"response.future","error":null}\n\n' .. "data: 1\n\n" .. "data: null\n\n" .. 'data: "x"\n\n'
-        .. "data:\n\n" .. "data: ping\n\n" .. "data: []\n\n" .. "data: {}\n\n" .. 'data: {"type":"keepalive"}\n\n'
-        .. "data: " .. wire.encode(completed { m }) .. "\n\n"
-    local _, said = same(text)
-    equal(said.text, "Hi")
-    equal(said.count, 11)
-end)
-
-case("T8 what says nothing does not count as a sign of the answer", function()
-    local target = wire.target "openai"
-    local reader = target.provider.reader(asked(), {}, target, { status = 200, headers = {} })
-    for data, want in pairs {
-        ['{"type":"keepalive","sequence_number":3}'] = "idle", ['{"type":"response.in_progress","response":{}}'] = "idle",
-        ['{"type":"response.queued"}'] = "idle", ['{"type":"response.output_text.delta","delta":""}'] = "idle", ["ping"] = "idle",
-        ["{}"] = "idle", ['{"type":"response.created","response":{}}'] = "more",
-        ['{"type":"response.content_part.added","output_index":0}'] = "more",
-        ['{"type":"response.output_text.delta","output_index":0,"delta":"x"}'] = "more",
-        ['{"type":"response.code_interpreter_call.in_progress"}'] = "more",
-    } do
-        equal(reader:event({ event = "message", data = data }, function() end), want, data)
-    end
-end)
-
-case("P5 errors inside a stream, in every shape that servers give them", function()
-    for _, row in ipairs {
-        { '{"type":"error","code":"rate_limit_exceeded","message":"Msg","param":null}', "rate", true },
-        { '{"type":"error","error":{"type":"invalid_request_error","code":"context_length_exceeded","message":"Msg"}}', "context", false },
-        { '{"error":{"type":"server_error","message":"Msg"}}', "overloaded", true },
-        { '{"error":{"code":"429","message":"Msg"}}', "rate", true },
-        { '{"error":{"code":401,"message":"Msg"}}', "key", false },
-        { '{"error":"Msg"}', "overloaded", true },
-        { '{"type":"response.failed","response":{"status":"failed","error":{"code":"context_length_exceeded","message":"Msg"}}}',
-            "context", false },
-        { '{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"Msg"}}}', "overloaded", true },
-        { '{"type":"response.failed","response":{"error":{"code":"insufficient_quota","message":"Msg"}}}', "quota", false },
-        { '{"type":"response.failed","response":{"error":{"code":"invalid_prompt","message":"Msg"}}}', "refused", false },
-        { '{"type":"response.failed","response":{"error":{"code":"invalid_base64_image","message":"Msg"}}}', "bad_request", false },
-        { '{"type":"response.completed","response":{"status":"failed","error":{"code":"slow_down","message":"Msg"}}}', "overloaded", true },
-        { '{"type":"response.output_text.delta","delta":"x","error":{"message":"Msg"}}', "overloaded", true },
-        { '{"type":"error","code":"invalid_encrypted_content","message":"Msg"}', "bad_request", false },
-    } do
-        local err, told = refused(stream { row[1], completed { call("a") } })
-        equal(err.code, row[2], row[1])
-        equal(err.retry, row[3], row[1])
-        has(err.message, "Msg")
-        equal(told, {})
-        equal(err.strip, row[1]:find "encrypted" and true or nil)
-    end
-    equal(refused(stream { '{"type":"response.failed"}' }).code, "overloaded")
-    equal(refused(stream { '{"type":"error"}' }).code, "overloaded")
-    has(refused("event: error\ndata: upstream died\n\n").message, "upstream died")
-    has(refused('event: error\ndata: {"message":"upstream died","code":"rate_limit_exceeded"}\n\n').message, "upstream died")
-    has(refused('{"error":{"message":"bare line"}}\n').message, "bare line")
-    equal(refused(stream { "{broken" }).code, "nonsense")
-    equal(refused(stream { '{"type":"response.completed"}' }).code, "nonsense")
-    equal(refused(stream { '{"type":"response.completed","response":{"output":{}}}' }).code, "nonsense")
 end)
 
 return t.main(...)

@@ -35,6 +35,7 @@ function M.new(from, conv, view, taken)
         at = {},      -- output_index -> the slot that was opened there last
         ids = {},     -- id of an item -> the slot that had it first
         calls = {},   -- id of a call -> the slot that had it first
+        head = nil,   -- of the deltas that come now, and their slot
         next = 0,     -- the first place whose item is not done
         ready = nil,  -- builder of the calls before `next`
         told = 0,     -- how many of these were told
@@ -59,6 +60,7 @@ end
 -- Remembers whose slot it is.
 local function own(self, slot, id, call_id)
     id, call_id = id_of(id), id_of(call_id)
+    self.head = nil
     slot.id, slot.call_id = slot.id or id, slot.call_id or call_id
     if id and not self.ids[id] then
         self.ids[id] = slot
@@ -79,6 +81,7 @@ local function open(self, index)
     self.last = math.max(self.last, place)
     self.at[slot.index] = slot
     self.current = slot
+    self.head = nil
     return slot
 end
 
@@ -231,12 +234,7 @@ local DELTAS = {
     ["response.function_call_arguments.delta"] = { "args" },
 }
 
-local function delta(self, e, where, kind, tell)
-    local text = e.delta
-    if type(text) ~= "string" or text == "" then
-        return "idle"
-    end
-    local slot = slot_of(self, e)
+local function add_piece(self, slot, where, kind, text, tell)
     if slot.raw then
         return "more"
     end
@@ -245,17 +243,61 @@ local function delta(self, e, where, kind, tell)
         pieces = {}
         slot[where] = pieces
     end
-    if where == "summary" and slot.part ~= e.summary_index then
-        slot.part = e.summary_index
-        if pieces[1] then
-            text = answers.PARAGRAPH .. text
-        end
-    end
     pieces[#pieces + 1] = text
     if kind then
         tell_text(self, kind, text, tell)
     end
     return "more"
+end
+
+local function delta(self, e, where, kind, tell)
+    local text = e.delta
+    if type(text) ~= "string" or text == "" then
+        return "idle"
+    end
+    local slot = slot_of(self, e)
+    if where == "summary" and slot.part ~= e.summary_index then
+        slot.part = e.summary_index
+        if slot.summary then
+            text = answers.PARAGRAPH .. text
+        end
+    end
+    return add_piece(self, slot, where, kind, text, tell)
+end
+
+-- Nearly all events of a long answer are these, as OpenAI writes them: decoding each whole would be most of
+-- the cost of a stream. name of the event -> how its data begins, where its pieces are kept, what they are
+local PLAIN = {
+    ["response.output_text.delta"] = { '{"type":"response.output_text.delta",', "text", "text" },
+    ["response.reasoning_text.delta"] = { '{"type":"response.reasoning_text.delta",', "thought", "reasoning" },
+}
+
+-- What stands between the number of the event and its text is the same for all deltas of a part.
+-- @return the slot of a delta whose fields from `item_id` on are `head`
+local function slot_at(self, head, data)
+    if self.head == head then
+        return self.head_slot
+    end
+    local e = json.decode(data)
+    if not history.is_object(e) or not head:find('"output_index":', 1, true) then
+        return nil
+    end
+    local slot = slot_of(self, e)
+    self.head, self.head_slot = head, slot
+    return slot
+end
+
+-- A delta without escapes in its text; what stands behind that is only searched for an error.
+-- @return nil when the event has to be read as JSON
+local function plain_delta(self, data, plain, tell)
+    local from = data:find('"item_id":', #plain[1], true)
+    local at = from and data:find(',"delta":"', from, true)
+    local text = at and data:match('^([^"\\%c]+)"', at + 10)
+    if not text or data:byte(-1) ~= 125 or not utf8.len(text) or data:find('"error":', at + 10 + #text, true) then
+        return nil
+    end
+    local slot = slot_at(self, data:sub(from, at), data)
+    return slot and add_piece(self, slot, plain[2], plain[3], text, tell)
 end
 
 -- Arguments that are whole before their item is.
@@ -312,6 +354,11 @@ end
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err: see the interface of providers.
 function Reader:event(event, tell)
     local data = event.data
+    local plain = PLAIN[event.event]
+    local what = plain and data:find(plain[1], 1, true) == 1 and plain_delta(self, data, plain, tell)
+    if what then
+        return what
+    end
     local e = json.decode(data, LIMITS)
     if not history.is_object(e) then
         return odd(self, event)

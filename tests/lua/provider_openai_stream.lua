@@ -307,13 +307,16 @@ case("text comes as it is, also when there are no deltas or only a part of them"
     equal(said.text, "other") -- what is shown cannot be taken back
 end)
 
-case("a refusal is told as text", function()
+case("a refusal is an item of its own, and no text that is told", function()
     local m = { type = "message", role = "assistant", status = "completed",
         content = json.array { { type = "refusal", refusal = "I will not." } } }
     local answer, said = same(stream { added(0, { type = "message", role = "assistant", content = json.array {} }),
         delta("refusal", 0, "I will"), delta("refusal", 0, " not."), done(0, m), completed { m } })
     equal(answer.stop, "refusal")
-    equal(said.text, "I will not.")
+    equal(said.text, "")
+    equal(answer.items, { { type = "refusal", text = "I will not." } })
+    answer = heard(stream { delta("refusal", 0, "I will"), delta("refusal", 0, " not."), completed {} })
+    equal(answer.items, { { type = "refusal", text = "I will not." } })
 end)
 
 case("summaries of reasoning have paragraphs, thoughts of open models are told as they are", function()

@@ -214,9 +214,7 @@ local function done(self, e, data, tell)
     end
     slot.item = item
     if item.type == "message" then
-        local text, refusal = answers.message(item)
-        tell_rest(self, "text", slot.text, text, tell)
-        tell_rest(self, "text", slot.refusal, refusal, tell)
+        tell_rest(self, "text", slot.text, (answers.message(item)), tell)
     elseif item.type == "reasoning" then
         tell_rest(self, "reasoning", slot.summary or slot.thought, answers.reasoning(item), tell)
     end
@@ -228,7 +226,7 @@ end
 -- type of a delta -> where its pieces are kept, what they are told as
 local DELTAS = {
     ["response.output_text.delta"] = { "text", "text" },
-    ["response.refusal.delta"] = { "refusal", "text" },
+    ["response.refusal.delta"] = { "refusal" }, -- of no kind that is told: a refusal is no text of the answer
     ["response.reasoning_summary_text.delta"] = { "summary", "reasoning" },
     ["response.reasoning_text.delta"] = { "thought", "reasoning" },
     ["response.function_call_arguments.delta"] = { "args" },
@@ -454,10 +452,10 @@ local function final_items(self)
     return output, raws, true
 end
 
-local function whole_text(items, kinds)
+local function whole_text(items, kind)
     local texts = {}
     for _, item in ipairs(items) do
-        if kinds[item.type] then
+        if item.type == kind then
             texts[#texts + 1] = item.text
         end
     end
@@ -494,8 +492,8 @@ function Reader:finish(tail, tell)
     if not whole then
         answer.wire = nil -- made up: nothing of it may count as verbatim
     end
-    tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, { reasoning = true }), tell)
-    tell_rest(self, "text", self.said.text, whole_text(answer.items, { text = true, refusal = true }), tell)
+    tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, "reasoning"), tell)
+    tell_rest(self, "text", self.said.text, whole_text(answer.items, "text"), tell)
     tell_calls(self, answer.items, tell)
     return answer
 end

@@ -54,7 +54,7 @@ end
 function M.agrees(answer, said)
     local text, reasoning, calls = "", "", {}
     for _, item in ipairs(answer.items) do
-        if item.type == "text" or item.type == "refusal" then
+        if item.type == "text" then
             text = text .. item.text
         elseif item.type == "reasoning" then
             reasoning = reasoning .. item.text

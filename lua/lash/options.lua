@@ -15,14 +15,15 @@ M.COMMANDS = {
     { "call", "FILE [TOOL] [--ARG VALUE...]", "run one tool by hand, without a model" },
     { "tools", "FILE...", "list the tools, prompts and agents of a file" },
     { "check", "FILE...", "find faults without running any tool" },
+    { "models", "[PROVIDER[/PREFIX]...]", "list the models that the keys at hand can use" },
+    { "doctor", "[OPTION...]", "what is there: keys, addresses, whether they answer, the default model" },
     { "new", "NAME", "write an example script to begin with" },
     { "help", "[TOPIC]", "the manual" },
     { "version", "", "print the version" },
 }
 
 -- Words that mean something in other versions.
-local LATER = { models = true, doctor = true, test = true, log = true, replay = true, serve = true,
-    completions = true, trust = true }
+local LATER = { test = true, log = true, replay = true, serve = true, completions = true, trust = true }
 
 local function is_command(word)
     for _, command in ipairs(M.COMMANDS) do
@@ -105,19 +106,19 @@ M.color = one_of("auto", "always", "never")
 -- long name -> short: its letter; value: what help calls its value, none for a switch; list: it may be
 -- repeated; as: checks and converts; of: its commands (nil: all)
 local OPTIONS = {
-    model = { short = "m", value = "P/NAME", of = "run ask call" },
+    model = { short = "m", value = "P/NAME", of = "run ask call doctor" },
     tools = { short = "t", value = "FILE", list = true, of = "ask" },
     system = { short = "s", value = "TEXT|@FILE", of = "ask" },
     file = { short = "f", value = "FILE", list = true, of = "ask" },
     output = { short = "o", value = "text|json|jsonl", as = one_of("text", "json", "jsonl"),
-        of = "ask call tools check" },
-    json = { of = "ask call tools check" },
+        of = "ask call tools check models doctor" },
+    json = { of = "ask call tools check models doctor" },
     jsonl = { of = "ask call" },
     schema = { of = "tools" },
     out = { value = "FILE", of = "ask call" },
     ["max-turns"] = { value = "N", as = whole, of = "run ask call" },
     ["max-tokens"] = { value = "N", as = whole, of = "run ask call" },
-    timeout = { value = "DUR", as = M.duration, of = "run ask call" },
+    timeout = { value = "DUR", as = M.duration, of = "run ask call models doctor" },
     jobs = { value = "N", as = M.jobs, of = "run ask call" },
     memory = { value = "SIZE", as = M.memory, of = "run ask call" },
     ["no-stream"] = { of = "run ask call" },

@@ -229,13 +229,28 @@ static int l_limit_hosts(lua_State *L)
     return 1;
 }
 
+/* library() -> { version =, tls =, ca_file = } of libcurl | nil, err */
+static int l_library(lua_State *L)
+{
+    struct http_library library;
+    if (!http_library(&library)) {
+        return bind_fail(L, "no_libcurl", http_unavailable());
+    }
+    lua_newtable(L);
+    lua_pushstring(L, library.version);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, library.tls);
+    lua_setfield(L, -2, "tls");
+    lua_pushstring(L, library.ca_file);
+    lua_setfield(L, -2, "ca_file");
+    return 1;
+}
+
 int luaopen_lash_core_http(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"send", l_send},
-                                         {"open", l_http_open},
-                                         {"file", l_http_file},
-                                         {"limit_hosts", l_limit_hosts},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"send", l_send},       {"open", l_http_open},
+                                         {"file", l_http_file},  {"limit_hosts", l_limit_hosts},
+                                         {"library", l_library}, {NULL, NULL}};
     l_http_open_streams(L);
     l_http_open_files(L);
     bind_type_gc(L, REQUEST_TYPE, request_gc);

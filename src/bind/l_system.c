@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include <uv.h>
 
 /* isatty(fd) -> boolean */
 static int l_isatty(lua_State *L)
@@ -211,6 +212,15 @@ static int l_embedded_names(lua_State *L)
             lua_rawseti(L, -2, ++n);
         }
     }
+    return 1;
+}
+
+/* versions() -> { libuv = text }: of the library that runs, not of the headers */
+static int l_versions(lua_State *L)
+{
+    lua_newtable(L);
+    lua_pushstring(L, uv_version_string());
+    lua_setfield(L, -2, "libuv");
     return 1;
 }
 
@@ -403,6 +413,7 @@ int luaopen_lash_core_system(lua_State *L)
                                          {"columns", l_columns},
                                          {"embedded", l_embedded},
                                          {"embedded_names", l_embedded_names},
+                                         {"versions", l_versions},
                                          {"getpid", l_getpid},
                                          {"exit", l_exit},
                                          {NULL, NULL}};

@@ -425,6 +425,20 @@ const char *http_unavailable(void)
     return curl_dl() == NULL ? curl_dl_error() : "libcurl is out of memory";
 }
 
+bool http_library(struct http_library *library)
+{
+    const struct curl_api *curl = curl_dl();
+    if (curl == NULL) {
+        return false;
+    }
+    const curl_version_info_data *info = curl->version_info(CURLVERSION_NOW);
+    *library =
+        (struct http_library){.version = info->version,
+                              .tls = info->ssl_version,
+                              .ca_file = info->age >= CURLVERSION_SEVENTH ? info->cainfo : NULL};
+    return true;
+}
+
 size_t http_running(const struct http *h)
 {
     return h->nrunning;

@@ -55,6 +55,16 @@ struct http *http_new(uv_loop_t *loop, int *err);
 /* Why http_new() failed: a sentence with the remedy. */
 const char *http_unavailable(void);
 
+/* What carries the requests. Texts are the library's own, for good; tls and ca_file may be NULL. */
+struct http_library {
+    const char *version; /* of libcurl */
+    const char *tls;     /* the TLS library and its version */
+    const char *ca_file; /* whose authorities count while SSL_CERT_FILE names no other */
+};
+
+/* Loads libcurl. False: it cannot be used, see http_unavailable(). Any thread. */
+bool http_library(struct http_library *library);
+
 /* Aborts all requests without calling back and closes every handle; `closed` (may be NULL) is
  * called from the loop when the last one is gone and the memory freed. Requests stay the callers'
  * to free. */

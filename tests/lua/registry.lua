@@ -45,7 +45,8 @@ end)
 
 case("every protocol is a file that says how it is found", function()
     local registry = settings.registry()
-    for _, name in ipairs { "openai", "gemini" } do
+    equal(registry.protocols(), { "anthropic", "gemini", "openai", "openai-chat" })
+    for _, name in ipairs(registry.protocols()) do
         local entry = assert(registry.entry(name))
         equal(entry.module.name, name)
         ok(#entry.keys > 0 and entry.base_var and entry.base)
@@ -83,6 +84,7 @@ case("without a key: 78, what was looked for and what to do", function()
     env {}
     no(nil, 78, "LASH_MODEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "-m demo", "lash doctor")
     no("openai/gpt-5", 78, "OPENAI_API_KEY", "OPENAI_BASE_URL", "-m demo")
+    no("openrouter/a/b", 78, "OPENROUTER_API_KEY", "-m demo")
     no("gemini/x", 78, "GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL", "-m demo")
     env { OPENAI_API_KEY = "", GEMINI_API_KEY = "k" }
     no("openai/gpt-5", 78, "gemini/", "GEMINI_API_KEY is set")
@@ -126,11 +128,15 @@ end)
 case("aliases: another address, key and quirks of a protocol", function()
     env { OPENAI_API_KEY = "not-theirs", OPENAI_BASE_URL = "https://not-theirs", OPENAI_CUSTOM_HEADERS = "a: b",
         OPENROUTER_API_KEY = "or", MISTRAL_API_KEY = "mi" }
-    config 'return { providers = { ollama = { protocol = "openai" }, openrouter = { protocol = "openai" } } }'
     equal(fields("ollama/qwen3:8b", "provider_name", "model", "key", "base_url", "headers", "organization"),
         { "ollama", "qwen3:8b", "nil", "http://localhost:11434/v1", "nil", "nil" })
     equal(fields("openrouter/meta/llama:free", "model", "key", "key_var", "base_url"),
         { "meta/llama:free", "or", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1" })
+    equal(fields("mistral/m", "quirks"), { { ids = 9 } })
+    equal(resolve("ollama/m").provider.name, "openai-chat")
+    config 'return { providers = { mistral = { quirks = { role = "developer" } }, ollama = { protocol = "openai" } } }'
+    equal(fields("mistral/m", "quirks"), { { ids = 9, role = "developer" } })
+    equal(resolve("ollama/m").provider.name, "openai")
 end)
 
 case("OLLAMA_HOST is read as Ollama reads it", function()
@@ -145,7 +151,6 @@ case("OLLAMA_HOST is read as Ollama reads it", function()
         equal(base(host), url, host)
     end
     env { OLLAMA_HOST = "not a host" }
-    config 'return { providers = { ollama = { protocol = "openai" } } }'
     no("ollama/x", 78, "OLLAMA_HOST", "localhost:11434")
     env { OLLAMA_HOST = "192.168.1.5" } -- elsewhere, and no key either
     equal(fields("ollama/x", "base_url", "key", "base_var"), { "http://192.168.1.5:11434/v1", "nil", "OLLAMA_HOST" })
@@ -153,7 +158,6 @@ end)
 
 case("an Azure resource has to be named, and its path is known", function()
     env { AZURE_OPENAI_API_KEY = "k" }
-    config 'return { providers = { azure = { protocol = "openai" } } }'
     no("azure/d", 78, "AZURE_OPENAI_ENDPOINT", "https://RESOURCE.openai.azure.com")
     env { AZURE_OPENAI_API_KEY = "k", AZURE_OPENAI_ENDPOINT = "https://r.openai.azure.com/" }
     equal(fields("azure/d", "base_url"), { "https://r.openai.azure.com/openai/v1" })
@@ -216,7 +220,7 @@ case("entries that cannot work are explained", function()
     config [[return { providers = { a = { base_url = "https://a" }, b = { protocol = "opnai", base_url = "https://b" },
         c = { protocol = "openai", key = "k" }, openai = { protocol = "gemini" }, d = { module = "not.there" },
         e = { module = "lash.version" }, gemini = { base_url = "generativelanguage", key = "k" } } }]]
-    no("a/m", 78, "providers.a needs a protocol", "gemini, openai")
+    no("a/m", 78, "providers.a needs a protocol", "anthropic, gemini, openai, openai-chat")
     no("b/m", 78, "providers.b.protocol", "'opnai'", "'openai'")
     no("c/m", 78, "c has no address", "C_BASE_URL", "providers.c.base_url")
     no("openai/m", 78, "protocol of its own")

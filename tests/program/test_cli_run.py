@@ -52,8 +52,8 @@ def test_unknown_words():
     one_line(expect(lash("ask", "--modell", "demo", "hi"), 64, "", ["'--modell'", "'--model'"]))
     one_line(expect(lash("ask", "--jsno", "hi"), 64, "", "'--json'"))
     one_line(expect(lash("-x"), 64, "", "unknown option '-x'"))
-    one_line(expect(lash("models"), 64, "", "not in this version"))
-    one_line(expect(lash("doctor"), 64, "", "not in this version"))
+    one_line(expect(lash("replay"), 64, "", "not in this version"))
+    one_line(expect(lash("docter"), 64, "", "did you mean 'doctor'?"))
     one_line(expect(lash("run"), 64, "", "needs a file"))
 
 

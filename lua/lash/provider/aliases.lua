@@ -40,27 +40,23 @@ return {
     ollama = {
         protocol = "openai-chat", keys = { "OLLAMA_API_KEY" }, keyless = true,
         base_var = "OLLAMA_HOST", from_var = ollama, base = "http://localhost:11434/v1",
-        example = "localhost:11434", start = "ollama serve", quirks = { max_tokens = "max_tokens", role = "system" },
+        example = "localhost:11434", start = "ollama serve",
     },
     llamacpp = {
         protocol = "openai-chat", keys = { "LLAMACPP_API_KEY" }, keyless = true,
         base_var = "LLAMACPP_BASE_URL", base = "http://localhost:8080/v1", start = "llama-server --jinja -m FILE",
-        quirks = { max_tokens = "max_tokens", role = "system", parallel = true },
     },
     lmstudio = {
         protocol = "openai-chat", keys = { "LMSTUDIO_API_KEY" }, keyless = true,
         base_var = "LMSTUDIO_BASE_URL", base = "http://localhost:1234/v1", start = "lms server start",
-        quirks = { max_tokens = "max_tokens", role = "system" },
     },
     vllm = {
         protocol = "openai-chat", keys = { "VLLM_API_KEY" }, keyless = true,
         base_var = "VLLM_BASE_URL", base = "http://localhost:8000/v1", start = "vllm serve MODEL",
-        quirks = { max_tokens = "max_tokens", role = "system" },
     },
     openrouter = {
         protocol = "openai-chat", keys = { "OPENROUTER_API_KEY" },
         base_var = "OPENROUTER_BASE_URL", base = "https://openrouter.ai/api/v1",
-        quirks = { max_tokens = "max_tokens", role = "system" },
     },
     azure = {
         protocol = "openai-chat", keys = { "AZURE_OPENAI_API_KEY" },
@@ -70,16 +66,14 @@ return {
     groq = {
         protocol = "openai-chat", keys = { "GROQ_API_KEY" },
         base_var = "GROQ_BASE_URL", base = "https://api.groq.com/openai/v1",
-        quirks = { max_tokens = "max_tokens", role = "system" },
     },
     mistral = {
         protocol = "openai-chat", keys = { "MISTRAL_API_KEY" },
         base_var = "MISTRAL_BASE_URL", base = "https://api.mistral.ai/v1",
-        quirks = { max_tokens = "max_tokens", role = "system", ids = 9 },
+        quirks = { ids = 9 },
     },
     deepseek = {
         protocol = "openai-chat", keys = { "DEEPSEEK_API_KEY" },
         base_var = "DEEPSEEK_BASE_URL", base = "https://api.deepseek.com/v1",
-        quirks = { max_tokens = "max_tokens", role = "system" },
     },
 }

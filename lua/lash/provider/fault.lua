@@ -12,8 +12,8 @@ local M = {}
 
 -- code -> exit status, what happened, what to do
 local KINDS = {
-    key = { 78, "the key%K was refused", "export a valid key, or try -m demo" },
-    model = { 69, "there is no model '%M' for this key", "check the name behind the '/'" },
+    key = { 78, "the key%K was refused", "%V a valid key, or try -m demo" },
+    model = { 69, "there is no model '%M' for this key", "check the name behind the '/', `lash models %P` lists them" },
     refused = { 69, "the request was refused", "change the request, or ask for access" },
     context = { 69, "the conversation is too long for %M",
         "begin a new conversation, or let the tools return less" },
@@ -98,12 +98,18 @@ end
 -- The sentence of an error: what happened (details): what to do [request id].
 local function sentence(target, err, details)
     local kind = KINDS[err.code]
+    local variable = target.key_var and target.key_var:find("^[%w_]+$")
     local function fill(text)
         return (text:gsub("%%(%u)", {
             M = target.model or "?",
+            P = target.provider_name or "?",
             K = target.key_var and (" in " .. target.key_var) or "",
+            V = (variable or not target.key_var) and "export" or "write",
             B = target.base_var or "the base URL",
         }))
+    end
+    if err.code == "key" and not target.key and not err.what then
+        err.what, err.remedy = "a key is wanted", variable and "export " .. target.key_var .. "=KEY"
     end
     return ("%s: %s%s: %s%s"):format(target.provider_name, fill(err.what or kind[2]),
         details and details ~= "" and (" (%s)"):format(details) or "", fill(err.remedy or kind[3]),
@@ -180,6 +186,19 @@ local TRANSPORT = {
     no_libcurl = { "config", false, 78 },
 }
 
+-- What lash.http advises, for those who do not call it themselves: its limits are fields of config.lua, and a
+-- server of one's own can be started.
+local function advice(target, err)
+    local message = tostring(err.message or err)
+    message = message:gsub(", or raise connect_timeout$", "")
+    message = message:gsub("raise (%l*_?timeout)$", ("raise %%1 of providers.%s in config.lua"):format(
+        target.provider_name or "NAME"))
+    if err.code == "connect" and target.start then
+        message = ("%s; start it with `%s`, or set %s"):format(message, target.start, target.base_var)
+    end
+    return message
+end
+
 --- transport(target, err) -> err for a request that got no complete answer; `err` is that of lash.http.
 function M.transport(target, err)
     local kind = TRANSPORT[err.code] or { "network", false }
@@ -187,7 +206,7 @@ function M.transport(target, err)
         code = kind[1],
         retry = kind[2],
         exit = kind[3],
-        message = ("%s: %s"):format(target.provider_name, clean(tostring(err.message or err), target.key)),
+        message = ("%s: %s"):format(target.provider_name, clean(advice(target, err), target.key)),
     }
 end
 

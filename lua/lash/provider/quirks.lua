@@ -8,19 +8,19 @@ local M = {}
 M.KNOWN = {
     -- openai-chat
     max_tokens = { "max_tokens", "max_completion_tokens" }, -- the field for the limit of an answer
-    role = { "system", "developer" },                       -- of the system prompt
-    stream_usage = "boolean",   -- false: stream_options is refused
-    content_null = "boolean",   -- false: `content` beside calls must be a text
-    ids = "number",             -- ids of calls have exactly so many letters and digits
-    api_key_header = "string",  -- the key goes in this header, not in authorization
-    parallel = "boolean",       -- true: parallel_tool_calls is sent always; false: never
-    -- openai
-    reasoning = "boolean",      -- false: neither reasoning nor its sealed content is asked for
-    strict = "boolean",         -- false: no schema is strict
+    role = { "system", "developer" },  -- of the system prompt
+    stream_usage = "boolean",          -- false: the server refuses stream_options
+    content_null = { "null", "" },     -- the content beside calls: null, or an empty text
+    ids = "number",                    -- ids of calls have exactly so many letters and digits
+    api_key_header = "string",         -- the key goes into this header, not into authorization; openai, too
+    -- openai and openai-chat
+    parallel = "boolean",              -- false: the server refuses parallel_tool_calls
+    strict = "boolean",                -- false: no schema is strict
+    reasoning = "boolean",             -- false: neither reasoning nor its sealed content is asked for
     -- several
-    output = "string|boolean",  -- how structured answers are asked for; false: in words only
-    think = "string|boolean",   -- how reasoning is asked for
-    effort = "string|boolean",  -- likewise its effort
+    output = "string|boolean",  -- structured answers: true = by schema, "json_object", false = in words only
+    think = "string|boolean",   -- reasoning: how it is asked for, or stands in the answer
+    effort = "string|boolean",  -- false: the server refuses the effort of reasoning
     version = "string",         -- of the protocol
     cache = "boolean",          -- false: no marks for the cache of prompts
 }

@@ -72,35 +72,12 @@ local function candidates()
     return names
 end
 
--- Of those files that do not say it themselves yet.
-local DEFAULTS = {
-    openai = {
-        keys = { "OPENAI_API_KEY" },
-        base_var = "OPENAI_BASE_URL",
-        base = "https://api.openai.com/v1",
-        example = "http://localhost:11434/v1",
-        sample = "gpt-5-mini",
-        more = { organization = "OPENAI_ORG_ID", project = "OPENAI_PROJECT_ID" },
-        headers_var = "OPENAI_CUSTOM_HEADERS",
-    },
-    anthropic = {
-        keys = { "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN" },
-        base_var = "ANTHROPIC_BASE_URL",
-        base = "https://api.anthropic.com",
-        example = "http://localhost:11434",
-        sample = "claude-sonnet-4-5",
-        headers_var = "ANTHROPIC_CUSTOM_HEADERS",
-    },
-}
-DEFAULTS.openai_chat = DEFAULTS.openai
-
 local function load_protocol(file)
     local ok, module = pcall(require, "lash.provider." .. file)
-    if ok and type(module) == "table" then
-        module.defaults = module.defaults or DEFAULTS[file]
-        return module.defaults and module or nil
+    if not ok then
+        return nil, module
     end
-    return nil, not ok and module or nil
+    return type(module) == "table" and module.defaults and module or nil
 end
 
 local function protocol(name)
@@ -317,7 +294,8 @@ function M.shown(url)
     return (url:gsub("^(%a+://)[^/@]*@", "%1"):gsub("[?#].*$", ""))
 end
 
-local function find_base(entry)
+--- base(entry) -> base URL, where it was found (nil: built in) | nil, err
+function M.base(entry)
     local from = env(entry.base_var)
     local base, where = from, entry.base_var
     if from and entry.from_var then
@@ -451,7 +429,7 @@ end
 --- target(entry, model) -> target | nil, err: what a request needs to know, see lash.model. model = nil for
 -- requests about no model.
 function M.target(entry, model)
-    local base, base_var = find_base(entry)
+    local base, base_var = M.base(entry)
     if not base then
         return nil, base_var
     end

@@ -169,13 +169,14 @@ end
 
 local function nothing() end
 
--- The provider refused what it had sealed itself, for another key or model: once, without it.
+-- The provider refused what it had sealed itself, for another key or model, or a field of the request that it can
+-- do without (err.strip is its name): once, without it.
 local function forget(target, conv, err, emit)
-    if not err.strip or not target.provider.forget or not target.provider.forget(conv) then
+    if not err.strip or not target.provider.forget or not target.provider.forget(conv, err, target) then
         return false
     end
-    emit { type = "warning", text = ("%s refused the reasoning of earlier answers: it is left out from now on"):format(
-        target.label) }
+    local what = type(err.strip) == "string" and ("'%s'"):format(err.strip) or "the reasoning of earlier answers"
+    emit { type = "warning", text = ("%s refused %s: it is left out from now on"):format(target.label, what) }
     return true
 end
 
@@ -194,7 +195,7 @@ end
 local function pause(target, err, attempt, delivered, emit)
     if delivered then
         return give_up(err, attempt, "; a part of the answer was delivered, so it is not asked for again")
-    elseif not err.retry or attempt > M.RETRIES then
+    elseif not err.retry or attempt > (M.RETRIES > 0 and err.attempts or M.RETRIES) then
         return give_up(err, attempt)
     elseif err.after and err.after > LONGEST_WAIT then
         return give_up(err, attempt, ("; it asks to wait %d s, longer than lash waits by itself"):format(
@@ -285,7 +286,8 @@ function M.dry_run(target, conv, view, opts)
     end
     local headers = {}
     for name, value in pairs(request.headers) do
-        headers[name] = SECRET[name] and (value:match("^Bearer ") or "") .. "****" or value
+        local secret = SECRET[name] or target.key and tostring(value):find(target.key, 1, true)
+        headers[name] = secret and (value:match("^Bearer ") or "") .. "****" or value
     end
     return { method = "POST", url = request.url, headers = headers, body = request.body }
 end

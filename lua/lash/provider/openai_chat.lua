@@ -339,7 +339,7 @@ function M.read(res, conv, view, target)
         return nil, fault.nonsense(target, res, "is no answer of Chat Completions")
     end
     local draft = start(conv, view, target, res)
-    draft:add(choice[field], raw_in(res.body, "choices", at, field))
+    draft:add(choice[field], raw_in(res.body, "choices", at, field), nil, true)
     note_usage(draft, value, choice)
     note_reason(draft, choice)
     return draft:finish()

@@ -166,7 +166,7 @@ local function keep_unknown(draft, delta, read, raw)
     end
 end
 
-local function add_calls(draft, list, raw)
+local function add_calls(draft, list, raw, whole)
     if history.is_object(list) then -- one that is not in an array
         return next(list) ~= nil and draft.calls:add(list, raw)
     end
@@ -175,7 +175,7 @@ local function add_calls(draft, list, raw)
     for i, value in ipairs(list) do
         said = draft.calls:add(value, function(...)
             return raw(i, ...)
-        end) or said
+        end, whole and draft.calls:open() or nil) or said
     end
     return said
 end
@@ -197,9 +197,9 @@ local function tell_ready(draft, tell)
     end
 end
 
---- draft:add(delta, raw, tell) -> whether it had something of the answer in it. raw(...) is the exact text of what
--- is at that path in the delta.
-function Draft:add(delta, raw, tell)
+--- draft:add(delta, raw, tell, whole) -> whether it had something of the answer in it. raw(...) is the exact text
+-- of what is at that path in the delta. whole: it is a message, whose calls are not in pieces.
+function Draft:add(delta, raw, tell, whole)
     self.touched = true
     local said, read = add_thoughts(self, delta, raw, tell)
     said = add_content(self, delta, tell) or said
@@ -209,7 +209,7 @@ function Draft:add(delta, raw, tell)
     if type(delta.tool_calls) == "table" then
         said = add_calls(self, delta.tool_calls, function(...)
             return raw("tool_calls", ...)
-        end) or said
+        end, whole) or said
         tell_ready(self, tell)
     end
     keep_unknown(self, delta, read, raw)
@@ -219,7 +219,7 @@ end
 --- draft:whole(message, raw, tell): a whole message in a stream. After pieces of it: what they left out.
 function Draft:whole(message, raw, tell)
     if not self.touched then
-        return self:add(message, raw, tell)
+        return self:add(message, raw, tell, true)
     end
     local said = false
     if not self.text[1] and not self.thought[1] and self.splitter.held == "" then

@@ -159,11 +159,15 @@ local function is_another(calls, slot, e)
     elseif calls.tools[e.name] and calls.tools[slot.name] and e.name ~= slot.name and (not e.id or e.id ~= slot.id)
         and (slot.pieces[1] or e.name:sub(1, #slot.name) ~= slot.name) then
         return true
-    elseif not closed(slot) or not e.args or not e.args:find("^%s*{") then
+    end
+    local together, blank = slot.chunk == calls.chunk, not e.args or not e.args:find("%S")
+    if blank or not slot.pieces[1] then
+        return together and blank and not slot.pieces[1] and e.name == slot.name
+    elseif not closed(slot) or not e.args:find("^%s*{") then
         return false
     end
     local text = slot.growing and slot.count > 1 and slot.last_piece or joined(slot)
-    return e.args ~= text and (slot.chunk == calls.chunk or not is_empty_object(text))
+    return together or not is_same(e.args, text) and not is_empty_object(text)
 end
 
 local function by_index(calls, e)
@@ -183,7 +187,7 @@ local function by_index(calls, e)
     end
     local last = calls.last
     if not e.id and not e.name and e.args and slot ~= last and slot.scan.closed and not closed(last)
-        and e.args:find("%S") and e.args ~= joined(slot) then
+        and e.args:find("%S") and not is_same(e.args, joined(slot)) then
         return last -- the index went astray: this slot is whole
     end
     return slot
@@ -241,6 +245,11 @@ end
 --- calls:begin(): what is added from now on came together.
 function Calls:begin()
     self.chunk = self.chunk + 1
+end
+
+--- calls:open() -> slot for add(): a call of its own
+function Calls:open()
+    return open(self, nil, nil)
 end
 
 --- calls:add(value, raw [, slot]): one entry of `tool_calls`. raw(...) is the exact text of what is at that

@@ -39,7 +39,7 @@ function M.traits(target)
         max_tokens = quirks.max_tokens or (openai or azure) and "max_completion_tokens" or "max_tokens",
         role = quirks.role or "system",
         stream_usage = quirks.stream_usage ~= false,
-        content_null = quirks.content_null == "" and '""' or "null",
+        content_null = (quirks.content_null == "" or quirks.content_null == false) and '""' or "null",
         ids = quirks.ids,
         api_key_header = quirks.api_key_header or azure and "api-key" or nil,
         output = choose(quirks.output, true),

@@ -34,7 +34,7 @@ Answer.__index = Answer
 local function new(conv, target, res, begun)
     conv.scratch = conv.scratch or {}
     local self = setmetatable({
-        target = target, res = res, pieces = {}, calls = 0, ids = {}, wire_ids = {}, before = {}, times = 0,
+        target = target, res = res, pieces = {}, calls = 0, ids = {}, wire_ids = {}, tries = {}, before = {}, times = 0,
     }, Answer)
     if begun then
         table.move(begun.pieces, 1, #begun.pieces, 1, self.pieces)
@@ -90,14 +90,15 @@ end
 
 -- The id that goes back with a call: the given one, made unique in this answer.
 function Answer:wire_id(given)
-    local id, try = given, 1
-    while id and self.wire_ids[id] do
+    if not given then
+        return nil
+    end
+    local id, try = given, self.tries[given] or 1
+    while self.wire_ids[id] do
         try = try + 1
         id = ("%s_%d"):format(given, try)
     end
-    if id then
-        self.wire_ids[id] = true
-    end
+    self.wire_ids[id], self.tries[given] = true, try
     return id
 end
 

@@ -104,18 +104,19 @@ function M.namer(conv, taken)
     local seen, mine = seen_ids(conv), {}
     taken = taken or {}
     local entry = #conv.entries + 1
+    local tries = {} -- id -> the suffix it was given last: a thousand equal ones are not tried again each time
     return function(id, n)
         if type(id) ~= "string" or id == "" then
             id = ("call_%d_%d"):format(entry, n)
         end
-        local base, name, try = id:sub(1, ID_MAX), nil, 1
-        name = base
+        local base = id:sub(1, ID_MAX)
+        local name, try = base, tries[base] or 1
         while seen[name] or taken[name] or mine[name] do
             try = try + 1
             local suffix = ("_%d"):format(try)
             name = base:sub(1, ID_MAX - #suffix) .. suffix
         end
-        mine[name] = true
+        mine[name], tries[base] = true, try
         return name
     end
 end

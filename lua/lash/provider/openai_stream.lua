@@ -38,6 +38,7 @@ function M.new(from, conv, view, taken)
         head = nil,   -- of the deltas that come now, and their slot
         next = 0,     -- the first place whose item is not done
         ready = nil,  -- builder of the calls before `next`
+        looked_at = 0, found = 0, -- how many of its items were looked at, how many of them are calls
         told = 0,     -- how many of these were told
         said = { text = {}, reasoning = {} },
         final = nil,  -- the last event, decoded
@@ -136,9 +137,10 @@ local function tell_rest(self, kind, pieces, whole, tell)
     end
 end
 
-local function tell_calls(self, items, tell)
-    local n = 0
-    for _, item in ipairs(items) do
+-- Those behind the first `at` items, which have `n` calls. @return how many items, how many calls there are
+local function tell_calls(self, items, at, n, tell)
+    for i = at + 1, #items do
+        local item = items[i]
         if item.type == "call" then
             n = n + 1
             if n > self.told and item.complete ~= false then
@@ -147,6 +149,7 @@ local function tell_calls(self, items, tell)
         end
     end
     self.told = math.max(self.told, n)
+    return #items, n
 end
 
 -- Calls are told in their order: one has to wait for the items before it.
@@ -163,7 +166,7 @@ local function tell_ready(self, tell)
         slot = self.slots[self.next]
     end
     if found then
-        tell_calls(self, self.ready.items, tell)
+        self.looked_at, self.found = tell_calls(self, self.ready.items, self.looked_at, self.found, tell)
     end
 end
 
@@ -494,7 +497,7 @@ function Reader:finish(tail, tell)
     end
     tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, "reasoning"), tell)
     tell_rest(self, "text", self.said.text, whole_text(answer.items, "text"), tell)
-    tell_calls(self, answer.items, tell)
+    tell_calls(self, answer.items, 0, 0, tell)
     return answer
 end
 

@@ -4,6 +4,7 @@ local conversation = require "lash.conversation"
 local json = require "lash.json"
 local mutate = require "mutate"
 local seeds = require "seeds"
+local sizes = require "sizes"
 local sse = require "sse"
 
 local M = {}
@@ -37,19 +38,11 @@ local function expect_calls(outcome)
     assert(outcome.answer.stop == "calls")
 end
 
-local function provided()
-    local names = {}
-    for _, name in ipairs(checks.PROTOCOLS) do
-        names[#names + 1] = checks.provider(name) and name or nil
-    end
-    return names
-end
-
 --- splits(): every stream split in two at every offset, and into pieces of each length up to 32, gives the same
 -- events. @return how many streams there were
 function M.splits()
     local count = 0
-    for _, name in ipairs(provided()) do
+    for _, name in ipairs(checks.PROTOCOLS) do
         for _, stream in ipairs(streams(name)) do
             local at = sse.unequal(stream.text)
             assert(not at, ("%s: other events when it is split at %s"):format(stream.path, at))
@@ -81,7 +74,7 @@ end
 --- answers(_, runs): the small streams, split at every offset, are read to the same answer.
 function M.answers(_, runs)
     local count = 0
-    for _, name in ipairs(provided()) do
+    for _, name in ipairs(checks.PROTOCOLS) do
         local text = seeds.SMALL[name]
         local events, stray = sse.parse(text)
         local want = checks.read(name, events, stray)
@@ -97,7 +90,7 @@ end
 --- truncations(_, runs): P6, no stream that was cut before its end marker gives an answer.
 function M.truncations(_, runs)
     local count = 0
-    for _, name in ipairs(provided()) do
+    for _, name in ipairs(checks.PROTOCOLS) do
         for _, stream in ipairs(streams(name)) do
             for at in cuts(stream.text, runs < 10000 and 97 or 1) do
                 about(("%s, the first %d bytes"):format(stream.path, at), function()
@@ -126,7 +119,7 @@ end
 --- disguises(seed, times): other line ends, comments, several data lines: the same answer.
 function M.disguises(seed, times)
     local random = mutate.random(seed)
-    for _, name in ipairs(provided()) do
+    for _, name in ipairs(checks.PROTOCOLS) do
         for _, stream in ipairs(streams(name)) do
             local events, stray = sse.parse(stream.text)
             local want = flat(checks.read(name, events, stray))
@@ -144,7 +137,7 @@ end
 --- mutations(seed, times) -> answers, errors: streams that were changed at random, in random pieces.
 function M.mutations(seed, times)
     local random = mutate.random(seed)
-    local names, all = provided(), {}
+    local names, all = checks.PROTOCOLS, {}
     for _, name in ipairs(names) do
         all[name] = streams(name)
     end
@@ -167,6 +160,8 @@ function M.mutations(seed, times)
     return answers, errors
 end
 
+M.linear = sizes.linear
+
 -- ---- inputs of the fuzzer: three bytes of how, then the stream ----
 
 local STATUS = { 200, 400, 429, 500 }
@@ -175,7 +170,7 @@ local STATUS = { 200, 400, 429, 500 }
 function M.input(bytes)
     local kind, a, b = bytes:byte(1, 3)
     local name = checks.PROTOCOLS[kind and kind % 4 + 1]
-    if not b or not checks.provider(name) then
+    if not b then
         return
     end
     local text, random = bytes:sub(4), mutate.random(a << 8 | b)
@@ -183,9 +178,8 @@ function M.input(bytes)
     about(("%s, %s:\n%s"):format(name, status or "a stream", text), function()
         local outcome = status and checks.read_whole(name, text, status)
             or checks.stream(name, text, mutate.pieces(random, #text), true)
-        local next_name = checks.PROTOCOLS[kind // 16 % 4 + 1]
-        if outcome.answer and checks.provider(next_name) then
-            checks.follow(next_name, outcome)
+        if outcome.answer then
+            checks.follow(checks.PROTOCOLS[kind // 16 % 4 + 1], outcome)
         end
     end)
 end

@@ -10,12 +10,6 @@ local M = {}
 --- Names of the wire protocols, in an order that inputs of the fuzzer rely on.
 M.PROTOCOLS = { "openai", "openai-chat", "gemini", "anthropic" }
 
---- provider(name) -> its module, nil when it cannot read streams
-function M.provider(name)
-    local found, provider = pcall(require, "lash.provider." .. name:gsub("-", "_"))
-    return found and provider.reader and provider or nil
-end
-
 local VIEW = {
     agent = "a",
     system = "s",
@@ -28,7 +22,7 @@ local VIEW = {
 
 local function target_of(name)
     return {
-        provider = M.provider(name), provider_name = name, model = "m", label = name .. "/m", key = "test-key",
+        provider = require("lash.provider." .. name:gsub("-", "_")), provider_name = name, model = "m", label = name .. "/m", key = "test-key",
         key_var = "THE_KEY", base_url = "http://localhost:1/v1", base_var = "THE_BASE", quirks = {},
         shown_url = "http://localhost:1/v1", headers = {},
     }
@@ -36,7 +30,14 @@ end
 
 local targets = {}
 for _, name in ipairs(M.PROTOCOLS) do
-    targets[name] = M.provider(name) and target_of(name)
+    targets[name] = target_of(name)
+end
+
+M.VIEW = VIEW
+
+--- target(name) -> what a request to this provider is made for
+function M.target(name)
+    return targets[name]
 end
 
 local function fail(text, ...)

@@ -59,6 +59,11 @@ TEST(streams_p6_no_answer_of_a_stream_that_is_cut)
     run_all("truncations");
 }
 
+TEST(streams_large_answers_take_work_in_proportion)
+{
+    run_all("linear");
+}
+
 TEST(streams_p2_the_same_events_in_other_bytes)
 {
     struct runtime rt;

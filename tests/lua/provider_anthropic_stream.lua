@@ -226,6 +226,25 @@ case("text, reasoning and calls are told as they come, calls when they are surel
     equal(answer.stop, "length")
 end)
 
+case("a delta is the same however it is written", function()
+    for _, text in ipairs { '"a b ü"', '"a\\n\\"b\\u00e9"', '"\127"', '""' } do
+        local function read(raw)
+            local answer, told = hear(START, start(0, '{"type":"text","text":""}'), raw, stop(0), finish "end_turn", STOP)
+            return { answer.items, told, answer.wire }
+        end
+        local usual = read(delta(0, "text_delta", "text", text))
+        equal(read(delta(0, "text_delta", "text", text) .. "  "), usual)
+        equal(read(('{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%s}    }'):format(text)), usual)
+        equal(read(('{ "delta" : { "text" : %s, "type":"text_delta"}, "index":0,"type":"content_block_delta"}'):format(text)), usual)
+        equal(usual[3], { text ~= '""' and '{"type":"text","text":' .. text .. "}" or nil })
+    end
+    for _, bad in ipairs { "\xff", "\xed\xa0\x80", "\1" } do
+        local answer, err = wire.streamed("anthropic", sse(START, delta(0, "text_delta", "text", '"' .. bad .. '"'), STOP), user())
+        equal(answer, nil)
+        equal(err.code, "nonsense")
+    end
+end)
+
 case("a ping is no sign of life, however it is written; unknown events and deltas are passed over", function()
     local reader = anthropic.reader(user(), {}, wire.target "anthropic", { status = 200, headers = {} })
     local function what(name, data)

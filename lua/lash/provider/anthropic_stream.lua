@@ -165,7 +165,7 @@ local function text_delta(field, kind, event)
         end
         local list = block.pieces[field] or {}
         block.pieces[field] = list
-        list[#list + 1] = inside(json.raw(data, "delta", field))
+        list[#list + 1] = data:find("\\", 1, true) and inside(json.raw(data, "delta", field)) or text
         tell(event, { delta = text })
         return "more"
     end
@@ -301,8 +301,24 @@ function EVENTS.error(self, value)
     return nil, faults.described(self.ctx.target, self.res, faults.error_in(value) or {}, value.request_id)
 end
 
+-- Most events: a piece of text without escapes, as the server itself writes it.
+local PLAIN = '^{"type":"content_block_delta","index":(%d%d?%d?),'
+    .. '"delta":{"type":"(%l+)_delta","(%l+)":"([^"\\%c]+)"}%s*}%s*$'
+
+local function plain_delta(self, data, tell)
+    local index, kind, field, text = data:match(PLAIN)
+    if kind ~= field or kind ~= "text" and kind ~= "thinking" or not utf8.len(text) then
+        return nil
+    end
+    return DELTAS[kind .. "_delta"](self, { index = math.tointeger(tonumber(index)) }, { [field] = text }, data, tell)
+end
+
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err
 function Reader:event(event, tell)
+    local what = plain_delta(self, event.data, tell)
+    if what then
+        return what
+    end
     local value = json.decode(event.data, { size = 64 << 20 })
     if not history.is_object(value) then
         if event.event == "ping" or event.data == "[DONE]" then

@@ -85,6 +85,20 @@ case("models from before 4.6 think with a budget", function()
     equal(settings({ reasoning = true }, old).thinking.type, "enabled")
 end)
 
+case("how thinking and effort are asked for can be said in quirks", function()
+    local function asked(quirks, model, fields)
+        local value = settings(fields or { effort = "low" }, { quirks = quirks, model = model or "m" })
+        return { value.thinking and value.thinking.type or false, value.output_config and value.output_config.effort or false }
+    end
+    equal(asked { think = false }, { false, "low" })
+    equal(asked { think = "budget" }, { "enabled", "low" })
+    equal(asked({ think = "adaptive" }, "claude-sonnet-4-5"), { "adaptive", false })
+    equal(asked { effort = false }, { "adaptive", false })
+    equal(asked({ effort = true }, "claude-opus-4-5"), { "enabled", "low" })
+    equal(asked({ think = false }, "m", { anthropic = { thinking = { type = "adaptive" } } }), { "adaptive", false })
+    equal(body({ tools = { { name = "f" } }, parallel = false }, { quirks = { parallel = false } }).tool_choice, { type = "auto" })
+end)
+
 case("tool_choice, and parallel calls", function()
     local function choice(view)
         view.tools = view.tools or { { name = "f" } }

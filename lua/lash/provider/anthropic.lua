@@ -8,8 +8,14 @@
 --   anthropic_fault      errors
 --   anthropic_schema     JSON Schema as it is taken there
 --
--- Of target.quirks: cache, see anthropic_body; version, the value of anthropic-version; output = false where
--- structured answers are not known, true where they are; api_key_header, where the key goes.
+-- Of target.quirks:
+--   cache            false: no marks for the cache of prompts; true: all of them, see anthropic_body
+--   version          the value of anthropic-version
+--   output           false: structured answers are asked for in words only; true: by their schema only
+--   think            how thinking is asked for: "adaptive", "budget", or false, never
+--   effort           false: the effort is not sent; true: always, also where the model's name is an older one
+--   parallel         false: disable_parallel_tool_use is not sent
+--   api_key_header   where the key goes, instead of x-api-key
 local answer = require "lash.provider.anthropic_answer"
 local body = require "lash.provider.anthropic_body"
 local fault = require "lash.provider.fault"

@@ -42,16 +42,19 @@ local BUDGETS = { minimal = 1024, low = 2048, medium = 8192, high = 16384, xhigh
 
 -- The user's own say about thinking goes before; `reasoning` then only asks for it in readable form. Who must
 -- call a tool cannot think.
-local function thinking(settings, own, model, forced)
+local function thinking(settings, own, target, forced)
+    local quirk = (target.quirks or {}).think
     if own ~= nil then
         local kind = type(own) == "table" and own.type
         return settings.reasoning and (kind == "adaptive" or kind == "between_tools") and { display = "summarized" }
             or nil
+    elseif quirk == false then
+        return nil
     elseif settings.effort == "none" then
         return { type = "disabled" }
     elseif forced or not settings.effort and not settings.reasoning then
         return nil
-    elseif not needs_budget(model) then
+    elseif quirk == "adaptive" or quirk ~= "budget" and not needs_budget(target.model) then
         return { type = "adaptive", display = settings.reasoning and "summarized" or nil }
     end
     local budget = BUDGETS[settings.effort] or BUDGETS.medium
@@ -61,9 +64,9 @@ local function thinking(settings, own, model, forced)
     return budget >= 1024 and { type = "enabled", budget_tokens = math.tointeger(budget) or budget } or nil
 end
 
-local function effort(settings, model)
-    local word = settings.effort
-    if not word or word == "none" or needs_budget(model) then
+local function effort(settings, target)
+    local word, quirk = settings.effort, (target.quirks or {}).effort
+    if not word or word == "none" or quirk == false or not quirk and needs_budget(target.model) then
         return nil
     end
     return { effort = word == "minimal" and "low" or word }
@@ -114,7 +117,7 @@ function M.own_settings(settings, target)
     return own
 end
 
-local function tool_choice(choice, parallel)
+local function tool_choice(choice, alone)
     local field = { type = "auto" }
     if type(choice) == "table" then
         field = { type = "tool", name = choice.name }
@@ -123,7 +126,7 @@ local function tool_choice(choice, parallel)
     elseif choice == "required" then
         field = { type = "any" }
     end
-    field.disable_parallel_tool_use = parallel == false or nil
+    field.disable_parallel_tool_use = alone or nil
     return field
 end
 
@@ -218,8 +221,8 @@ local function settings_fields(view, own, target)
         top_p = settings.top_p,
         top_k = whole(settings.top_k),
         stop_sequences = type(stop) == "string" and json.array { stop } or stop,
-        thinking = thinking(settings, own.thinking, target.model, forced),
-        output_config = effort(settings, target.model),
+        thinking = thinking(settings, own.thinking, target, forced),
+        output_config = effort(settings, target),
     }
 end
 
@@ -236,7 +239,8 @@ local function frame(view, target, about)
     if not tools then
         return nil, gone
     elseif tools ~= "" then
-        fields.tool_choice = tool_choice(gone and "none" or view.tool_choice, view.parallel)
+        fields.tool_choice = tool_choice(gone and "none" or view.tool_choice,
+            view.parallel == false and (target.quirks or {}).parallel ~= false)
     end
     own.tools, own.betas = nil, nil
     history.merge(fields, own)

@@ -123,14 +123,14 @@ local function classify(about, status, codes, words)
         about.code, about.retry = "context", false
         return
     end
-    for _, code in ipairs(codes) do
+    local row = status ~= 401 and status ~= 402 and status ~= 429 and sentence_of(words)
+    for _, code in ipairs(row and row[3] and {} or codes) do -- a sentence with a remedy says more than a code
         local known = KNOWN[code]
         if known and not (status == 404 and known[1] == "overloaded") then
             about.code, about.retry = known[1], known[2] or false
             return
         end
     end
-    local row = status ~= 401 and status ~= 402 and status ~= 429 and sentence_of(words)
     if row then
         about.code, about.retry, about.what, about.remedy = row[2], false, row[3], row[4]
         return

@@ -57,11 +57,17 @@ local function all_equal(texts)
     return true
 end
 
+-- Levels of objects that are merged field by field.
+local LEVELS = 16
+
 local JOIN = {
-    object = function(texts)
+    object = function(texts, level)
+        if level > LEVELS then
+            return texts[#texts]
+        end
         local fields = collect(texts)
         for name, list in pairs(fields) do
-            fields[name] = M.texts(list)
+            fields[name] = M.texts(list, level + 1)
         end
         return object_text(fields)
     end,
@@ -79,7 +85,7 @@ local JOIN = {
 
 --- texts(list) -> one text: lists one behind the other, objects field by field, strings joined unless they are
 -- all the same; of anything else the last.
-function M.texts(list)
+function M.texts(list, level)
     if #list == 1 then
         return list[1]
     end
@@ -92,7 +98,7 @@ function M.texts(list)
     if all_equal(list) or not JOIN[kind] then
         return list[#list]
     end
-    return JOIN[kind](list)
+    return JOIN[kind](list, level or 1)
 end
 
 -- ---- reasoning_details ----

@@ -1,0 +1,249 @@
+-- Chat Completions against servers that send anything: nothing raises, every answer is an answer and every
+-- failure an error value, what was told is in order, and the answer can be sent back.
+local chat = require "support.chat"
+local json = require "lash.json"
+local provider = require "lash.provider.openai_chat"
+local t = require "t"
+local wire = require "support.wire"
+
+local case, equal, ok = t.case, t.equal, t.ok
+
+-- What stands in for a field: one of each type, in JSON, and the field left out.
+local VALUES = { "null", "true", "false", "0", "-1", "1", "1.5", "9007199254740993", "1e300", "123456789012345678901234567890",
+    '""', '"x"', '"\\u0000"', '"{}"', '"<think>"', "[]", "[1]", "[[]]", "{}", '{"a":1}', '[{"type":"text","text":7}]',
+    '[{"index":0,"id":"z","function":{"name":"f","arguments":"{}"}}]', false }
+
+local CHUNKS = {
+    '{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}]}',
+    '{"choices":[{"index":0,"delta":{"reasoning_content":"hm","reasoning":"hm","reasoning_details":[{"type":"reasoning.text",'
+        .. '"index":0,"text":"hm"}]}}]}',
+    '{"choices":[{"index":0,"delta":{"reasoning_details":[{"type":"reasoning.text","index":0,"text":"x","signature":"S"}]}}]}',
+    '{"choices":[{"index":0,"delta":{"content":"Hi","extra_content":{"google":{"thought":true}},"odd":{"a":["b"]}}}]}',
+    '{"choices":[{"index":0,"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"t"}]},'
+        .. '{"type":"text","text":"Hi"}],"odd":{"a":["c"],"d":1}}}]}',
+    '{"choices":[{"index":0,"delta":{"refusal":"no","tool_calls":[{"index":0,"id":"a","type":"function","extra_content":{"x":1},'
+        .. '"function":{"name":"f","arguments":"{\\"i\\":","odd":1}}]}}]}',
+    '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"extra_content":{"y":1},"function":{"arguments":"1}"}},'
+        .. '{"index":1,"id":"b","function":{"name":"f","arguments":{"i":2}}}]}}]}',
+    '{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi","tool_calls":[{"id":"a","function":{"name":"f",'
+        .. '"arguments":"{}"}}]},"finish_reason":"tool_calls"}]}',
+    '{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,"prompt_tokens_details":{"cached_tokens":5,'
+        .. '"cache_write_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}},"x_groq":{"usage":{}}}',
+}
+
+local WHOLE = '{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"<think>t</think>Hi",'
+    .. '"refusal":"no","reasoning":"hm","reasoning_details":[{"type":"reasoning.summary","summary":"s"}],"odd":[1],"tool_calls":['
+    .. '{"id":"a","type":"function","extra_content":{"x":[]},"function":{"name":"f","arguments":"{\\"i\\":1}"}},'
+    .. '{"id":"a","type":"function","function":{"name":"f","arguments":"{"}}]},"finish_reason":"length"}],'
+    .. '"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,"prompt_tokens_details":{"cached_tokens":5}}}'
+
+local ERROR = '{"error":{"message":"m","type":"t","code":"c","param":"p","metadata":{"raw":"r","provider_name":"n"},'
+    .. '"details":[{"retryDelay":"3s"}]},"message":"m","object":"error","detail":[{"loc":["body"],"msg":"m"}]}'
+
+local MODELS = '{"data":[{"id":"m","name":"n","context_length":1,"meta":{"n_ctx":2},"top_provider":{"max_completion_tokens":3}}]}'
+
+-- Every path to a value in this JSON text: lists of keys and indexes.
+local function paths(text)
+    local all = {}
+    local function walk(value, path)
+        all[#all + 1] = path
+        for key, part in pairs(type(value) == "table" and value or {}) do
+            local deeper = table.move(path, 1, #path, 1, {})
+            deeper[#path + 1] = key
+            walk(part, deeper)
+        end
+    end
+    walk(assert(json.decode(text)), {})
+    return all
+end
+
+-- The text with the value at that path replaced, or left out when `with` is false.
+local function replaced(text, path, with)
+    if #path == 0 then
+        return with or ""
+    end
+    local top = assert(json.decode(text))
+    local at = top
+    for i = 1, #path - 1 do
+        at = at[path[i]]
+    end
+    local key = path[#path]
+    if with then
+        at[key] = assert(json.verbatim(with))
+    elseif math.type(key) == "integer" then
+        table.remove(at, key)
+    else
+        at[key] = nil
+    end
+    return wire.encode(top)
+end
+
+-- Calls fn with every text that differs from this one in one value.
+local function each_change(text, fn)
+    local count = 0
+    for _, path in ipairs(paths(text)) do
+        for _, with in ipairs(VALUES) do
+            fn(replaced(text, path, with), table.concat(path, ".") .. " = " .. tostring(with))
+            count = count + 1
+        end
+        fn(replaced(text, path, false), table.concat(path, ".") .. " left out")
+    end
+    return count
+end
+
+local KINDS = { text = true, reasoning = true, refusal = true, call = true }
+local STOPS = { ["end"] = true, calls = true, length = true, filter = true, refusal = true }
+
+local function check_items(answer, what)
+    local seen = {}
+    for _, item in ipairs(answer.items) do
+        ok(KINDS[item.type], what)
+        if item.type == "call" then
+            ok(type(item.id) == "string" and #item.id > 0 and #item.id <= 64 and not seen[item.id], what)
+            ok(type(item.name) == "string" and item.name ~= "" and type(item.args) == "string", what)
+            seen[item.id] = true
+        else
+            ok(type(item.text) == "string" and item.text ~= "", what)
+        end
+    end
+    for _, n in pairs(answer.usage) do
+        ok(math.type(n) == "integer" and n >= 0, what)
+    end
+end
+
+local function check_error(err, what)
+    equal(type(err), "table", what)
+    equal(type(err.message), "string", what)
+    equal(math.type(err.exit), "integer", what)
+end
+
+-- An answer, or an error; an answer can be sent again, here and elsewhere.
+local function sound(conv, answer, err, what)
+    if not answer then
+        return check_error(err, what)
+    end
+    ok(STOPS[answer.stop], what)
+    check_items(answer, what)
+    conv:append(answer)
+    local results = {}
+    for i = 1, #answer.items do
+        results[i] = "ok"
+    end
+    local outcomes = wire.outcomes(answer, results)
+    if outcomes.items[1] then
+        conv:append(outcomes)
+    end
+    for _, fields in ipairs { {}, { origin = "elsewhere" }, { quirks = { ids = 9, content_null = "" } } } do
+        local request = assert(provider.request(conv, {}, chat.target(fields)))
+        local body = assert(json.decode(request.body), what)
+        for _, call in ipairs(body.messages[2] and body.messages[2].tool_calls or {}) do
+            equal(type(json.decode(call["function"].arguments)), "table", what)
+        end
+    end
+end
+
+local function read_stream(list, what)
+    local conv = wire.conversation { { type = "user", text = "x" } }
+    local reader = provider.reader(conv, { tools = { { name = "f" } } }, chat.target(), { status = 200, headers = {} })
+    local said, calls = "", {}
+    local function tell(kind, fields)
+        if kind == "call.ready" then
+            ok(fields.n > #calls, what)
+            calls[fields.n] = fields
+        else
+            ok((kind == "text" or kind == "reasoning") and type(fields.delta) == "string" and fields.delta ~= "", what)
+            said = kind == "text" and said .. fields.delta or said
+        end
+    end
+    for _, data in ipairs(list) do
+        local result, err = reader:event({ event = "message", data = data }, tell)
+        if not result then
+            return check_error(err, what)
+        end
+    end
+    local answer, err = reader:finish("", tell)
+    sound(conv, answer, err, what)
+    for _, item in ipairs(answer and answer.items or {}) do
+        if item.type == "text" then
+            equal(said, item.text, what)
+        end
+    end
+end
+
+case("P1 no field of a chunk can be so wrong that the reader raises", function()
+    local count = 0
+    for i, chunk in ipairs(CHUNKS) do
+        count = count + each_change(chunk, function(text, what)
+            local list = table.move(CHUNKS, 1, #CHUNKS, 1, {})
+            list[i] = text
+            list[#list + 1] = "[DONE]"
+            read_stream(list, ("chunk %d, %s"):format(i, what))
+        end)
+    end
+    ok(count > 2000, count)
+end)
+
+case("P1 chunks that are lost, come twice or in another order do no harm", function()
+    for i = 1, #CHUNKS do
+        for j = 1, #CHUNKS do
+            local list = table.move(CHUNKS, 1, #CHUNKS, 1, {})
+            list[i], list[j] = list[j], list[i]
+            read_stream(list, ("%d and %d changed"):format(i, j))
+            table.insert(list, j, list[i])
+            read_stream(list, ("%d again at %d"):format(i, j))
+            table.remove(list, i)
+            read_stream(list, ("%d lost"):format(i))
+        end
+    end
+end)
+
+case("no field of a whole answer can be so wrong that it raises", function()
+    each_change(WHOLE, function(text, what)
+        local conv = wire.conversation { { type = "user", text = "x" } }
+        local answer, err = chat.read(text, {}, {}, conv)
+        sound(conv, answer, err, what)
+    end)
+end)
+
+case("no field of an error can be so wrong that it raises", function()
+    each_change(ERROR, function(text, what)
+        for _, status in ipairs { 200, 400, 404, 429, 503 } do
+            local answer, err = chat.read(text, {}, {}, nil, { status = status })
+            equal(answer, nil, what)
+            check_error(err, what)
+        end
+        local _, err = chat.stream { chat.chunk { content = "x" }, text }
+        ok(err == nil or type(err.message) == "string", what)
+    end)
+end)
+
+case("no field of a list of models can be so wrong that it raises", function()
+    each_change(MODELS, function(text, what)
+        local value = json.decode(text)
+        local list, err = provider.read_models(value, chat.target())
+        for _, one in ipairs(list or {}) do
+            equal(type(one.id), "string", what)
+        end
+        ok(list or type(err.message) == "string", what)
+    end)
+end)
+
+case("J3 what is nested too deep or has too much in it is an error, or goes back as it came", function()
+    local deep = ("["):rep(400) .. ("]"):rep(400)
+    local conv = wire.conversation { { type = "user", text = "x" } }
+    local answer, err = chat.read('{"choices":[{"index":0,"message":{"content":"x","odd":' .. deep .. "}}]}", {}, {}, conv)
+    sound(conv, answer, err, "deep")
+    local _, failed = chat.read('{"choices":[{"index":0,"message":{"content":"x","odd":' .. ("["):rep(600) .. ("]"):rep(600) .. "}}]}")
+    equal(failed.code, "nonsense")
+    answer = assert(chat.stream { '{"choices":[{"index":0,"delta":{"odd":' .. deep .. "}}]}",
+        '{"choices":[{"index":0,"delta":{"odd":' .. deep .. '},"finish_reason":"stop"}]}' })
+    ok(json.decode(answer.wire.fields.odd))
+    local args = ('{"a":'):rep(200) .. "1" .. ("}"):rep(200)
+    conv = wire.conversation { { type = "user", text = "x" } }
+    answer = chat.hear(conv, chat.message { tool_calls = json.array { chat.call("a", "f", args) } })
+    equal(answer.items[1].args, args)
+    conv:append(wire.outcomes(answer, { "1" }))
+    equal(chat.request(conv).messages[2].tool_calls[1]["function"].arguments, "{}") -- too deep for servers
+end)
+
+return t.main(...)

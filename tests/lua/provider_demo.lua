@@ -185,4 +185,20 @@ case("attachments are named, as the demo model cannot look at them", function()
     has(model.ask(DEMO, conv, {}).items[1].text, "cannot look at the image cat.gif")
 end)
 
+case("where the answer has to fit a schema it is made of the words, after the calls", function()
+    local function output(shorthand)
+        return assert(require("lash.structured").new(shorthand)).view
+    end
+    local text = "The weather of Oslo for 3 days in celsius"
+    local given = answer(text, { output = output { city = "string", days = "integer", unit = "celsius|kelvin" } })
+    equal(given.items[1].text, '{"city":"Oslo","days":3,"unit":"celsius"}')
+    equal(answer("list Oslo and Rome", { output = output "string[]" }).items[1].text, '{"value":["Oslo","Rome"]}')
+    local view = { agent = "a", tools = TOOLS, output = output { sum = "number" } }
+    local first, conv = answer("add 1 and 2", view)
+    equal(first.stop, "calls")
+    conv:append(first)
+    conv:append(wire.outcomes(first, { "3" }))
+    equal(model.ask(DEMO, conv, view).items[1].text, '{"sum":1}')
+end)
+
 return t.main(...)

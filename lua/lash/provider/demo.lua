@@ -2,8 +2,9 @@
 -- the tools, asks for every tool that the words name in one turn, with arguments made from the words,
 -- and then tells what came back, a line for each call. The tools really run.
 --
--- Words that name an agent, of those that can be handed over to, make it hand over. How words are read
--- is in demo_words.lua, how arguments are made in demo_args.lua.
+-- Where the answer has to fit a schema it is made of the words, too. Words that name an agent, of those
+-- that can be handed over to, make it hand over. How words are read is in demo_words.lua, how arguments
+-- are made in demo_args.lua.
 local attach = require "lash.attach"
 local arguments = require "lash.provider.demo_args"
 local history = require "lash.provider.history"
@@ -216,13 +217,21 @@ local function attachments(parts)
     return table.concat(lines)
 end
 
+-- Where the answer has to fit a schema it is made of the user's words, as arguments are.
+local function structured(view, text)
+    local tokens = words.tokens(text)
+    return arguments.calls({ schema = view.output.schema }, tokens, tokens, text)[1]
+end
+
 local function items_for(view, conv)
     local now = situation(conv)
-    if #now.outcomes > 0 then
+    if #now.outcomes > 0 and not view.output then
         return { { type = "text", text = attachments(now.parts) .. report(now.outcomes) } }
     end
-    local calls = view.tool_choice ~= "none" and calls_for(view, now) or {}
-    if #calls == 0 then
+    local calls = view.tool_choice ~= "none" and #now.outcomes == 0 and calls_for(view, now) or {}
+    if #calls == 0 and view.output then
+        return { { type = "text", text = structured(view, now.text) } }
+    elseif #calls == 0 then
         return { { type = "text", text = attachments(now.parts) .. helpless(view, now.text) } }
     end
     local id_for = history.namer(conv)

@@ -114,7 +114,7 @@ local OPTIONS = {
         of = "ask call tools check models doctor" },
     json = { of = "ask call tools check models doctor" },
     jsonl = { of = "ask call" },
-    schema = { of = "tools" },
+    schema = { value = "FILE", of = "ask tools" }, -- of tools a switch
     out = { value = "FILE", of = "ask call" },
     ["max-turns"] = { value = "N", as = whole, of = "run ask call" },
     ["max-tokens"] = { value = "N", as = whole, of = "run ask call" },
@@ -212,11 +212,11 @@ local function take_option(parsed, argv, i)
     end
     local option = OPTIONS[name]
     local flag = word:sub(1, 2) == "--" and "--" .. name or "-" .. option.short
-    if name == "schema" and parsed.command ~= "tools" and parsed.command then
-        failure.raise(USAGE, "--schema (structured answers) is not in this version; `lash tools --schema` prints "
-            .. "the schemas of tools")
+    local takes = option.value
+    if name == "schema" and (parsed.command == "tools" or not parsed.command and argv[i + 1] == "tools") then
+        takes = nil -- a switch there
     end
-    if not option.value then
+    if not takes then
         if value then
             if flag:sub(1, 2) ~= "--" then
                 failure.raise(USAGE, "unknown option '%s': options of one letter stand alone, as in %s", word, flag)
@@ -271,6 +271,9 @@ local function command_of(parsed, word, plain)
 end
 
 local function check_options(parsed, command)
+    if command == "tools" and type(parsed.options.schema) == "string" then
+        failure.raise(USAGE, "--schema of tools takes no value: write `lash tools --schema FILE...`")
+    end
     for _, given in ipairs(parsed.given) do
         local option = OPTIONS[given.name]
         if not belongs(option, command) then

@@ -68,7 +68,6 @@ def test_option_values():
     one_line(expect(lash("-t", "x.lua", "run", "a.lua"), 64, "", "-t is an option of ask"))
     one_line(expect(lash("tools", "-m", "demo", "a.lua"), 64, "", "-m is an option of run, ask, call"))
     one_line(expect(lash("-t", "x.lua", stdin="print(1)"), 64, "", "-t is an option of ask, not of a script"))
-    one_line(expect(lash("ask", "--schema", "s.json", "hi"), 64, "", "not in this version"))
     expect(lash("--timeout=5s", "--max-turns=0", "--jobs=2", "-e", "print(1)"), 0, "1\n", "")
     one_line(expect(lash("-e", "", env={"LASH_JOBS": "many"}), 64, "", "LASH_JOBS"))
     one_line(expect(lash("-e", "", env={"LASH_TIMEOUT": "soon"}), 64, "", "LASH_TIMEOUT"))

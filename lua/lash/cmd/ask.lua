@@ -12,11 +12,16 @@
 --   </stdin>
 --
 --   the prompt
+--
+-- Images and PDFs become parts of the message, in their place.
+local answers = require "lash.cmd.answer"
 local engine = require "lash.core.engine"
 local failure = require "lash.failure"
 local input = require "lash.cmd.input"
 local json = require "lash.json"
+local live = require "lash.cmd.live"
 local output = require "lash.cmd.output"
+local screens = require "lash.cmd.screen"
 local script = require "lash.script"
 local settings = require "lash.cmd.settings"
 local system = require "lash.core.system"
@@ -37,34 +42,63 @@ local function prompt_words(parsed)
     return table.concat(words, " ")
 end
 
---- The user's message. Raises a failure when there is none, or material cannot be read.
+-- Material goes into the list of the message: text between its tags, a part as it is.
+local function add_material(list, tag, attributes, bytes, what, path)
+    local text, part = input.material(bytes, what, path)
+    list[#list + 1] = part or wrapped(tag, attributes, text)
+end
+
+-- Texts that follow one another as one, and the parts between them; a text alone if there are none.
+local function joined(list)
+    local message, texts, has_parts = {}, {}, false
+    local function flush()
+        if texts[1] then
+            message[#message + 1], texts = table.concat(texts, "\n\n"), {}
+        end
+    end
+    for _, piece in ipairs(list) do
+        if type(piece) == "string" then
+            texts[#texts + 1] = piece
+        else
+            flush()
+            message[#message + 1], has_parts = piece, true
+        end
+    end
+    flush()
+    return has_parts and message or message[1]
+end
+
+--- The user's message: a text, or a list of texts and parts. Raises a failure when there is none, or material
+-- cannot be read.
 -- @param ends when the time is over, as engine.hrtime(), or nil
 function M.message(parsed, ends)
     local words = input.check_text(prompt_words(parsed), "the prompt")
-    local parts, named = {}, false
-    for i, path in ipairs(parsed.options.file or {}) do
+    local list, named = {}, false
+    for _, path in ipairs(parsed.options.file or {}) do
         if path == "-" and not named then
             named = true
-            parts[i] = wrapped("stdin", "", input.check_text(input.read_stdin(ends), "stdin"))
+            add_material(list, "stdin", "", input.read_stdin(ends), "stdin")
         else
-            local text = input.check_text(input.read_file(path), path)
-            parts[i] = wrapped("file", (' name="%s"'):format(path:gsub("[%c\"<>]", "_")), text)
+            local name = (' name="%s"'):format(path:gsub("[%c\"<>]", "_"))
+            add_material(list, "file", name, input.read_file(path), path, path)
         end
     end
     local has_words = words:find("%S") ~= nil
     if not named and input.has_stdin() then
-        local text = input.check_text(input.read_stdin(ends), "stdin")
-        if not has_words and text:find("%S") then
-            words, has_words = text, true
-        elseif text ~= "" then
-            parts[#parts + 1] = wrapped("stdin", "", text)
+        local bytes = input.read_stdin(ends)
+        if not has_words and bytes:find("%S") and not input.material(bytes, "stdin") then
+            failure.raise(USAGE, "stdin is an image or a document, and there is no prompt: write `lash ask PROMPT`")
+        elseif not has_words and bytes:find("%S") then
+            words, has_words = bytes, true
+        elseif bytes ~= "" then
+            add_material(list, "stdin", "", bytes, "stdin")
         end
     end
     if not has_words then
         failure.raise(USAGE, "there is no prompt: write `lash ask PROMPT`, or give it on stdin")
     end
-    parts[#parts + 1] = words
-    return table.concat(parts, "\n\n")
+    list[#list + 1] = words
+    return joined(list)
 end
 
 -- ---- the agent ----
@@ -75,6 +109,24 @@ local function system_text(option)
         return input.check_text(input.read_file(path), path)
     end
     return option and input.check_text(option, "the text of -s")
+end
+
+-- The schema of --schema, as `output` of an agent.
+local function schema_of(path)
+    if not path then
+        return nil
+    end
+    local text = input.check_text(input.read_file(path), "--schema " .. path)
+    local schema, err = json.decode(text)
+    if err then
+        failure.raise(DATA, "--schema %s is no JSON: %s", path, (err.message:gsub("^JSON: ", "")))
+    end
+    local made
+    made, err = require("lash.structured").of_schema(schema)
+    if not made then
+        failure.raise(DATA, "--schema %s: %s", path, err)
+    end
+    return made
 end
 
 -- All that the -t files return at their top level.
@@ -113,20 +165,22 @@ local function extra_tools(tools, agent)
 end
 
 --- The agent to ask: the one that a -t file returns, with the tools of the other files, or a plain one
--- with the tools of all. -s replaces its instructions.
+-- with the tools of all. -s replaces its instructions, --schema its output.
 function M.agent(opts, limit)
     local found = load_tools(opts.tools or {}, limit)
     local base = the_agent(found.agents)
     local tools = extra_tools(found.tools, base)
     local instructions = system_text(opts.system)
+    local bound = schema_of(opts.schema)
     local agents = require "lash.agent"
-    if base and #tools == 0 and not instructions then
+    if base and #tools == 0 and not instructions and not bound then
         return base
     end
-    local spec = { name = "lash", instructions = instructions, tools = tools }
+    local spec = { name = "lash", instructions = instructions, tools = tools, output = bound }
     if base then
         spec = agents.spec(base)
         spec.instructions = instructions or spec.instructions
+        spec.output = bound or spec.output
         spec.tools = table.move(tools, 1, #tools, #spec.tools + 1, spec.tools)
     end
     local ok, agent = pcall(agents.new, spec)
@@ -156,8 +210,9 @@ local REASONS = {
 local function ending_of(result)
     local err = result.error
     return {
-        ok = result.ok, exit = result.exit, reason = result.reason, text = result.text, usage = result.usage,
-        turns = result.turns, calls = json.array(result.calls), agent = result.agent, model = result.model,
+        ok = result.ok, exit = result.exit, reason = result.reason, text = result.text, value = result.value,
+        usage = result.usage, turns = result.turns, calls = json.array(result.calls), agent = result.agent,
+        model = result.model,
         error = err and err.message or REASONS[result.reason],
     }
 end
@@ -179,8 +234,11 @@ local function print_line(fields)
     output.write(assert(json.encode(fields, { lossy = true })) .. "\n")
 end
 
-local function tell(ending, format, opts)
-    if format == "text" then
+-- @param shown { answer =, screen = } of a run that prints while it goes on, else empty
+local function tell(ending, format, opts, shown)
+    if shown.answer then
+        shown.answer:finish(ending.text)
+    elseif format == "text" then
         output.answer(ending.text, opts.raw)
     elseif format == "json" then
         ending.early = nil
@@ -189,6 +247,9 @@ local function tell(ending, format, opts)
     elseif ending.early then -- a run has told its end itself
         print_line { type = "run.end", t = 0, agent = "lash", ok = false, exit = ending.exit, reason = ending.reason,
             text = "", usage = {}, turns = 0, error = ending.error }
+    end
+    if shown.screen then
+        shown.screen:end_line(2)
     end
     if ending.ok then
         output.save(opts.out, ending.text)
@@ -200,22 +261,20 @@ end
 
 -- ---- the run ----
 
-local function event_printer(format)
-    if format ~= "jsonl" then
-        return nil
-    end
-    return function(event)
-        local ok, err = pcall(print_line, event)
-        if not ok then -- nobody can be told anything more
-            script.say(err.message or tostring(err))
-            system.exit(err.exit or BUG)
-        end
+-- Calls fn(event), which writes to stdout. When that fails nobody can be told anything more.
+local function printing(fn, event)
+    local ok, err = pcall(fn, event)
+    if not ok then
+        script.say(type(err) == "table" and err.message or tostring(err))
+        system.exit(type(err) == "table" and err.exit or BUG)
     end
 end
 
-local function listeners(format, opts)
-    local print_event = event_printer(format)
-    local show = require("lash.cmd.live").listener(opts.color)
+local function listeners(format, opts, shown)
+    local show = live.listener(opts.color, false, shown.screen)
+    local function print_answer(event)
+        shown.answer:event(event)
+    end
     return function(event)
         if event.type == "run.end" and event.ok then
             local fault = settings.script_fault()
@@ -223,8 +282,10 @@ local function listeners(format, opts)
                 event.ok, event.exit, event.reason, event.error = false, DATA, "error", fault
             end
         end
-        if print_event then
-            print_event(event)
+        if format == "jsonl" then
+            printing(print_line, event)
+        elseif shown.answer then
+            printing(print_answer, event)
         end
         if show then
             show(event)
@@ -232,11 +293,16 @@ local function listeners(format, opts)
     end
 end
 
+-- Whether anything is made of an answer while it comes. If not, one that broke off can be asked for again.
+local function wants_deltas(format, shown)
+    return format == "jsonl" or format == "text" and (shown.answer:may_want() or live.shows_reasoning())
+end
+
 local function remaining(ends)
     return ends and math.max(0.001, (ends - engine.hrtime()) / 1e9)
 end
 
-local function run(parsed, format, ends)
+local function run(parsed, format, ends, shown)
     local opts = parsed.options
     settings.apply(opts, format)
     output.check_out(opts.out)
@@ -245,8 +311,18 @@ local function run(parsed, format, ends)
     local agent = M.agent(opts, left and math.min(left, script.LOAD_LIMIT))
     script.prepare()
     script.last_resort(left, "the time limit (--timeout) is over, while a tool held the main thread")
-    local result = require("lash.run").send(require("lash.conversation").new(agent), message, {
-        on_event = not opts["dry-run"] and listeners(format, opts) or nil,
+    local conv = require("lash.conversation").new(agent)
+    shown.screen = screens.new(output.write)
+    shown.answer = format == "text" and answers.new {
+        screen = shown.screen,
+        raw = opts.raw,
+        agent = function()
+            return conv.agent
+        end,
+    } or nil
+    local result = require("lash.run").send(conv, message, {
+        on_event = not opts["dry-run"] and listeners(format, opts, shown) or nil,
+        deltas = wants_deltas(format, shown),
         limits = ends and { time = remaining(ends) } or nil,
         no_raise = true,
     })
@@ -265,13 +341,14 @@ function M.run(parsed)
     local limit = settings.timeout(parsed.options)
     local ends = limit > 0 and engine.hrtime() + math.floor(limit * 1e9) or nil
     system.reserve_stdout()
+    local shown = {}
     local ok, ending = xpcall(run, function(err)
         return (failure.is(err) or engine.cancel_reason(err)) and err or { bug = err, place = debug.traceback("", 2) }
-    end, parsed, format, ends)
+    end, parsed, format, ends, shown)
     if not ok then
         ending = ending_of_failure(ending)
     end
-    return tell(ending, format, parsed.options)
+    return tell(ending, format, parsed.options, shown)
 end
 
 return M

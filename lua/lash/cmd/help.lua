@@ -21,7 +21,9 @@ local ALIASES = { [""] = "overview", models = "providers", model = "providers", 
     file = "fs", files = "fs", memory = "limits", budgets = "limits",
     watchdog = "signals", ["ctrl-c"] = "signals", signal = "signals", channels = "channel", progress = "tools",
     idempotent = "tools", fail_fast = "agents", stream = "streaming", events = "streaming", event = "streaming",
-    delta = "streaming" }
+    delta = "streaming", image = "attachments", images = "attachments", document = "attachments",
+    documents = "attachments", attach = "attachments", pdf = "attachments", structured = "output", value = "output",
+    outputs = "output" }
 
 local function page(name)
     local path = "lash/help/" .. name .. ".txt"

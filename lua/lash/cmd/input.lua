@@ -1,4 +1,4 @@
---- stdin as a text: for the prompt and material of ask, for the arguments of call.
+--- What commands read: stdin and files, as text or, for ask, as an image or a document.
 local engine = require "lash.core.engine"
 local failure = require "lash.failure"
 local system = require "lash.core.system"
@@ -87,6 +87,26 @@ function M.check_text(text, what)
         failure.raise(DATA, "%s is no UTF-8 text (byte %d): convert it first", what, bad)
     end
     return text
+end
+
+--- Material of a message: text as it is, and an image or a PDF as a part of lash.attach. Raises a failure for
+-- other bytes.
+-- @return text, nil | nil, part
+function M.material(bytes, what, path)
+    local attach = require "lash.attach"
+    if attach.mime(bytes) then
+        local part, err = attach.of_bytes(bytes, path or what)
+        if not part then
+            failure.raise(DATA, "%s", err.message)
+        end
+        return nil, part
+    end
+    local _, bad = utf8.len(bytes)
+    if bad then
+        failure.raise(DATA, "%s is no UTF-8 text (byte %d), and no image (PNG, JPEG, GIF, WebP) or PDF either: "
+            .. "convert it first", what, bad)
+    end
+    return bytes
 end
 
 return M

@@ -65,7 +65,7 @@ local function show_progress(view, event)
     if event.text then
         line = line .. ": " .. event.text
     end
-    system.write(2, view.paint("dim", "  " .. text.line(line, (system.columns(2) or 120) - 2)) .. "\n")
+    view.line(view.paint("dim", "  " .. text.line(line, (system.columns(2) or 120) - 2)))
 end
 
 local SHOWN = { -- with -v
@@ -88,26 +88,35 @@ local function show(view, event)
         view.args[event.call] = not view.shared and event.args or nil
     elseif kind == "call.end" then
         if view.calls then
-            system.write(2, call_line(view, event) .. "\n")
+            view.line(call_line(view, event))
         end
         view.args[event.call], view.told[event.call] = nil, nil
     elseif kind == "call.progress" then
         show_progress(view, event)
     elseif kind == "retry" then
         local why = text.line(event.why, WHY)
-        system.write(2, text.plain(("lash: %s: waiting %d ms (%s)\n"):format(event.what, event.wait_ms, why)))
+        view.line(text.plain(("lash: %s: waiting %d ms (%s)"):format(event.what, event.wait_ms, why)))
     elseif kind == "warning" and not events.said[event] then
-        system.write(2, text.plain(("lash: warning: %s\n"):format(event.text)))
+        view.line(text.plain(("lash: warning: %s"):format(event.text)))
+    elseif kind == "reasoning" and view.thoughts then
+        local delta = text.plain(event.delta)
+        view.screen:err(delta, view.paint("dim", delta))
     elseif view.verbose and SHOWN[kind] then
-        system.write(2, text.plain(SHOWN[kind](event)) .. "\n")
+        view.line(text.plain(SHOWN[kind](event)))
     end
+end
+
+--- Whether the reasoning of a model is shown while it comes: with -v on a terminal.
+function M.shows_reasoning()
+    return system.verbosity() >= 2 and system.isatty(2)
 end
 
 --- A function for the events of a run, or nil when nothing is to be shown: calls on a terminal or with
 -- -v, retries and warnings always, nothing with -q.
 -- @param color of --color, or nil
 -- @param shared true when the events of several runs come at once: their calls cannot be told apart
-function M.listener(color, shared)
+-- @param screen as of lash.cmd.screen: where an answer is printed while it comes, or nil
+function M.listener(color, shared, screen)
     local verbosity = system.verbosity()
     if verbosity == 0 then
         return nil
@@ -121,6 +130,15 @@ function M.listener(color, shared)
         verbose = verbosity >= 2,
         paint = text.painter(terminal, color),
         marks = text.marks(),
+        screen = screen,
+        thoughts = screen and M.shows_reasoning(),
+        line = function(line)
+            if screen then
+                screen:line(line)
+            else
+                system.write(2, line .. "\n")
+            end
+        end,
     }
     return function(event)
         show(view, event)

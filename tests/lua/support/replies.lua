@@ -46,7 +46,8 @@ local function plan(last)
         refusal = last and chance(6), cut = chance(9), spoken = chance(3) }
 end
 
--- The id of a call: most often a good one, sometimes none, or one that was there before.
+-- The id of a call: most often a good one, sometimes none, one that was there before, or one that is not the
+-- server's to give.
 local function id_of(call, before, target)
     if call.id == 1 then
         return nil
@@ -54,6 +55,8 @@ local function id_of(call, before, target)
         return ""
     elseif call.id == 3 and before[1] then
         return before[math.random(#before)]
+    elseif call.id == 4 then -- as those that are made here for the calls of others
+        return ("%s_x%d_%d"):format(chance(2) and "call" or "toolu", math.random(12), math.random(3))
     end
     before[#before + 1] = mark(target)
     return before[#before]

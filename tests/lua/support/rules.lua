@@ -406,9 +406,11 @@ end
 -- The reasoning of compatible servers counts in the present turn only, and leaves the request after it.
 local function messages(text)
     local texts = {}
-    for i, message in ipairs(json.decode(text).messages) do
+    for _, message in ipairs(json.decode(text).messages) do
         message.reasoning_content = nil
-        texts[i] = json.encode(message)
+        if message.role ~= "system" and message.role ~= "developer" then
+            texts[#texts + 1] = json.encode(message)
+        end
     end
     return texts
 end

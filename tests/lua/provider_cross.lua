@@ -1,6 +1,7 @@
 -- One conversation over several providers: what is converted, what is dropped, whose ids are sent.
 local conversation = require "lash.conversation"
 local json = require "lash.json"
+local rules = require "support.rules"
 local t = require "t"
 local wire = require "support.wire"
 
@@ -18,6 +19,23 @@ local GEMINI = [[{"candidates":[{"content":{"role":"model","parts":[
   {"text":"thinking","thought":true},{"text":"I look too."},
   {"functionCall":{"id":"gem_1","name":"f","args":{"n":1.0}},"thoughtSignature":"SIG1"},
   {"functionCall":{"name":"g"}}]},"finishReason":"STOP"}]}]]
+
+local CHAT = [[{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"I see.","refusal":null,
+  "reasoning_content":"hm","tool_calls":[
+  {"id":"call_A","type":"function","function":{"name":"f","arguments":"{\"n\":9007199254740993}"},"extra_content":{"a":1}},
+  {"id":"call_A","type":"function","function":{"name":"f","arguments":"not json"}},
+  {"type":"function","function":{"name":"g","arguments":""}}]},"finish_reason":"tool_calls"}],
+  "usage":{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":2}}}]]
+
+local ANTHROPIC = [[{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[
+  {"type":"thinking","thinking":"hm","signature":"SIGA"},{"type":"redacted_thinking","data":"EmA"},
+  {"type":"text","text":"I see.","citations":null},
+  {"type":"tool_use","id":"toolu_A","name":"f","input":{"n":9007199254740993},"caller":{"type":"direct"}},
+  {"type":"tool_use","id":"toolu_B","name":"g","input":{}}],
+  "stop_reason":"tool_use","stop_sequence":null,"stop_details":null,
+  "usage":{"input_tokens":9,"cache_creation_input_tokens":1,"cache_read_input_tokens":2,"output_tokens":3}}]]
+
+local ALL = { openai = OPENAI, openai_chat = CHAT, gemini = GEMINI, anthropic = ANTHROPIC }
 
 local GEMINI_END = [[{"candidates":[{"content":{"role":"model","parts":[
   {"text":"Done.","thoughtSignature":"SIG2"}]},"finishReason":"STOP"}]}]]
@@ -184,31 +202,36 @@ end
 
 case("D15 P4 whatever a server answers, it is an answer that can go on, or an error in words", function()
     math.randomseed(3)
-    local good = 0
-    for name, body in pairs { openai = OPENAI, gemini = GEMINI } do
-        local value = json.decode(body)
-        for _ = 1, 3000 do
+    local good = {}
+    for _, name in ipairs { "openai", "openai_chat", "gemini", "anthropic" } do
+        local value = json.decode(ALL[name])
+        good[name] = 0
+        for _ = 1, 1500 do
             local text = json.encode(damaged(value))
             local conv = wire.conversation { { type = "user", text = "x" } }
             local target = wire.target(name)
             local status = math.random(10) == 1 and 400 + math.random(200) or 200
             local answer, err = target.provider.read(wire.answer(text, status), conv, { tools = {} }, target)
             if not answer then
-                t.ok(math.type(err.exit) == "integer" and #err.message > 0 and err.code, text)
+                ok(math.type(err.exit) == "integer" and #err.message > 0 and err.code, text)
             else
-                good = good + 1
+                good[name] = good[name] + 1
                 conv:append(answer)
                 if #conversation.calls(answer) > 0 then
                     conv:append(wire.outcomes(answer, { "1", "2", "3" }))
                 end
                 conv:append { type = "user", text = "y" }
-                for _, other in ipairs { "openai", "gemini" } do
-                    wire.request(other, conv)
+                for other in pairs(ALL) do
+                    local body = wire.request(other, conv)
+                    local fine, why = pcall(rules.check, wire.target(other).provider.name, body)
+                    ok(fine or other == name, ("%s of %s: %s"):format(tostring(why), name, text))
                 end
             end
         end
     end
-    t.ok(good > 500, "few answers could be read")
+    for name, count in pairs(good) do
+        ok(count > 200, ("of %s few answers could be read: %d"):format(name, count))
+    end
 end)
 
 case("J4 a turn costs its new entries and a copy", function()
@@ -217,8 +240,9 @@ case("J4 a turn costs its new entries and a copy", function()
         local answer = wire.hear("openai", conv, OPENAI)
         conv:append(wire.outcomes(answer, { "1", "2", "3" }))
     end
-    wire.request("openai", conv)
-    wire.request("gemini", conv)
+    for name in pairs(ALL) do
+        wire.request(name, conv)
+    end
     -- Old entries are not looked at again: they could not be understood any more.
     for i = 1, #conv.entries do
         conv.entries[i] = { type = "user", text = false }
@@ -228,6 +252,10 @@ case("J4 a turn costs its new entries and a copy", function()
     has(request.body, '{"content":"z","role":"user"}')
     _, request = wire.request("gemini", conv)
     has(request.body, '{"text":"z"}')
+    _, request = wire.request("openai_chat", conv)
+    has(request.body, '{"content":"z","role":"user"}')
+    _, request = wire.request("anthropic", conv)
+    has(request.body, '"text":"z"')
 end)
 
 return t.main(...)

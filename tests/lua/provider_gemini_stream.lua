@@ -360,6 +360,16 @@ case("P6 what is no stream of this protocol is nonsense, a whole answer under it
     equal(select(2, read((array:gsub(STOP, "")))).code, "network")
 end)
 
+case("P3 parts without sense are dropped, unknown ones kept", function()
+    local text = chunk({ '{"text":7}', '{"text":["a"],"thought":true}', '{"functionCall":[]}', '{"functionCall":"f"}', '{"thought":true}',
+        '{"thought":true,"text":null}', '{"thoughtSignature":"S"}', '{"inlineData":{"mimeType":"image/png","data":"aa=="}}',
+        '{"newThing":{"list":[[],{}]}}' }, STOP)
+    local answer = wire.streamed("gemini", text, user())
+    equal(answer.wire, { '{"thoughtSignature":"S"}', '{"inlineData":{"mimeType":"image/png","data":"aa=="}}',
+        '{"newThing":{"list":[[],{}]}}' })
+    equal(#answer.items, 3)
+end)
+
 case("only one candidate counts", function()
     local text = 'data: {"candidates":[{"index":0,"content":{"parts":[{"text":"a"}]}},{"index":1,"content":{"parts":[{"text":"X"}]}}]}\n\n'
         .. 'data: {"candidates":[{"index":1,"content":{"parts":[{"text":"Y"}]},"finishReason":"STOP"}]}\n\n'

@@ -126,6 +126,21 @@ function Answer:add_call(part, raw, tell)
     return true
 end
 
+-- Whether a part is worth keeping: not one that is empty, or a text or call that is none. They would be refused.
+local function is_sound(part)
+    for name, value in pairs(part) do
+        if (name == "text" or name == "functionCall") and value ~= json.null then
+            return false
+        end
+    end
+    for name, value in pairs(part) do
+        if name ~= "thought" and value ~= json.null then
+            return true
+        end
+    end
+    return false
+end
+
 -- @param raw fn() -> the exact text of the part
 -- @return true | nil, err
 function Answer:add_part(part, raw, tell)
@@ -133,7 +148,7 @@ function Answer:add_part(part, raw, tell)
         return self:add_call(part, raw, tell)
     elseif type(part.text) == "string" then
         self:add_text(part, raw, tell)
-    elseif next(part) ~= nil then -- an empty part would be refused
+    elseif is_sound(part) then
         self.pieces[#self.pieces + 1] = { raw = raw(), item = { type = "opaque" } }
     end
     return true

@@ -60,7 +60,7 @@ local function gemini_part(part, where)
         local call = part.functionCall
         no_others(call, "id name args", where)
         need(type(call.name) == "string" and call.name:find("^[%a_][%w_.:-]*$") and #call.name <= 128, where, "bad name")
-        need(call.args == nil or is_object(call.args), where, "the arguments are no object")
+        need(call.args == nil or call.args == json.null or is_object(call.args), where, "the arguments are no object")
         need(call.id == nil or is_text(call.id), where, "bad id")
     elseif kind == "inlineData" then
         need(is_text(part.inlineData.mimeType) and is_text(part.inlineData.data), where, "data without mime or data")

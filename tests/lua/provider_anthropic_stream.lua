@@ -444,6 +444,38 @@ case("D15 P1 an event with any field of any kind is read, or refused in words", 
     ok(good > 500 and bad > 100, ("%d good, %d bad"):format(good, bad))
 end)
 
+case("D15 D9 a whole answer with any field of any kind is read, or refused in words", function()
+    local whole = json.decode [[{"type":"message","id":"m","stop_reason":"tool_use","stop_details":{"category":"c","explanation":"e"},
+        "content":[{"type":"thinking","thinking":"h","signature":"s"},{"type":"text","text":"t","citations":null},
+            {"type":"tool_use","id":"a","name":"f","input":{"n":1},"caller":{"type":"direct"}},{"type":"new","x":[{}]}],
+        "usage":{"input_tokens":1,"cache_read_input_tokens":2,"output_tokens":3,"output_tokens_details":{"thinking_tokens":1}}}]]
+    local errors = json.decode '{"type":"error","error":{"type":"api_error","message":"m","details":{"error_code":"c"}},"request_id":"r"}'
+    local good, bad = 0, 0
+    for _, value in ipairs { whole, errors } do
+        variants(value, function(changed)
+            local text = assert(json.encode(changed))
+            for _, status in ipairs { 200, 400, 429 } do
+                local conv = user()
+                local answer, err = anthropic.read(wire.answer(text, status), conv, {}, wire.target "anthropic")
+                if not answer then
+                    bad = bad + 1
+                    ok(err.code and math.type(err.exit) == "integer" and #err.message > 0, text)
+                else
+                    good = good + 1
+                    equal(status, 200)
+                    conv:append(answer)
+                    if #conversation.calls(answer) > 0 then
+                        conv:append(wire.outcomes(answer, { "1" }))
+                    end
+                    conv:append { type = "user", text = "y" }
+                    wire.request("anthropic", conv)
+                end
+            end
+        end)
+    end
+    ok(good > 100 and bad > 100, ("%d good, %d bad"):format(good, bad))
+end)
+
 case("D15 events in any order and number", function()
     math.randomseed(11)
     local pool = { START, start(0, '{"type":"thinking","thinking":"a","signature":""}'), start(0, use "a"), start(1, use "b"),

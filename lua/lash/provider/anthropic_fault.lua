@@ -24,6 +24,7 @@ end
 local function is_too_long(message)
     return message:find("prompt is too long") or message:find("exceed context limit")
         or message:find("context length") or message:find("context window")
+        or message:find("context size")
 end
 
 -- Sealed reasoning that this key or model does not take back.

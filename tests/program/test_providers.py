@@ -1,4 +1,4 @@
-"""The program against the scripted model server: both protocols from request to final text, and what goes wrong."""
+"""The program against the scripted model server: all protocols from request to final text, and what goes wrong."""
 import json
 import os
 import subprocess
@@ -37,7 +37,7 @@ io.write(lash.json.encode { text = result.text, ok = result.ok, exit = result.ex
 """
 CALLS = [{"name": "get_weather", "args": {"city": "Oslo"}}, {"name": "get_weather", "args": {"city": "Lima"}},
          {"name": "twice", "args": {"n": 4611686018427387903}}]
-BOTH = ("openai", "gemini")
+ALL = ("openai", "gemini", "anthropic")
 
 
 def lash(code, env, status=0):
@@ -69,9 +69,9 @@ def script(*more):
              "reply": {"text": "Oslo is cold.", "usage": {"input": 200, "output": 10, "cached": 50}}}, *more]
 
 
-def test_both():
-    """J1 a conversation with parallel calls, one failing, ends with the final text, on both protocols"""
-    for provider in BOTH:
+def test_all():
+    """J1 a conversation with parallel calls, one failing, ends with the final text, on all protocols"""
+    for provider in ALL:
         with modeld.Server(script()) as server:
             result = run(server, provider)
             stats = followed(server)
@@ -84,7 +84,7 @@ def test_both():
 
 def test_odd_ids():
     """D9 duplicate, empty and missing ids come back paired"""
-    for provider in BOTH:
+    for provider in ALL:
         calls = [dict(CALLS[0], id=i) for i in ("x", "x", "", None, "x")]
         turns = [{"reply": {"calls": calls, "reasoning": False}}, {"expect": {"outputs": 5}, "reply": {"calls": calls,
                  "reasoning": False}}, {"expect": {"outputs": 5}, "reply": {"text": "done"}}]
@@ -117,8 +117,8 @@ def test_handoff_between_providers():
 
 def test_cut_off():
     """D13 an answer that was cut runs none of its calls and stays valid history"""
-    for provider in BOTH:
-        args = {"args_text": '{"city":"O'} if provider == "openai" else {"args": {"city": "Oslo"}}
+    for provider in ALL:
+        args = {"args_text": '{"city":"O'} if provider != "gemini" else {"args": {"city": "Oslo"}}
         turns = [{"reply": {"calls": [CALLS[0], dict(name="get_weather", **args)], "stop": "length"}},
                  {"expect": {"outputs": 2, "lacks": "temp"}, "reply": {"text": "short"}}]
         with modeld.Server(turns) as server:
@@ -129,10 +129,11 @@ def test_cut_off():
 def test_retries():
     """P5 failures that pass are asked again, with the waits of the server"""
     first = {"openai": [{"status": 503}, {"status": 429, "headers": {"retry-after-ms": "30"}}],
+             "anthropic": [{"status": 529}, {"status": 429, "headers": {"retry-after-ms": "30"}}],
              "gemini": [{"status": 429, "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo",
                                                      "retryDelay": "30ms"}]},
                         {"calls": [{"name": "f", "args_text": "print("}]}]}
-    for provider in BOTH:
+    for provider in ALL:
         turns = script()
         turns[1]["first"] = first[provider]
         with modeld.Server(turns) as server:
@@ -178,7 +179,7 @@ def test_errors():
 
 def test_unknown_model():
     """a model that the provider does not know ends with 69 and its name"""
-    for provider in BOTH:
+    for provider in ALL:
         with modeld.Server([]) as server:
             out = json.loads(lash((RUN % provider).replace(provider + "/m", provider + "/no-such-model"), server.env))
             assert out["exit"] == 69 and "no-such-model" in out["error"], out
@@ -199,11 +200,11 @@ def test_same_bytes():
     """J4 two processes send the same bytes"""
     bodies = []
     for _ in range(2):
-        for provider in BOTH:
+        for provider in ALL:
             with modeld.Server(script()) as server:
                 run(server, provider)
                 bodies.append([r["body"] for r in server.requests()])
-    assert bodies[:2] == bodies[2:]
+    assert bodies[:len(ALL)] == bodies[len(ALL):]
 
 
 def test_script_and_demo():

@@ -21,6 +21,8 @@ import tempfile
 import time
 import urllib.request
 
+import flood
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 CALLS, ROUNDS = 3, 2        # of a conversation: 3 requests, 6 calls
 CAPS = {"process": 256, "jobs": 16}
@@ -243,6 +245,44 @@ class Bench:
         self.row("D4", "2 CPU-bound tools, 2 workers", "s", lambda: self.workers(2),
                  (1.3, "x1.3 of one") if enough else None)
 
+    # -- streams ----------------------------------------------------------
+
+    def stream(self, server, what, path):
+        """Seconds of lash's processor for each run of a stream, and how many pieces or deltas were told."""
+        key = (what, path)
+        if key not in self.streams:
+            env = dict(os.environ, NO_COLOR="1", no_proxy="127.0.0.1")
+            for name in ("OPENAI", "GEMINI", "ANTHROPIC"):
+                env.update({name + "_API_KEY": "test-key"})
+            env.update(OPENAI_BASE_URL=server.root + "/v1", GOOGLE_GEMINI_BASE_URL=server.root, ANTHROPIC_BASE_URL=server.root)
+            text = self.output([self.lash(), os.path.join(HERE, "stream.lua"), what, server.root + "/" + path, "5"], env)
+            self.streams[key] = [tuple(map(float, run.split())) for run in text.splitlines()[1:]]
+        return self.streams[key]
+
+    def stream_speed(self, server, what, path):
+        """MB/s of body, beside a reader that takes the bytes as they come."""
+        size = len(server.bodies[path]) / 1e6
+        return ([size / seconds for _, seconds in self.stream(server, what, path)],
+                [size / seconds for _, seconds in self.stream(server, "bytes", path)], "bytes")
+
+    def stream_deltas(self, server, what, path):
+        """Microseconds from the socket to on_event, a delta of text."""
+        runs = self.stream(server, what, path)
+        if any(count != flood.DELTAS for count, _ in runs):
+            raise NotMeasured("%d deltas were told, %d sent" % (runs[0][0], flood.DELTAS))
+        return [seconds / count * 1e6 for count, seconds in runs]
+
+    def stream_rows(self):
+        self.streams = {}
+        with flood.Flood() as server:
+            self.row("S1", "stream as events", "MB/s", lambda: self.stream_speed(server, "events", "completions"))
+            for model, path in (("openai", "responses"), ("openai-chat", "completions"), ("gemini", "streamGenerateContent"),
+                                ("anthropic", "messages")):
+                self.row("S1", "stream as answer, %s" % model, "MB/s",
+                         lambda m=model, p=path: self.stream_speed(server, m + "/bench", p))
+                self.row("S2", "delta of text -> on_event, %s" % model, "us",
+                         lambda m=model, p=path: self.stream_deltas(server, m + "/bench", p))
+
     # -- stopping ---------------------------------------------------------
 
     def stop_row(self, ident, name, samples, goal):
@@ -379,6 +419,7 @@ class Bench:
         self.start_rows()
         self.dispatch_rows()
         self.worker_rows()
+        self.stream_rows()
         self.stop_rows()
         self.conversation_rows()
         measured = [r for r in self.rows if "not_measured" not in r]

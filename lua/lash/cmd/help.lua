@@ -7,8 +7,10 @@ local system = require "lash.core.system"
 local M = {}
 
 -- Other names of pages.
-local ALIASES = { [""] = "overview", models = "providers", model = "providers", keys = "providers", key = "providers",
-    provider = "providers", config = "providers", stop = "misbehaving", cancel = "tasks",
+local ALIASES = { [""] = "overview", model = "providers", keys = "providers", key = "providers",
+    provider = "providers", config = "providers", quirks = "providers",
+    openai = "providers", anthropic = "providers", gemini = "providers", ollama = "providers",
+    stop = "misbehaving", cancel = "tasks",
     numbers = "json", sync = "sync-vs-async", async = "sync-vs-async",
     marks = "sync-vs-async", exit = "exit-codes", env = "environment", script = "scripts", tool = "tools",
     agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",

@@ -240,6 +240,9 @@ case("a field that the server refuses and lash can do without is left out, once,
     equal({ sent[3].parallel_tool_calls, sent[3].max_tokens, sent[3].max_completion_tokens }, { nil, nil, 5 })
     equal({ #events, events[1].type }, { 2, "warning" })
     has(events[1].text, "parallel_tool_calls")
+    -- a limit that is too high is not another field's matter
+    answer, _, sent = play({ bad "max_tokens is too large: 5" }, view)
+    equal({ answer, #sent }, { nil, 1 })
     -- what the user asked for is not dropped
     view.parallel = false
     local _, err

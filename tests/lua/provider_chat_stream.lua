@@ -287,9 +287,11 @@ case("P6 a stream ends with [DONE], or where it broke off after a finish_reason;
             ok(one[1] ~= "call.ready")
         end
     end
-    local answer, err = chat.stream(chat.sse {})
-    equal(answer, nil)
-    equal({ err.code, err.retry }, { "network", true })
+    for _, list in ipairs { {}, { chat.chunk { role = "assistant", content = "" } } } do
+        local answer, err = chat.stream(chat.sse(list))
+        equal(answer, nil)
+        equal({ err.code, err.retry }, { "network", true })
+    end
 end)
 
 case("finish_reason: calls are calls whatever it says", function()
@@ -358,6 +360,25 @@ case("T8 what says nothing of the answer is idle", function()
     equal(what(chat.chunk({}, "stop")), "more")
     equal(what '{"usage":{"prompt_tokens":1}}', "more")
     equal(what "[DONE]", "end")
+end)
+
+case("letters that are broken become U+FFFD, the rest of the answer stays", function()
+    local function text(data)
+        local stream = assert(chat.stream { ('{"choices":[{"index":0,"delta":{"content":"%s"}}]}'):format(data),
+            chat.chunk({}, "stop") })
+        local whole = assert(chat.read(('{"choices":[{"index":0,"message":{"content":"%s"}}]}'):format(data)))
+        equal(whole.items, stream.items)
+        return stream.items[1].text
+    end
+    equal(text "S\xc3", "S\u{FFFD}")
+    equal(text "\xff\xfeS\xe3\x81o", "\u{FFFD}\u{FFFD}S\u{FFFD}\u{FFFD}o")
+    equal(text [[a\ud83d\ude00b]], "a\u{1F600}b")
+    equal(text [[a\ud83d]], "a\u{FFFD}")
+    equal(text [[\ude00b\uD83D\n]], "\u{FFFD}b\u{FFFD}\n")
+    equal(text [[\ud83d\ud83d\ude00\\ud83d]], "\u{FFFD}\u{1F600}\\ud83d")
+    local answer = assert(chat.stream { '{"choices":[{"index":0,"delta":{"odd":"\xff","tool_calls":[{"id":"a","function":'
+        .. '{"name":"f","arguments":{"a":"\xff"}}}]}}]}', chat.chunk({}, "stop") })
+    equal({ answer.items[1].args, answer.wire.fields.odd }, { '{"a":"\u{FFFD}"}', '"\u{FFFD}"' })
 end)
 
 -- ---- errors in a stream ----

@@ -10,6 +10,7 @@ local errors = require "lash.provider.openai_chat_errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 local messages = require "lash.provider.openai_chat_messages"
 local server = require "lash.provider.openai_chat_server"
 
@@ -322,7 +323,7 @@ function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, errors.refused(target, res, droppable(conv, view, target, traits))
     end
-    local value, err = history.decode(res.body)
+    local value, err, body = mend.decode(res.body)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     end
@@ -339,7 +340,7 @@ function M.read(res, conv, view, target)
         return nil, fault.nonsense(target, res, "is no answer of Chat Completions")
     end
     local draft = start(conv, view, target, res)
-    draft:add(choice[field], raw_in(res.body, "choices", at, field), nil, true)
+    draft:add(choice[field], raw_in(body, "choices", at, field), nil, true)
     note_usage(draft, value, choice)
     note_reason(draft, choice)
     return draft:finish()
@@ -353,7 +354,7 @@ Reader.__index = Reader
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }
 function M.reader(conv, view, target, res)
     local draft = start(conv, view, target, res)
-    return setmetatable({ draft = draft, target = target, res = res, done = false }, Reader)
+    return setmetatable({ draft = draft, target = target, res = res, done = false, said = false }, Reader)
 end
 
 -- What an event has that is no JSON object.
@@ -378,6 +379,7 @@ local function read_chunk(reader, value, data, tell)
         said = draft:whole(choice.message, raw_in(data, "choices", at, "message"), tell) or said
     end
     said = choice and note_reason(draft, choice) or said
+    reader.said = reader.said or said
     return said and "more" or "idle"
 end
 
@@ -385,20 +387,20 @@ end
 function Reader:event(event, tell)
     local data = event.data
     if data:find("^%s*%[DONE%]%s*$") then
-        if not self.draft.touched and not self.draft:ended() then
+        if not self.said then
             return nil, fault.broken(self.target, self.res)
         end
         self.done = true
         return "end"
     end
-    local value = history.decode(data)
+    local value, _, text = mend.decode(data)
     local e = errors.inside(value or nil)
     if not e and not history.is_object(value) then
         return odd(self, event)
     elseif e or event.event == "error" then
         return nil, errors.described(self.target, self.res, e or value)
     end
-    return read_chunk(self, value, data, tell)
+    return read_chunk(self, value, text, tell)
 end
 
 -- The error in lines that were no events: Ollama's bare {"error":...}.

@@ -170,10 +170,12 @@ local function retry_delay(details)
     return nil
 end
 
--- The first of the fields that the sentence names.
+-- The first of the fields that the error is about. A limit is only then one to be named otherwise when the
+-- server says how.
 local function named(fields, e, words)
     for _, name in ipairs(fields or {}) do
-        if e.param == name or words:find(name, 1, true) then
+        local about = e.param == name or words:find(name, 1, true)
+        if about and (name ~= "max_tokens" or words:find("max_completion_tokens", 1, true)) then
             return name
         end
     end

@@ -194,6 +194,30 @@ case("D9 D10 the same call twice, even under one id, is two calls", function()
     end
 end)
 
+case("D1 an undeclared parallel wrapper becomes its calls, with one output", function()
+    local args = '{"tool_uses":[{"recipient_name":"functions.get_weather","parameters":{"n":9007199254740993}},'
+        .. '{"recipient_name":"get_time","parameters":{}}]}'
+    local shown = 'get_time({"x":1}) get_weather({"n":9007199254740993}) get_time({}) get_time()'
+    for _, name in ipairs { "parallel", "multi_tool_use.parallel" } do
+        local answer = expect({ { e(0, "a", "get_time", '{"x":1}') }, { e(1, "w", name, args) }, { e(2, "b", "get_time") } }, shown)
+        equal({ answer.items[2].id, answer.items[3].id, answer.items[2].wrapper }, { "w_1", "w_2", "w" })
+        local conv = wire.conversation { { type = "user", text = "x" } }
+        conv:append(answer)
+        conv:append(wire.outcomes(answer, { "1", "2", { "error", "bad" }, "4" }))
+        local body = chat.request(conv)
+        local sent = body.messages[2].tool_calls
+        equal({ #sent, sent[2].id, sent[2]["function"].name, sent[2]["function"].arguments },
+            { 3, "w", (name:gsub("%.", "_")), args })
+        equal({ #body.messages, body.messages[4] }, { 5, { role = "tool", tool_call_id = "w",
+            content = "1. get_weather: 2\n2. get_time: Error: bad" } })
+        body = chat.request(conv, {}, { origin = "elsewhere" })
+        equal({ #body.messages[2].tool_calls, #body.messages }, { 4, 6 })
+    end
+    -- declared, it is a tool like others; with other arguments it is a call like others
+    expect({ { e(0, "w", "parallel", args) } }, "parallel(" .. args .. ")", { tools = { { name = "parallel" } } })
+    expect({ { e(0, "w", "parallel", "{}") } }, "parallel({})")
+end)
+
 case("D13 a cut answer: its half call is marked, and not told as ready", function()
     local answer, _, told = calls({ { e(0, "a", "f", "{}") }, { e(1, "b", "f", '{"x":') } }, nil, "length")
     equal(answer.stop, "length")

@@ -60,7 +60,7 @@ end
 
 -- ---- calls ----
 
--- The calls inside the undeclared wrapper that some models invent, or nil.
+--- unwrap(view, item, args) -> the calls inside the undeclared wrapper that some models of OpenAI invent, or nil.
 local function unwrap(view, item, args)
     if (item.name ~= "parallel" and item.name ~= "multi_tool_use.parallel") or history.tool_named(view, item.name) then
         return nil
@@ -80,6 +80,7 @@ local function unwrap(view, item, args)
     end
     return calls
 end
+M.unwrap = unwrap
 
 -- The item again with other values in some fields, and the bytes that came in all others.
 local function patched(item, raw, changes)

@@ -9,6 +9,7 @@ local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local merge = require "lash.provider.openai_chat_merge"
+local responses = require "lash.provider.openai_answer"
 local think = require "lash.provider.openai_chat_think"
 
 local M = {}
@@ -22,6 +23,7 @@ Draft.__index = Draft
 function M.new(from, conv, view, traits, taken)
     return setmetatable({
         from = from,
+        view = view,
         id_for = history.namer(conv, taken),
         calls = assembly.new(view),
         splitter = think.new(traits.think),
@@ -300,22 +302,40 @@ local function call_wire(slot, id)
     return { id = long and slot.id or nil, fields = merged(slot.extra), in_function = merged(slot.extra_function) }
 end
 
+-- The calls that a slot is: one, or those that are wrapped in it.
+local function calls_of(draft, slot, id, count)
+    local one = { type = "call", id = id, name = slot.name, args = slot.args }
+    local wrapped = responses.unwrap(draft.view, one, slot.args)
+    for i, call in ipairs(wrapped or {}) do
+        call.wrapper = id
+        call.id = draft.id_for(("%s_%d"):format(id, i), count + i)
+    end
+    return wrapped or { one }, wrapped ~= nil
+end
+
+-- Adds the calls, tells those that were not yet told. @return how many there are
 local function add_call_items(draft, items, wire, cut, tell)
-    local slots = draft.calls:finish()
+    local slots, count = draft.calls:finish(), 0
     for n, slot in ipairs(slots) do
         local id = id_of(draft, n, slot)
-        local item = { type = "call", id = id, name = slot.name, args = slot.args }
-        if cut and not assembly.is_whole(slot.args) and (slot.args ~= "" or n == #slots) then
-            item.complete = false
+        local half = cut and not assembly.is_whole(slot.args) and (slot.args ~= "" or n == #slots)
+        local calls, wrapped = calls_of(draft, slot, id, count)
+        for i, call in ipairs(calls) do
+            count = count + 1
+            if half then
+                call.complete = false
+            elseif count > draft.told and tell then
+                tell("call.ready", { n = count, id = call.id, name = call.name, args = call.args })
+            end
+            items[#items + 1] = call
+            wire.calls[count] = i == 1 and call_wire(slot, id) or {}
         end
-        items[#items + 1] = item
-        wire.calls[n] = call_wire(slot, id)
-        if n > draft.told and item.complete == nil and tell then
-            tell("call.ready", { n = n, id = id, name = item.name, args = item.args })
+        if wrapped then
+            wire.calls[count - #calls + 1].wrapper = { name = slot.name, args = slot.args }
         end
     end
-    draft.told = math.max(draft.told, #slots)
-    return #slots
+    draft.told = math.max(draft.told, count)
+    return count
 end
 
 local function stop_of(draft, what, count)

@@ -14,6 +14,9 @@ local M = {}
 local Calls = {}
 Calls.__index = Calls
 
+-- Names under which some models of OpenAI wrap several calls in one.
+local WRAPPERS = { parallel = true, ["multi_tool_use.parallel"] = true }
+
 -- A greater index is no index; a longer name is not put together.
 local INDEX_MAX, NAME_MAX = 1 << 20, 1024
 
@@ -378,8 +381,8 @@ end
 function Calls:ready()
     local n = self.told + 1
     local slot, later = self.slots[n], self.slots[n + 1]
-    if not later or not slot.name or not slot.id or not slot.scan.closed or slot.spoilt or slot.broken
-        or not self.loose and self.counted < n then
+    if not later or not slot.name or not slot.id or WRAPPERS[slot.name] and not self.tools[slot.name]
+        or not slot.scan.closed or slot.spoilt or slot.broken or not self.loose and self.counted < n then
         return nil
     end
     local text = joined(slot)

@@ -100,8 +100,9 @@ local function content_of(entry)
     return table.concat(texts)
 end
 
+-- Calls that came wrapped in one go back as that one: they share its id.
 local function call_texts(state, index, entry, own)
-    local texts, n = {}, 0
+    local texts, n, wrapper = {}, 0, nil
     state.ids = {}
     for _, item in ipairs(entry.items) do
         if item.type == "call" then
@@ -110,8 +111,14 @@ local function call_texts(state, index, entry, own)
             if not own and n == 1 and state.traits.google then
                 wire = { fields = { extra_content = UNSIGNED } }
             end
-            state.ids[n] = id_for(state, index, n, item, own and wire)
-            texts[n] = call_text(item, state.ids[n], not state.traits.openai and wire)
+            if own and item.wrapper and item.wrapper == wrapper then
+                state.ids[n] = state.ids[n - 1]
+            else
+                wrapper = own and wire.wrapper and item.wrapper
+                local call = wrapper and { id = wrapper, name = wire.wrapper.name, args = wire.wrapper.args } or item
+                state.ids[n] = id_for(state, index, n, call, own and wire)
+                texts[#texts + 1] = call_text(call, state.ids[n], not state.traits.openai and wire)
+            end
         end
     end
     return texts
@@ -168,10 +175,22 @@ local function output_text(outcome)
     return "Error: " .. text
 end
 
+-- One message per call; calls that came wrapped in one share it.
 local function add_outcomes(state, entry)
-    for n, outcome in ipairs(entry.items) do
+    local n, ids = 1, state.ids
+    while n <= #entry.items do
+        local first, id = n, ids[n]
+        local texts = { output_text(entry.items[n]) }
+        while ids[n + 1] == id do
+            n = n + 1
+            texts[#texts + 1] = output_text(entry.items[n])
+        end
+        for i = 1, first < n and #texts or 0 do
+            texts[i] = ("%d. %s: %s"):format(i, state.calls[first + i - 1].name, texts[i])
+        end
         state.parts[#state.parts + 1] = ('{"content":%s,"role":"tool","tool_call_id":%s}'):format(
-            quote(output_text(outcome)), quote(state.ids[n]))
+            quote(table.concat(texts, "\n")), quote(id))
+        n = n + 1
     end
 end
 

@@ -1,5 +1,6 @@
 -- lash.model and lash.provider.stream against tests/program/httpd.py, with a protocol made up for it: the data
--- of an event is a word of the answer, "." ends it, "?" says nothing, "!" is an error.
+-- of an event is a word of the answer, "." ends it, "?" says nothing, "!" is an error, "+" says that the rest
+-- has to be asked for.
 local fault = require "lash.provider.fault"
 local json = require "lash.json"
 local lash = require "lash"
@@ -34,8 +35,8 @@ local Reader = {}
 Reader.__index = Reader
 
 function Reader:event(event, tell)
-    if event.data == "." then
-        self.ended = true
+    if event.data == "." or event.data == "+" then
+        self.ended, self.more = true, event.data == "+"
         return "end"
     elseif event.data == "?" then
         return "idle"
@@ -52,12 +53,14 @@ function Reader:finish(tail)
         return nil, fault.answer(self.target, self.res, { code = "overloaded", retry = true, message = tail })
     elseif not self.ended then
         return nil, fault.broken(self.target, self.res)
+    elseif self.more then
+        return nil, nil, self.words
     end
     return answer(self.words)
 end
 
-function toy.reader(_, _, target, res)
-    return setmetatable({ words = {}, target = target, res = res }, Reader)
+function toy.reader(_, _, target, res, begun)
+    return setmetatable({ words = table.move(begun or {}, 1, #(begun or {}), 1, {}), target = target, res = res }, Reader)
 end
 
 local base
@@ -164,6 +167,15 @@ case("P5 what was delivered in part is not asked for again", function()
         equal(told, { "a" })
         equal(retries, 0)
     end
+end)
+
+case("an answer that comes in several requests is told as one; each of them may be made again", function()
+    local found, err, told, retries = ask { play { "a", "+", false }, play { "!" }, play { "b", "+", false }, play { ".", false } }
+    equal(err, nil)
+    equal({ found.items[1].text, table.concat(told), retries }, { "ab", "ab", 1 })
+    found, err, told = ask { play { "a", "+", false }, play { "b", "!" } }
+    equal({ found, table.concat(told) }, { nil, "ab" })
+    has(err.message, "was delivered")
 end)
 
 case("an error that is no event is told", function()

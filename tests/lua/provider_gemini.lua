@@ -206,6 +206,10 @@ case("ends: length, refusals, blocked prompts", function()
     equal(wire.hear("gemini", conv, response({ '{"functionCall":{"name":"f"}}' }, "MAX_TOKENS")).stop, "length")
 end)
 
+local function response_items(body)
+    return wire.hear("gemini", wire.conversation { { type = "user", text = "x" } }, body).items
+end
+
 case("what another attempt may mend is said to be so", function()
     for reason, code in pairs { MALFORMED_FUNCTION_CALL = "nonsense", UNEXPECTED_TOOL_CALL = "nonsense",
         STOP = "nonsense", OTHER = "overloaded" } do
@@ -215,6 +219,10 @@ case("what another attempt may mend is said to be so", function()
         has(err.message, reason)
     end
     equal(wire.refused("gemini", wire.answer '{"candidates":[]}').retry, true)
+    local thought = { '{"text":"hm","thought":true}', '{"text":"","thoughtSignature":"S"}' }
+    equal(wire.refused("gemini", wire.answer(response(thought))).retry, true)
+    equal(wire.refused("gemini", wire.answer(response(thought, "OTHER"))).code, "overloaded")
+    equal(#response_items(response(thought, "MAX_TOKENS")), 1)
 end)
 
 case("errors are told apart", function()

@@ -311,6 +311,10 @@ end
 -- How the answer ended: one of the words of an answer's `stop`, or nil, err.
 function Answer:stop(items)
     local reason, message = self.reason, self.message
+    local empty = true -- a summary of reasoning alone is no answer
+    for _, item in ipairs(items) do
+        empty = empty and item.type == "reasoning"
+    end
     local function again(code, what, name, remedy)
         return nil, fault.answer(self.target, self.res, { code = code, retry = true, what = what, name = name,
             message = message, remedy = remedy })
@@ -325,12 +329,12 @@ function Answer:stop(items)
             "try again, or simplify the tools' parameters")
     elseif reason == "MAX_TOKENS" or reason == "CONTINUATION" then
         return "length"
-    elseif #items == 0 and (reason == nil or reason == "STOP") then
+    elseif empty and (reason == nil or reason == "STOP") then
         return again("nonsense", "the answer is empty", reason or self.index and "no finishReason" or "no candidates",
             "try again")
     elseif reason == nil or reason == "STOP" then
         return self.calls > 0 and "calls" or "end"
-    elseif #items == 0 then
+    elseif empty then
         return again("overloaded", "the model gave no answer", reason)
     end
     return "error"

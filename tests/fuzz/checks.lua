@@ -3,6 +3,7 @@
 -- protocol; and however the bytes are split, all of it is the same.
 local conversation = require "lash.conversation"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 local sse = require "sse"
 
 local M = {}
@@ -185,7 +186,7 @@ local marks = {
 }
 
 local function is_end(name, text, event)
-    local value = json.decode(text, { size = 64 << 20 })
+    local value = mend.decode(text)
     if type(value) ~= "table" then
         return false
     end

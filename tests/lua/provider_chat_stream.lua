@@ -379,6 +379,8 @@ case("letters that are broken become U+FFFD, the rest of the answer stays", func
     local answer = assert(chat.stream { '{"choices":[{"index":0,"delta":{"odd":"\xff","tool_calls":[{"id":"a","function":'
         .. '{"name":"f","arguments":{"a":"\xff"}}}]}}]}', chat.chunk({}, "stop") })
     equal({ answer.items[1].args, answer.wire.fields.odd }, { '{"a":"\u{FFFD}"}', '"\u{FFFD}"' })
+    local _, err = chat.stream { '{"choices":[{"index":0,"delta":{"tool\xffcalls":[]},"finish_reason":"stop"}]}' }
+    equal(err.code, "nonsense")
 end)
 
 -- ---- errors in a stream ----

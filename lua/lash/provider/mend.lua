@@ -1,6 +1,6 @@
 -- Answers in JSON that is broken in its letters only: small servers cut a letter of several bytes between two
 -- chunks, or write half of a surrogate pair. What cannot be read becomes U+FFFD, as people would see it
--- anyway; all else that is no JSON stays an error.
+-- anyway; all else that is no JSON stays an error, and so do broken names of fields.
 local history = require "lash.provider.history"
 
 local M = {}
@@ -36,6 +36,17 @@ local function mend_escapes(text)
     return table.concat(parts) .. text:sub(done)
 end
 
+-- Whether the name of a field is broken: then who knows what is missing.
+local function broken_name(value)
+    for name, part in pairs(value) do
+        if type(name) == "string" and name:find("\u{FFFD}", 1, true)
+            or type(part) == "table" and broken_name(part) then
+            return true
+        end
+    end
+    return false
+end
+
 --- decode(text) -> value, nil, the text that it is the value of | nil, err
 function M.decode(text)
     local value, err = history.decode(text)
@@ -46,8 +57,11 @@ function M.decode(text)
     if mended == text then
         return nil, err
     end
-    value, err = history.decode(mended)
-    return value, err, mended
+    local again, still = history.decode(mended)
+    if still or type(again) == "table" and broken_name(again) then
+        return nil, err
+    end
+    return again, nil, mended
 end
 
 return M

@@ -370,6 +370,16 @@ case("P3 parts without sense are dropped, unknown ones kept", function()
     equal(#answer.items, 3)
 end)
 
+case("P2 letters that are broken become U+FFFD, the parts around them stay", function()
+    local signed = '{"functionCall":{"name":"f","args":{"t":"\\ud83d"}},"thoughtSignature":"S\\/"}'
+    local text = chunk { '{"text":"a\\ud83d"}' } .. chunk { '{"text":"\xc3"}' } .. chunk({ '{"text":"\xa4b"}', signed }, STOP)
+    local answer, err = wire.streamed("gemini", text, user())
+    equal(err, nil)
+    equal(answer.items[1].text, "a\u{FFFD}\u{FFFD}\u{FFFD}b")
+    equal(answer.wire[2], (signed:gsub("\\ud83d", "\\ufffd")))
+    equal(read(whole({ '{"text":"a\xff"}' })).items[1].text, "a\u{FFFD}")
+end)
+
 case("only one candidate counts", function()
     local text = 'data: {"candidates":[{"index":0,"content":{"parts":[{"text":"a"}]}},{"index":1,"content":{"parts":[{"text":"X"}]}}]}\n\n'
         .. 'data: {"candidates":[{"index":1,"content":{"parts":[{"text":"Y"}]},"finishReason":"STOP"}]}\n\n'

@@ -7,6 +7,7 @@ local contents = require "lash.provider.gemini_contents"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 local trouble = require "lash.provider.gemini_fault"
 
 local M = {}
@@ -383,10 +384,10 @@ local function read_array(answer, value, text, tell)
     return answer:finish()
 end
 
-local function read_whole(answer, text, tell)
-    local value, err = history.decode(text)
+local function read_whole(answer, body, tell)
+    local value, err, text = mend.decode(body)
     if err then
-        return nil, fault.nonsense(answer.target, { headers = answer.res.headers, body = text }, "is not JSON")
+        return nil, fault.nonsense(answer.target, { headers = answer.res.headers, body = body }, "is not JSON")
     elseif is_array(value) and value[1] ~= nil and not trouble.error_in(value) then
         return read_array(answer, value, text, tell)
     end
@@ -419,14 +420,14 @@ function M.reader(conv, _, target, res, begun)
 end
 
 function Reader:event(event, tell)
-    local text = event.data
-    if not text:find("%S") or text == "[DONE]" then -- the end marker of another protocol, which proxies add
+    local data = event.data
+    if not data:find("%S") or data == "[DONE]" then -- the end marker of another protocol, which proxies add
         return "idle"
     end
     self.seen = true
-    local value, err = history.decode(text)
+    local value, err, text = mend.decode(data)
     if err then
-        return nil, fault.nonsense(self.target, { headers = self.res.headers, body = text },
+        return nil, fault.nonsense(self.target, { headers = self.res.headers, body = data },
             "has an event that is no JSON")
     end
     return self.answer:add(value, text, tell)

@@ -404,6 +404,8 @@ case("errors inside a stream: as an event, beside choices, as a bare line", func
     equal(err_of(chat.sse { hi, '{"choices":[{"index":0,"delta":{},"error":{"code":429,"message":"m"}}]}' }, true).code, "rate")
     equal(err_of(chat.sse { hi, '{"detail":"m"}' }, true).code, "overloaded")
     equal(err_of(chat.sse({ hi }, true) .. '{"error":"ran out of memory"}\n', true).code, "overloaded")
+    has(err_of(chat.sse({ hi }, true) .. 'error: {"code":500,"message":"slot is gone","type":"server_error"}\n\n', true).message,
+        "slot is gone")
     has(err_of(chat.sse({ hi, chat.chunk({}, "stop") }, true) .. '{"error":"late"}\n', true).message, "late")
     has(err_of(chat.sse({ hi }, true) .. "event: error\ndata: out of words\n\n", true).message, "out of words")
     has(err_of(chat.sse({ hi }, true) .. 'event: error\ndata: {"code":503,"message":"m"}\n\n', true).message, "m")

@@ -403,10 +403,12 @@ function Reader:event(event, tell)
     return read_chunk(self, value, text, tell)
 end
 
--- The error in lines that were no events: Ollama's bare {"error":...}.
+-- The error in lines that were no events: Ollama's bare {"error":...}, older llama.cpp's error: {...}.
 local function stray_error(tail)
     for line in tail:gmatch("[^\r\n]+") do
-        local e = errors.inside(history.decode(line) or nil)
+        local named = line:match("^error:%s*({.*)$")
+        local value = history.decode(named or line)
+        local e = errors.inside(value or nil) or named and history.is_object(value) and value
         if e then
             return e
         end

@@ -206,9 +206,18 @@ function Answer:note(value, candidate)
     end
 end
 
+-- A chunk may say nothing but whose it is.
+local CHUNK = { "candidates", "promptFeedback", "usageMetadata", "responseId", "modelVersion" }
+
 local function is_chunk(value)
-    return history.is_object(value)
-        and (value.candidates ~= nil or value.promptFeedback ~= nil or value.usageMetadata ~= nil)
+    if history.is_object(value) then
+        for _, field in ipairs(CHUNK) do
+            if value[field] ~= nil then
+                return true
+            end
+        end
+    end
+    return false
 end
 
 --- One chunk, or a whole answer. `value` is `text`, decoded.

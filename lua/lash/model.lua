@@ -135,23 +135,25 @@ local function gate_name(target)
     return target.base_url and target.base_url .. "\n" .. (target.key or "") or nil
 end
 
+-- Waits until it is open; meanwhile another conversation may be told to wait even longer.
 local function wait_at_gate(target, emit)
     local name = gate_name(target)
-    local rest = name and gates[name] and gates[name] - clock() or 0
-    if rest < 0.001 then
-        if name then
+    while name and gates[name] do
+        local rest = gates[name] - clock()
+        if rest < 0.001 then
             gates[name] = nil
+            return
         end
-        return
+        local wait = rest + math.random() * math.min(rest, 1) * 0.25 -- not all at the same moment
+        emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = "rate limit" }
+        timer.sleep(wait)
     end
-    local wait = rest + math.random() * math.min(rest, 1) * 0.25 -- not all at the same moment
-    emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = "rate limit" }
-    timer.sleep(wait)
 end
 
+-- Also where the server did not say for how long: the others at this key would be refused, too.
 local function close_gate(target, err, wait)
     local name = gate_name(target)
-    if name and err.code == "rate" and err.after then
+    if name and err.code == "rate" then
         gates[name] = math.max(gates[name] or 0, clock() + wait)
     end
 end

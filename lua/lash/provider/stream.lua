@@ -38,8 +38,16 @@ local function read_events(res, reader, tell, life)
             return true, true
         end
         life.idle = what == "idle"
+        life.first = life.first or event.data
+        life.more = life.more or what == "more"
     end
     return true, false
+end
+
+-- What came of a stream that ended without its end, when that was no word of any protocol: a page, a text.
+local function no_stream(life, stray)
+    local first = life.first or stray
+    return not life.more and first:find "%S" and not first:find "^%s*{" and not first:find "^%s*%[DONE%]" and first
 end
 
 --- answer(target, conv, view, request, limits, tell, begun) -> answer | nil, err | nil, nil, begun
@@ -49,7 +57,7 @@ end
 -- @param tell fn(kind, fields), see the readers
 -- @param begun what an earlier request brought of this answer, for the provider
 function M.answer(target, conv, view, request, limits, tell, begun)
-    local life = { idle = false }
+    local life = { idle = false, first = nil, more = false } -- of its events
     local res <close>, broken = require("lash.http").stream {
         method = "POST",
         url = request.url,
@@ -82,7 +90,13 @@ function M.answer(target, conv, view, request, limits, tell, begun)
     elseif ended then
         res:leave() -- the rest is the end of the transfer: the connection can be used again
     end
-    return reader:finish(ended and "" or res:stray(), tell)
+    local stray = ended and "" or res:stray()
+    local answer, err, more = reader:finish(stray, tell)
+    local strange = err and err.code == "network" and no_stream(life, stray)
+    if strange then
+        return nil, fault.nonsense(target, { headers = res.headers, body = strange }, "is no stream of events")
+    end
+    return answer, err, more
 end
 
 --- tell(answer, tell): a whole answer, told as if it had come in pieces.

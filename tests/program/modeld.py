@@ -295,8 +295,8 @@ class Daemon:
         except asyncio.CancelledError:
             pass        # the server ends: nobody waits for this task
         finally:
-            if ahead and not ahead.done():
-                ahead.cancel()
+            if ahead and not ahead.cancel():
+                ahead.exception()   # looked at, whatever it is: the client broke off
             self.open -= number > 0
             writer.close()
 
@@ -380,6 +380,8 @@ class Daemon:
     async def deliver(self, answer, steps, chunked, pack, writer):
         """Sends a body piece by piece; how it ends."""
         def put(data):
+            if writer.is_closing():
+                raise ConnectionResetError("the client left")
             if answer.steps is not None:
                 answer.body += data
             if pack:
@@ -498,7 +500,18 @@ class Server:
         urllib.request.urlopen(urllib.request.Request(self.url + "/release", data=b""), timeout=10).close()
 
     def requests(self):
-        """The log so far, `body` parsed as `json` where it is JSON."""
+        """The log so far, `body` parsed as `json` where it is JSON; of all requests but those that wait."""
+        end = time.monotonic() + 5
+        lines = self.lines()
+        while time.monotonic() < end:   # a line is written behind the last byte of its answer
+            stats = self.stats()
+            if len(lines) >= stats["requests"] - stats["waiting"]:
+                break
+            time.sleep(0.002)
+            lines = self.lines()
+        return lines
+
+    def lines(self):
         lines = []
         if os.path.exists(self.log):
             with open(self.log, encoding="utf-8") as file:

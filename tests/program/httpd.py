@@ -38,6 +38,8 @@
                         U+00FF), numbers are seconds of waiting, null hangs up, {"repeat": list, "times": n} (without
                         times: for ever), {"wait": NAME} waits for
     /go/NAME            which this does
+    /keep/NAME          keeps its body, such a list; /kept/NAME/... plays it, whatever is asked
+    /deaf/...           reads nothing of the request but its head, and never answers
     /gauge/MS?id=       answers after that time; /gauges: how many at most were at it at once, and their ids in order
 
 As a proxy it answers itself, whatever the host.
@@ -55,6 +57,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 made = 0
 events = {}  # name -> asyncio.Event
+kept = {}    # name -> list of steps
 seen = {}    # name -> when
 gauge = {"now": 0, "peak": 0, "order": []}
 
@@ -122,7 +125,7 @@ class Connection:
         self.chunked = lower.get("transfer-encoding", "").lower() == "chunked"
         self.type = lower.get("content-type")
         self.crc = 0
-        if words[0] not in ("half", "count", "refuse", "hold"):
+        if words[0] not in ("half", "count", "refuse", "hold", "deaf"):
             self.body = b"".join([piece async for piece in self.pieces()])
         handler = getattr(self, "do_" + words[0], None)
         if handler is None:
@@ -351,6 +354,17 @@ class Connection:
 
     async def do_play(self):
         await self.play(json.loads(self.body))
+
+    async def do_keep(self, name):
+        kept[name] = json.loads(self.body)
+        self.send(200, b"kept")
+
+    async def do_kept(self, name, *_):
+        await self.play(kept[name])
+
+    async def do_deaf(self, *_):
+        """Reads nothing of the request, and says nothing."""
+        await event("never").wait()
 
     async def do_go(self, name):
         event(name).set()

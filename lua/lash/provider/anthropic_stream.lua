@@ -321,10 +321,10 @@ function Reader:event(event, tell)
     end
     local value = json.decode(event.data, { size = 64 << 20 })
     if not history.is_object(value) then
-        if event.event == "ping" or event.data == "[DONE]" then
-            return "idle"
-        elseif event.event == "error" then
+        if event.event == "error" then
             return nil, faults.described(self.ctx.target, self.res, event.data)
+        elseif event.event == "ping" or event.data == "[DONE]" or not event.data:find("%S") then
+            return "idle"
         end
         return nonsense(self, event.data, "has an event that is no JSON object")
     end

@@ -94,7 +94,10 @@ end
 
 local OTHERS = {
     "null", "true", "false", "0", "-1", "1", "7", "1.5", "1e400", "-0.0", "9007199254740993", "123456789012345678901234567890",
-    '""', '"x"', '"\\u0000"', '"\\ud83d"', '"\u{20ac}"', '"stop"', '"call_a"', '"[DONE]"', "[]", "{}", "[[]]", "[null]",
+    '""', '"x"', '"\\u0000"', '"\\ud83d"', '"\u{20ac}"', '"stop"', '"call_a"', '"[DONE]"',
+    '"pause_turn"', '"CONTINUATION"', '"max_tokens"', '"MAX_TOKENS"', '"length"',
+    '"incomplete"', '"failed"', '"refusal"', '"SAFETY"', '"content_filter"', '"MALFORMED_FUNCTION_CALL"', '"error"',
+    '"tool_use"', "[]", "{}", "[[]]", "[null]",
     '[{}]', '{"a":1}', '{"error":{"message":"m","code":500}}', '[1,"x",null]', ("["):rep(200) .. ("]"):rep(200),
     '"' .. ("long"):rep(500) .. '"', '"{\\"city\\":\\"Oslo\\"}"', '"{"', "bad", "",
 }

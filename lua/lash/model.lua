@@ -256,8 +256,6 @@ end
 
 -- ---- looking at a request ----
 
-local SECRET = { authorization = true, ["x-goog-api-key"] = true, ["x-api-key"] = true, ["api-key"] = true }
-
 local function local_request(target, conv, view)
     local tools = json.array {}
     for i, tool in ipairs(view.tools or {}) do
@@ -288,10 +286,9 @@ function M.dry_run(target, conv, view, opts)
     end
     local headers = {}
     for name, value in pairs(request.headers) do
-        local secret = SECRET[name] or target.key and tostring(value):find(target.key, 1, true)
-        headers[name] = secret and (value:match("^Bearer ") or "") .. "****" or value
+        headers[name] = registry.masked_header(name, tostring(value), target)
     end
-    return { method = "POST", url = request.url, headers = headers, body = request.body }
+    return { method = "POST", url = registry.masked_url(request.url), headers = headers, body = request.body }
 end
 
 return M

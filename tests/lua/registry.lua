@@ -215,6 +215,19 @@ case("header lines of a variable", function()
     no("openai/m", 78, "OPENAI_CUSTOM_HEADERS", "NAME: VALUE")
 end)
 
+case("secrets are masked wherever a request is shown", function()
+    local registry = settings.registry()
+    local target = { key = "the-key" }
+    equal(registry.masked_header("authorization", "Bearer the-key", target), "Bearer ****")
+    equal(registry.masked_header("X-Auth-Token", "t", target), "****")
+    equal(registry.masked_header("x-team", "a the-key b", target), "****")
+    equal(registry.masked_header("content-type", "application/json", target), "application/json")
+    equal(registry.masked_url "https://me:p@ss@h/v1?api-version=1&key=k&x=2&sig=s#f",
+        "https://****@h/v1?api-version=1&key=****&x=2&sig=****#f")
+    equal(registry.masked_url "https://h/a@b?c=d", "https://h/a@b?c=d")
+    equal(registry.shown "https://me:p@ss@h:1/v1?key=k", "https://h:1/v1")
+end)
+
 case("entries that cannot work are explained", function()
     env {}
     config [[return { providers = { a = { base_url = "https://a" }, b = { protocol = "opnai", base_url = "https://b" },

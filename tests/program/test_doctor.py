@@ -143,3 +143,11 @@ def test_usage():
     one_line(expect(doctor("openai"), 64, "", "lash models"))
     one_line(expect(doctor("--jsonl"), 64, "", "jsonl"))
     one_line(expect(doctor("--timeout", "x"), 64, "", "--timeout"))
+
+
+def test_no_libcurl():
+    """doctor: without libcurl it says which package is missing"""
+    write("lib/libcurl.so.4", "no library")
+    r = expect(doctor("-m", "openai/m", OPENAI_API_KEY="k", LD_LIBRARY_PATH=os.path.abspath("lib")), 78,
+               ["no libcurl", "libcurl4"], "")
+    assert r.out.splitlines()[-1].startswith("next: HTTP needs libcurl.so.4"), r

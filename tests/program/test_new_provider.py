@@ -1,6 +1,7 @@
 """The provider that `lash help new-provider` shows, as a reader would copy it, against a server of its protocol."""
 import json
 import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -134,3 +135,19 @@ def test_same_bytes():
     env = copied("http://127.0.0.1:1")
     args = ("ask", "-m", "tiny/m", "-t", "t.lua", "--dry-run", "Hello")
     assert expect(lash(*args, env=env), 0, ["POST http://127.0.0.1:1/talk", "****"]).out == lash(*args, env=env).out
+
+
+def test_in_the_library():
+    """a new provider: one file in lua/lash/provider is all that lash needs to know it"""
+    library = os.path.join(os.path.dirname(os.environ["LASH_TESTS"]), "lua")
+    shutil.copytree(library, "library")
+    env = copied("http://127.0.0.1:1")
+    os.rename("lash/tiny.lua", "library/lash/provider/tiny.lua")
+    os.remove("lash/config.lua")
+    env["LASH_LUA"] = os.path.abspath("library")
+    expect(lash("ask", "-m", "tiny/m", "--dry-run", "Hello", env=env), 0, "POST http://127.0.0.1:1/talk")
+    expect(lash("ask", "-m", "tinny/m", "--dry-run", "Hello", env=env), 64, "", ["'tiny'", "there are: anthropic"])
+    one_line(expect(lash("models", "tiny", env=env), 75, "", "tiny: no connection"))
+    write("s.lua", """local lash = require "lash"
+        return lash.agent { name = "a", model = "tiny/m", settings = { tiny = { x = 1 } } }""")
+    expect(lash("check", "s.lua", env=env), 0)

@@ -70,7 +70,8 @@ end
 
 local SHOWN = { -- with -v
     ["model.request"] = function(event)
-        return ("turn %d: asking %s/%s"):format(event.turn, event.provider, event.model)
+        return ("turn %d: asking %s/%s%s"):format(event.turn, event.provider, event.model,
+            (event.attempt or 1) > 1 and (", attempt %d"):format(event.attempt) or "")
     end,
     ["model.end"] = function(event)
         local usage = event.usage or {}
@@ -81,6 +82,13 @@ local SHOWN = { -- with -v
         return ("handoff from %s to %s"):format(event.from, event.to)
     end,
 }
+
+-- openai/m: attempt 2 in 512 ms (openai: the server could not answer (503) ... [request req_1])
+local function retry_line(view, event)
+    local what = event.attempt and ("attempt %d in"):format(event.attempt) or "waiting"
+    local why = view.verbose and text.line(event.why, math.huge) or text.line(event.why, WHY)
+    return ("lash: %s: %s %d ms (%s)"):format(event.what, what, event.wait_ms, why)
+end
 
 local function show(view, event)
     local kind = event.type
@@ -94,8 +102,7 @@ local function show(view, event)
     elseif kind == "call.progress" then
         show_progress(view, event)
     elseif kind == "retry" then
-        local why = text.line(event.why, WHY)
-        view.line(text.plain(("lash: %s: waiting %d ms (%s)"):format(event.what, event.wait_ms, why)))
+        view.line(text.plain(retry_line(view, event)))
     elseif kind == "warning" and not events.said[event] then
         view.line(text.plain(("lash: warning: %s"):format(event.text)))
     elseif kind == "reasoning" and view.thoughts then

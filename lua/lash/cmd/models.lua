@@ -50,7 +50,8 @@ end
 
 -- Whether the same account was met under another name: openai and openai-chat have the same models.
 local function is_known(seen, entry, target)
-    local account = target.base_url .. "\n" .. (target.key or "")
+    local request = target.provider.models_request and target.provider.models_request(target)
+    local account = (request and request.url or entry.name) .. "\n" .. (target.key or "")
     local known = seen[account] ~= nil and next(entry.own) == nil
     seen[account] = true
     return known

@@ -291,7 +291,38 @@ end
 
 --- shown(url) -> the URL without what may be secret in it: user, password, query.
 function M.shown(url)
-    return (url:gsub("^(%a+://)[^/@]*@", "%1"):gsub("[?#].*$", ""))
+    return (url:gsub("^(%a+://)[^/?#]*@", "%1"):gsub("[?#].*$", ""))
+end
+
+-- Names of headers and of fields of a query whose values are nobody's business.
+local SECRET = { "key", "token", "secret", "auth", "cookie", "password", "signature", "credential" }
+
+local function is_secret(name)
+    name = name:lower()
+    for _, word in ipairs(SECRET) do
+        if name:find(word, 1, true) then
+            return true
+        end
+    end
+    return name == "sig"
+end
+
+--- masked_header(name, value, target) -> the value, or **** in place of what is secret in it
+function M.masked_header(name, value, target)
+    if is_secret(name) or target.key and value:find(target.key, 1, true) then
+        return (value:match("^Bearer ") or "") .. "****"
+    end
+    return value
+end
+
+--- masked_url(url) -> the URL with **** in place of user, password and what is secret in its query
+function M.masked_url(url)
+    return (url:gsub("^(%a+://)[^/?#]*@", "%1****@"):gsub("([?&])([^=&#]*)=([^&#]*)", function(mark, name)
+        if is_secret(name) then
+            return mark .. name .. "=****"
+        end
+        return nil
+    end))
 end
 
 --- base(entry) -> base URL, where it was found (nil: built in) | nil, err

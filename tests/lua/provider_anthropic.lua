@@ -222,7 +222,7 @@ case("an answer without anything to send leaves no message", function()
     equal(#body.messages[1].content, 2)
 end)
 
-case("a refused turn is not sent again", function()
+case("an answer that was refused is not sent again, nor are its calls", function()
     local conv = wire.conversation { user "one" }
     hear(conv, { '{"type":"text","text":"1"}' })
     conv:append(user "two")
@@ -234,7 +234,8 @@ case("a refused turn is not sent again", function()
     conv:append(user "three")
     local body = wire.request("anthropic", conv)
     equal(body.messages, json.decode [[[{"role":"user","content":"one"},
-        {"role":"assistant","content":[{"type":"text","text":"1"}]},{"role":"user","content":"three"}]
+        {"role":"assistant","content":[{"type":"text","text":"1"}]},
+        {"role":"user","content":[{"type":"text","text":"two"},{"type":"text","text":"three"}]}]
     ]])
     -- with calls in it, and behind results of others
     conv = wire.conversation { user() }
@@ -248,13 +249,16 @@ case("a refused turn is not sent again", function()
     body = wire.request("anthropic", conv)
     equal(#body.messages, 3)
     equal(body.messages[3].content, json.decode
-        '[{"type":"tool_result","tool_use_id":"a","content":"1"},{"type":"text","text":"y"}]')
-    -- one that was asked before goes as before
+        '[{"type":"tool_result","tool_use_id":"a","content":"1"},{"type":"text","text":"hint"},{"type":"text","text":"y"}]')
+    -- a conversation that was sent before goes on as one that was not
     conv = wire.conversation { user "one" }
     wire.request("anthropic", conv)
     hear(conv, {}, { stop_reason = "refusal" })
     conv:append(user "two")
-    equal(wire.request("anthropic", conv).messages, json.decode '[{"role":"user","content":"two"}]')
+    local _, request = wire.request("anthropic", conv)
+    conv.scratch = {}
+    local _, again = wire.request("anthropic", conv)
+    equal(again.body, request.body)
 end)
 
 case("a pause goes back as it came, and the model goes on", function()

@@ -3,8 +3,8 @@
 -- Its own answers go back as the exact texts that came, those of another model without the thinking, which is
 -- sealed for the model that wrote it. Answers of other providers are made anew: texts, and calls under ids of
 -- our own making (`toolu_xENTRY_N`). What follows each other from one side is one message, so all results of an
--- answer are in the message right behind it, before any text. Of a refused turn nothing goes back, neither the
--- answer nor the message that it refused: with them all that follows would be refused, too.
+-- answer are in the message right behind it, before any text. An answer that was stopped as a refusal does not go
+-- back, nor do its calls: with it all that follows would be refused, too.
 local answer = require "lash.provider.anthropic_answer"
 local base64 = require "lash.base64"
 local history = require "lash.provider.history"
@@ -101,35 +101,18 @@ local function append(state, role, parts, plain)
     last.text = nil
 end
 
-local function message_text(message, final)
+-- Adds the pieces of a message's text to a list.
+local function put_message(list, message, final)
     if not message.text then
         message.text = table.concat(message.parts, ",")
     end
     if final then
         message.parts = nil
     end
-    local content = message.plain or "[" .. message.text .. "]"
-    return ('{"content":%s,"role":"%s"}'):format(content, message.role)
-end
-
--- Takes back what the user said since the last answer or outcomes.
-local function drop(state)
-    local messages = state.messages
-    local last = messages[#messages]
-    if state.said > 0 then
-        for _ = 1, state.said do
-            last.parts[#last.parts] = nil
-        end
-        last.text = nil
-        if #last.parts == 0 then
-            messages[#messages] = nil
-        end
-    end
-end
-
-local function add_said(state, parts, plain)
-    append(state, "user", parts, plain)
-    state.said = state.said + #parts
+    list[#list + 1] = message.plain and '{"content":' or '{"content":['
+    list[#list + 1] = message.plain or message.text
+    list[#list + 1] = ('%s,"role":"%s"}'):format(message.plain and "" or "]", message.role)
+    list[#list + 1] = final and "," or ""
 end
 
 -- ---- answers and outcomes ----
@@ -186,7 +169,6 @@ local function add_answer(state, index, entry)
     state.refused = entry.provider == "anthropic" and entry.stop == "refusal"
     state.paused = false
     if state.refused then
-        drop(state)
         return
     end
     local native = is_native(state, index, entry)
@@ -242,16 +224,14 @@ end
 local function add(state, index, entry)
     if entry.type == "answer" then
         add_answer(state, index, entry)
-        state.said = 0
     elseif entry.type == "outcomes" then
         add_outcomes(state, entry)
-        state.said = 0
     else
         local parts, plain = user_blocks(entry)
         if not parts then
             return plain
         end
-        add_said(state, parts, plain)
+        append(state, "user", parts, plain)
     end
     return nil
 end
@@ -261,7 +241,7 @@ end
 -- answer of that turn begins with its thinking.
 function M.messages(conv, target)
     local state = history.state(conv, key_of(conv, target), function()
-        return { messages = {}, used = {}, named = {}, names = {}, said = 0, origin = target.origin,
+        return { messages = {}, used = {}, named = {}, names = {}, origin = target.origin,
             model = target.model, forget = history.forgotten(conv, "anthropic") }
     end)
     for i = state.upto + 1, #conv.entries do
@@ -281,9 +261,9 @@ function M.messages(conv, target)
         return nil, "there is no text to send: Anthropic takes no empty message"
     end
     for i, message in ipairs(messages) do
-        texts[i] = message_text(message, i < #messages)
+        put_message(texts, message, i < #messages)
     end
-    return "[" .. table.concat(texts, ",") .. "]", state
+    return "[" .. table.concat(texts) .. "]", state
 end
 
 return M

@@ -62,8 +62,8 @@ def test_attempts():
                     "never": ("error", "failed 2 times; the last error: no")}, ends
     told = [(e["name"], e["fraction"], e["text"]) for e in events if e["type"] == "call.progress"]
     assert told == [("fine", 0.5, "half")], told
-    r = expect(lash("call", "agent.lua", "flaky"), 0, "third time\n", "waiting")
-    assert r.err.count("waiting") == 2, r
+    r = expect(lash("call", "agent.lua", "flaky"), 0, "third time\n", ["flaky: attempt 2 in ", "flaky: attempt 3 in "])
+    assert r.err.count("lash: flaky: attempt ") == 2, r
     events = objects(expect(lash("call", "--jsonl", "agent.lua", "never"), 1))
     assert [e["type"] for e in events] == ["call.start", "retry", "call.end"], events
 

@@ -11,6 +11,7 @@
 #include "engine/task.h"
 #include "engine/watchdog.h"
 #include "io/proc.h"
+#include "shell/shell.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -145,6 +146,7 @@ int main(int argc, char **argv)
     if (bind_open(&rt) != 0) {
         out_of_memory(0);
     }
+    shell_open(&rt);
     interrupt_at_end(kill_children);
     interrupt_open(&rt);
     bind_watch(&rt);

@@ -46,31 +46,6 @@ bool bind_stdout_reserved(void)
     return atomic_load(&stdout_reserved);
 }
 
-/* print, but a line is one write: lines of tools that run at once stay whole. */
-static int l_print(lua_State *L)
-{
-    int n = lua_gettop(L);
-    luaL_Buffer b;
-    luaL_buffinit(L, &b);
-    for (int i = 1; i <= n; i++) {
-        if (i > 1) {
-            luaL_addchar(&b, '\t');
-        }
-        luaL_tolstring(L, i, NULL);
-        luaL_addvalue(&b);
-    }
-    luaL_addchar(&b, '\n');
-    luaL_pushresult(&b);
-    size_t len;
-    const char *line = lua_tolstring(L, -1, &len);
-    FILE *out = atomic_load(&stdout_reserved) ? stderr : stdout;
-    if (fwrite(line, 1, len, out) != len) {
-        return luaL_error(L, "print: cannot write to %s: %s", out == stderr ? "stderr" : "stdout",
-                          strerror(errno));
-    }
-    return 0;
-}
-
 /* "lash" is the file lash.init, as with Lua's own search path. */
 static bool name_matches(const char *file, const char *name)
 {
@@ -169,8 +144,7 @@ static int open_protected(lua_State *L)
     worker_open(L);
     open_modules(L);
     if (runtime_of(L)->owns_state) { /* a host's own functions stay as they are */
-        lua_pushcfunction(L, l_print);
-        lua_setglobal(L, "print");
+        bind_replace_print(L);
         bind_replace_process(L);
         lua_getglobal(L, "debug"); /* the registry holds what must not be broken by a script */
         lua_pushnil(L);

@@ -28,6 +28,10 @@ bool bind_stdout_reserved(void);
 /* Replaces os.execute and io.popen. */
 void bind_replace_process(lua_State *L);
 
+/* Replaces print; and where lines are edited io.write and the method write of files. */
+void bind_replace_print(lua_State *L);
+void bind_replace_write(lua_State *L);
+
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);
 

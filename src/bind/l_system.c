@@ -118,6 +118,10 @@ static int l_write(lua_State *L)
     int fd = (int)luaL_checkinteger(L, 1);
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
+    if (stream_above(stream_fd(fd), text, len)) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
     if (fflush(fd == STDOUT_FILENO ? stdout : stderr) != 0 && !stream_reserved()) {
         return push_failure(L, errno);
     }

@@ -69,6 +69,23 @@ int stream_fd(int fd)
     return fd == STDOUT_FILENO ? atomic_load(&answer_fd) : fd;
 }
 
+static bool (*above_line)(int fd, const char *text, size_t len);
+
+void stream_set_above(bool (*above)(int fd, const char *text, size_t len))
+{
+    above_line = above;
+}
+
+bool stream_has_above(void)
+{
+    return above_line != NULL;
+}
+
+bool stream_above(int fd, const char *text, size_t len)
+{
+    return above_line != NULL && above_line(fd, text, len);
+}
+
 int stream_write(int fd, const char *data, size_t len)
 {
     while (len > 0) {

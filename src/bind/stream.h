@@ -30,4 +30,12 @@ int stream_fd(int fd);
  * thread. */
 int stream_write(int fd, const char *data, size_t len);
 
+/* While a line is edited on the terminal, what others write to it has to stand above that line: the
+ * editor gives the function that does it, see editor_above(). Set once, before any other thread. */
+void stream_set_above(bool (*above)(int fd, const char *text, size_t len));
+bool stream_has_above(void);
+
+/* True when the text was taken for that. Any thread. */
+bool stream_above(int fd, const char *text, size_t len);
+
 #endif

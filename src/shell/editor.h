@@ -1,0 +1,63 @@
+/*
+ * The line editor of the console: one in the process, over readline, fed from the loop. While a
+ * line is edited all else goes on, and what is written meanwhile appears above it.
+ *
+ *     editor_open(loop)                       once; fails where no line can be edited
+ *     editor_begin(prompt, on_key, arg)       the prompt stands there
+ *     on_key(arg)                             from the loop: call editor_feed() soon, outside of it
+ *     editor_feed(&line)                      EDITOR_MORE: on_key() comes again
+ *                                             EDITOR_LINE, EDITOR_END: as after editor_end()
+ *     editor_end()                            at any time: the terminal is as it was before
+ *
+ * The thread that opened it, unless a function says else.
+ */
+#ifndef LASH_EDITOR_H
+#define LASH_EDITOR_H
+
+#include "base/base.h"
+
+#include <uv.h>
+
+enum editor_result {
+    EDITOR_MORE, /* the line is still edited */
+    EDITOR_LINE, /* it was entered */
+    EDITOR_END,  /* Ctrl-D on an empty line, or the terminal has gone */
+};
+
+/* What could stand where the cursor is: a list as rl_completion_matches() makes it, or NULL.
+ * `start` and `end` are byte positions of the word in `line`. */
+typedef char **(*editor_complete_fn)(const char *line, int start, int end, void *arg);
+
+/* Makes the editor, for a terminal at stdin and stdout. Returns NULL, or why no line can be edited
+ * here: a sentence. Once it was opened further calls do nothing. */
+const char *editor_open(uv_loop_t *loop);
+
+/* Closes all of its handles; for the end of the loop. */
+void editor_close(void);
+
+/* Shows the prompt (UTF-8; control sequences between \001 and \002) and begins to edit. */
+void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg);
+
+/* Takes the keys that are there. *line with EDITOR_LINE: the text without line end, the caller's to
+ * free. */
+enum editor_result editor_feed(char **line);
+
+/* Ends the line; `mark` (may be NULL) is shown behind it, such as "^C". */
+void editor_end(const char *mark);
+
+/* Called with the Tab key. */
+void editor_set_completer(editor_complete_fn fn, void *arg);
+
+/* The history of the arrow keys: entries, the oldest first. */
+void editor_add_history(const char *entry);
+void editor_clear_history(void);
+
+/* Any thread: takes a text that is to go to `fd`, if a line is being edited and `fd` is a terminal:
+ * whole lines appear above it, the rest of the last one when it is complete, or the editing ends.
+ * False: write it yourself. */
+bool editor_above(int fd, const char *text, size_t len);
+
+/* Async-signal-safe, any time: the terminal as it was before the present line. */
+void editor_restore(void);
+
+#endif

@@ -1,0 +1,259 @@
+/*
+ * lash.core.editor: the line editor as Lua sees it. A task reads a line, all others go on.
+ */
+#include "base/base.h"
+
+#include "shell/shell.h"
+
+#include "bind/bind.h"
+#include "bind/stream.h"
+#include "bind/type.h"
+#include "engine/interrupt.h"
+#include "engine/task.h"
+#include "shell/editor.h"
+#include "shell/readline_dl.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_TYPE "lash.editor.read"
+
+static const char completer_key; /* registry: the function of completer() */
+
+struct read_op {
+    struct op op;
+    bool active;
+};
+
+static struct read_op *reader; /* borrowed: the one that reads */
+static lua_State *feeding;     /* borrowed: whose keys are being taken */
+
+static void stop(struct read_op *read, const char *mark)
+{
+    if (read->active) {
+        read->active = false;
+        reader = NULL;
+        editor_end(mark);
+    }
+}
+
+static void read_cancel(struct op *op)
+{
+    stop((struct read_op *)op, "^C");
+}
+
+static int read_gc(lua_State *L)
+{
+    struct read_op *read = luaL_checkudata(L, 1, READ_TYPE);
+    stop(read, NULL);
+    op_gone(&read->op);
+    return 0;
+}
+
+static void on_key(void *arg)
+{
+    struct read_op *read = arg;
+    op_done(&read->op);
+}
+
+static int push_line(lua_State *L)
+{
+    lua_pushstring(L, lua_touserdata(L, 1));
+    return 1;
+}
+
+static int read_finish(lua_State *L, struct op *op)
+{
+    struct read_op *read = (struct read_op *)op;
+    char *line;
+    lua_settop(L, op->index);
+    feeding = L;
+    enum editor_result result = editor_feed(&line);
+    feeding = NULL;
+    if (result == EDITOR_MORE) {
+        read->op.done = false;
+        return task_wait(L, &read->op);
+    }
+    read->active = false;
+    reader = NULL;
+    if (result == EDITOR_END) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushcfunction(L, push_line);
+    lua_pushlightuserdata(L, line);
+    int status = lua_pcall(L, 1, 1, 0);
+    free(line);
+    return status == LUA_OK ? 1 : lua_error(L);
+}
+
+/* read(prompt) -> what was typed, without line end | nil at Ctrl-D or when the terminal has gone. A
+ * cancel takes the line back. */
+static int l_read(lua_State *L)
+{
+    const char *prompt = luaL_checkstring(L, 1);
+    task_check(L);
+    if (reader != NULL) {
+        return luaL_error(L, "a line is being read already");
+    }
+    struct read_op *read = lua_newuserdatauv(L, sizeof(*read), 0);
+    *read = (struct read_op){.op = {.cancel = read_cancel, .finish = read_finish}};
+    luaL_setmetatable(L, READ_TYPE);
+    editor_begin(prompt, on_key, read);
+    read->active = true;
+    reader = read;
+    return task_wait(L, &read->op);
+}
+
+/* ---- completion ---- */
+
+/* (list) -> its strings in C's memory: the first one is what all begin with. Light userdata or nil.
+ */
+static int push_matches(lua_State *L)
+{
+    const char *line = lua_touserdata(L, 1);
+    int start = (int)lua_tointeger(L, 2);
+    int end = (int)lua_tointeger(L, 3);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &completer_key);
+    lua_pushstring(L, line);
+    lua_pushinteger(L, start + 1);
+    lua_pushinteger(L, end);
+    lua_call(L, 3, 1);
+    luaL_checktype(L, -1, LUA_TTABLE);
+    return 1;
+}
+
+static size_t common(const char *a, const char *b)
+{
+    size_t n = 0;
+    while (a[n] != '\0' && a[n] == b[n]) {
+        n++;
+    }
+    return n;
+}
+
+/* The list on top, as readline wants it: it frees all of it. */
+static char **matches_of(lua_State *L)
+{
+    size_t n = lua_rawlen(L, -1);
+    char **list = xcalloc(n + 2, sizeof(*list));
+    size_t count = 0, shared = SIZE_MAX;
+    for (size_t i = 1; i <= n; i++) {
+        if (lua_rawgeti(L, -1, (lua_Integer)i) == LUA_TSTRING) {
+            list[++count] = xstrdup(lua_tostring(L, -1));
+            size_t same = common(list[1], list[count]);
+            shared = same < shared ? same : shared;
+        }
+        lua_pop(L, 1);
+    }
+    if (count == 0) {
+        free(list);
+        return NULL;
+    }
+    list[0] = xstrdup(list[1]);
+    list[0][shared] = '\0';
+    if (count == 1) { // readline's form of one match
+        free(list[1]);
+        list[1] = NULL;
+    }
+    return list;
+}
+
+static char **complete(const char *line, int start, int end, void *arg)
+{
+    lua_State *L = feeding;
+    (void)arg;
+    if (L == NULL || !lua_checkstack(L, 10)) {
+        return NULL;
+    }
+    int top = lua_gettop(L);
+    char **list = NULL;
+    lua_pushcfunction(L, push_matches);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)line);
+    lua_pushinteger(L, start);
+    lua_pushinteger(L, end);
+    if (lua_pcall(L, 3, 1, 0) == LUA_OK) { // a completer that fails completes nothing
+        list = matches_of(L);
+    }
+    lua_settop(L, top);
+    return list;
+}
+
+/* completer(fn): fn(line, from, to) -> list of texts that can stand in place of line:sub(from, to).
+ * It must not wait. */
+static int l_completer(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &completer_key);
+    editor_set_completer(complete, NULL);
+    return 0;
+}
+
+/* ---- the rest ---- */
+
+static void close_service(void *data)
+{
+    (void)data;
+    editor_close();
+}
+
+/* open() -> true | nil, why no line can be edited here. Once for the program; from then on what
+ * others write stands above the line. */
+static int l_open(lua_State *L)
+{
+    struct runtime *rt = runtime_of(L);
+    const char *why = editor_open(runtime_loop(rt));
+    if (why != NULL) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    if (runtime_service(rt, &completer_key) == NULL) {
+        runtime_set_service(rt, &completer_key, rt, close_service);
+        interrupt_at_end(editor_restore);
+        stream_set_above(editor_above);
+        bind_replace_write(L);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* add_history(entry), clear_history() */
+static int l_add_history(lua_State *L)
+{
+    editor_add_history(luaL_checkstring(L, 1));
+    return 0;
+}
+
+static int l_clear_history(lua_State *L)
+{
+    (void)L;
+    editor_clear_history();
+    return 0;
+}
+
+static int luaopen_lash_core_editor(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"open", l_open},
+        {"read", l_read},
+        {"completer", l_completer},
+        {"add_history", l_add_history},
+        {"clear_history", l_clear_history},
+        {NULL, NULL},
+    };
+    bind_type_gc(L, READ_TYPE, read_gc);
+    luaL_newlib(L, functions);
+    return 1;
+}
+
+void shell_open(struct runtime *rt)
+{
+    lua_State *L = rt->L;
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_lash_core_editor);
+    lua_setfield(L, -2, "lash.core.editor");
+    lua_pop(L, 1);
+}

@@ -56,7 +56,8 @@ setmetatable(lash, {
         rawset(self, name, value)
         return value
     end,
-    -- pairs(lash) and completion see every part, loaded or not
+    parts = parts, -- their names, for completion
+    -- pairs(lash) sees every part, loaded or not
     __pairs = function(self)
         local all = {}
         for name in pairs(parts) do

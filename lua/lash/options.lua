@@ -131,6 +131,7 @@ local OPTIONS = {
     load = { short = "l", value = "MOD", of = "run" },
     interactive = { short = "i", of = "run" },
     prompt = { short = "p", value = "PROMPT", list = true, of = "ask" },
+    annotations = { of = "help" },
     help = { short = "h" },
     version = {},
 }

@@ -24,25 +24,27 @@ enum {
 
 static struct {
     const struct readline_api *rl;
-    bool open;
     uv_loop_t *loop; /* borrowed */
     uv_poll_t keys;
     uv_signal_t resized, stopping, going_on;
-    uv_async_t others; /* another thread has written */
-    int tty;           /* our own description of the terminal: the loop makes it non-blocking */
-    struct termios before;
-    volatile sig_atomic_t raw; /* the terminal is readline's */
+    uv_async_t others;     /* another thread has written */
+    struct termios before; /* as the terminal was */
     void (*on_key)(void *arg);
     void *arg;
     editor_complete_fn complete;
     void *complete_arg;
-    /* What the handler of readline was told. */
-    bool over;
-    char *line; /* owned */
+    char *line; /* owned: what the handler of readline was told */
+    char *area; /* owned; NULL = none */
     /* Texts of others, which any thread may add. */
     uv_mutex_t lock;
-    atomic_bool active;
     struct buf waiting;
+    volatile sig_atomic_t raw; /* the terminal is readline's */
+    int tty;                   /* our own description of it: the loop makes it non-blocking */
+    unsigned area_lines;       /* of what stands on the terminal */
+    atomic_bool active;        /* a line or an area is shown */
+    bool open;
+    bool editing;
+    bool over; /* the line is */
 } self;
 
 /* ---- the terminal ---- */
@@ -58,8 +60,22 @@ void editor_restore(void)
     }
 }
 
+static void write_all(const char *text, size_t len);
+
+static void erase_area(void)
+{
+    char up[32];
+    int n = snprintf(up, sizeof(up), self.area_lines > 1 ? "\r\033[%uA\033[J" : "\r\033[J",
+                     self.area_lines - 1);
+    write_all(up, (size_t)n);
+}
+
 static void hide(void)
 {
+    if (!self.editing) {
+        erase_area();
+        return;
+    }
     if (self.rl->clear_visible_line != NULL) {
         (void)self.rl->clear_visible_line();
     } else {
@@ -70,6 +86,10 @@ static void hide(void)
 
 static void show(void)
 {
+    if (!self.editing) {
+        write_all(self.area, strlen(self.area));
+        return;
+    }
     if (self.rl->on_new_line != NULL && self.rl->redisplay != NULL) {
         (void)self.rl->on_new_line();
         self.rl->redisplay();
@@ -178,7 +198,7 @@ static void on_going_on(uv_signal_t *handle, int sig)
 {
     (void)handle;
     (void)sig;
-    if (atomic_load(&self.active)) {
+    if (self.editing) {
         self.rl->prep_terminal(1);
         self.raw = true;
         show();
@@ -215,6 +235,7 @@ static void leave(void)
     (void)uv_signal_stop(&self.stopping);
     (void)uv_signal_stop(&self.going_on);
     atomic_store(&self.active, false);
+    self.editing = false;
     struct buf rest = {0};
     take_waiting(&rest, true);
     if (rest.len > 0) {
@@ -223,15 +244,43 @@ static void leave(void)
     buf_release(&rest);
 }
 
+void editor_area(const char *text)
+{
+    ASSERT(self.open && !self.editing);
+    struct buf lines = {0};
+    (void)fflush(stdout);
+    if (self.area != NULL) {
+        erase_area();
+        free(self.area);
+        self.area = NULL;
+    }
+    take_waiting(&lines, text == NULL);
+    write_all(lines.data, lines.len);
+    buf_release(&lines);
+    if (text != NULL) {
+        self.area = xstrdup(text);
+        self.area_lines = 1;
+        for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++) {
+            self.area_lines++;
+        }
+        write_all(text, strlen(text));
+    }
+    atomic_store(&self.active, text != NULL);
+}
+
 void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
 {
-    ASSERT(self.open && !atomic_load(&self.active));
+    ASSERT(self.open && !self.editing);
     (void)fflush(stdout);
     self.on_key = on_key;
     self.arg = arg;
     self.over = false;
     self.line = NULL;
+    if (self.area != NULL) {
+        editor_area(NULL);
+    }
     begin_raw();
+    self.editing = true;
     self.rl->callback_handler_install(prompt, on_line);
     (void)fflush(stdout);
     atomic_store(&self.active, true);
@@ -269,7 +318,7 @@ enum editor_result editor_feed(char **line)
 
 void editor_end(const char *mark)
 {
-    if (!atomic_load(&self.active)) {
+    if (!self.editing) {
         return;
     }
     if (self.rl->free_line_state != NULL) {
@@ -293,7 +342,8 @@ void editor_end(const char *mark)
 static char **on_complete(const char *text, int start, int end)
 {
     (void)text;
-    *self.rl->attempted_completion_over = 1; // no file names where we know nothing
+    *self.rl->attempted_completion_over = 1;      // no file names where we know nothing
+    *self.rl->completion_append_character = '\0'; // readline sets a blank each time
     return self.complete != NULL
                ? self.complete(*self.rl->line_buffer, start, end, self.complete_arg)
                : NULL;
@@ -317,6 +367,26 @@ void editor_clear_history(void)
 
 /* ---- making ---- */
 
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0';
+}
+
+/* Where no variable says what letters are, they are UTF-8, as on every terminal of our days.
+ * readline looks at the environment when it begins; children do not see this. */
+static void initialize(const struct readline_api *rl)
+{
+    bool unset = !is_set("LC_ALL") && !is_set("LC_CTYPE") && !is_set("LANG");
+    if (unset) {
+        (void)setenv("LC_CTYPE", "C.UTF-8", 1);
+    }
+    (void)rl->initialize();
+    if (unset) {
+        (void)unsetenv("LC_CTYPE");
+    }
+}
+
 static void set_up(const struct readline_api *rl)
 {
     *rl->readline_name = "lash";
@@ -327,10 +397,10 @@ static void set_up(const struct readline_api *rl)
     if (rl->change_environment != NULL) {
         *rl->change_environment = 0; // LINES and COLUMNS are the children's to find out
     }
+    initialize(rl);
     *rl->instream = stdin;
     *rl->outstream = stdout;
     *rl->attempted_completion_function = on_complete;
-    *rl->completion_append_character = '\0';
     *rl->completer_word_break_characters = " \t\n\"'`@$><=;|&{}()[]+-*/%^#~,?!";
     if (rl->variable_bind != NULL) {
         (void)rl->variable_bind("enable-bracketed-paste", "on");
@@ -386,6 +456,9 @@ void editor_close(void)
         return;
     }
     editor_end(NULL);
+    if (self.area != NULL) {
+        editor_area(NULL);
+    }
     self.open = false;
     uv_close((uv_handle_t *)&self.resized, NULL);
     uv_close((uv_handle_t *)&self.stopping, NULL);

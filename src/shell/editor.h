@@ -57,6 +57,11 @@ void editor_clear_history(void);
  * False: write it yourself. */
 bool editor_above(int fd, const char *text, size_t len);
 
+/* While no line is edited: shows `text` (lines that are not wider than the terminal, without a line
+ * end behind the last one) at the bottom in place of the text before; NULL takes it away. What
+ * others write appears above it. */
+void editor_area(const char *text);
+
 /* Async-signal-safe, any time: the terminal as it was before the present line. */
 void editor_restore(void);
 

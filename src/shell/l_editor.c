@@ -220,6 +220,18 @@ static int l_open(lua_State *L)
     return 1;
 }
 
+/* area(text | nil): lines at the bottom of the terminal, above which others write; nil takes them
+ * away. Not while a line is read. */
+static int l_area(lua_State *L)
+{
+    const char *text = luaL_optstring(L, 1, NULL);
+    if (reader != NULL) {
+        return luaL_error(L, "a line is being read: there is no room for an area");
+    }
+    editor_area(text);
+    return 0;
+}
+
 /* add_history(entry), clear_history() */
 static int l_add_history(lua_State *L)
 {
@@ -239,6 +251,7 @@ static int luaopen_lash_core_editor(lua_State *L)
     static const luaL_Reg functions[] = {
         {"open", l_open},
         {"read", l_read},
+        {"area", l_area},
         {"completer", l_completer},
         {"add_history", l_add_history},
         {"clear_history", l_clear_history},

@@ -35,16 +35,17 @@ static bool find_all(void *lib)
 #define RL(name) find(lib, "rl_" #name, &api.name, true)
 #define PLAIN(name) find(lib, #name, &api.name, true)
 #define MAYBE(name) find(lib, "rl_" #name, &api.name, false)
-    return RL(callback_handler_install) && RL(callback_handler_remove) && RL(callback_read_char) &&
-           RL(forced_update_display) && RL(prep_terminal) && RL(deprep_terminal) &&
-           RL(resize_terminal) && RL(completion_matches) && PLAIN(add_history) &&
-           PLAIN(clear_history) && PLAIN(stifle_history) && RL(readline_name) && RL(instream) &&
-           RL(outstream) && RL(line_buffer) && RL(point) && RL(end) && RL(catch_signals) &&
-           RL(attempted_completion_function) && RL(attempted_completion_over) &&
-           RL(completion_append_character) && RL(completer_word_break_characters) &&
-           MAYBE(clear_visible_line) && MAYBE(on_new_line) && MAYBE(redisplay) &&
-           MAYBE(variable_bind) && MAYBE(free_line_state) && MAYBE(callback_sigcleanup) &&
-           MAYBE(catch_sigwinch) && MAYBE(change_environment) && MAYBE(completion_suppress_append);
+    return RL(initialize) && RL(callback_handler_install) && RL(callback_handler_remove) &&
+           RL(callback_read_char) && RL(forced_update_display) && RL(prep_terminal) &&
+           RL(deprep_terminal) && RL(resize_terminal) && RL(completion_matches) &&
+           PLAIN(add_history) && PLAIN(clear_history) && PLAIN(stifle_history) &&
+           RL(readline_name) && RL(instream) && RL(outstream) && RL(line_buffer) && RL(point) &&
+           RL(end) && RL(catch_signals) && RL(attempted_completion_function) &&
+           RL(attempted_completion_over) && RL(completion_append_character) &&
+           RL(completer_word_break_characters) && MAYBE(clear_visible_line) && MAYBE(on_new_line) &&
+           MAYBE(redisplay) && MAYBE(variable_bind) && MAYBE(free_line_state) &&
+           MAYBE(callback_sigcleanup) && MAYBE(catch_sigwinch) && MAYBE(change_environment) &&
+           MAYBE(completion_suppress_append);
 #undef RL
 #undef PLAIN
 #undef MAYBE

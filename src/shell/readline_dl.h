@@ -16,6 +16,7 @@
 /* Functions, and pointers to the library's variables. Those behind the line may be NULL: libedit
  * has none of them. */
 struct readline_api {
+    __typeof__(rl_initialize) *initialize;
     __typeof__(rl_callback_handler_install) *callback_handler_install;
     __typeof__(rl_callback_handler_remove) *callback_handler_remove;
     __typeof__(rl_callback_read_char) *callback_read_char;

@@ -245,9 +245,9 @@ def test_script_turns():
 
 
 def test_interactive():
-    """-i: a prompt after the script, also without a terminal"""
+    """-i: the console after the script, also without a terminal, and then without prompts"""
     expect(lash("-i", "-e", "x = 20", stdin="x + 1\n=x\nlocal y = \n5 print(y)\nerror('e1')\nnosuch.x\n"), 0,
-           ["lua> 21", "20", "lua>> 5"], ["lash: stdin:1: e1", "global 'nosuch'"])
+           "21\n20\n5\n", ["lash: lua:1: e1", "global 'nosuch'"])
 
 
 def test_dry_run():

@@ -13,7 +13,7 @@ local ALIASES = { [""] = "overview", model = "providers", keys = "providers", ke
     stop = "misbehaving", cancel = "tasks",
     numbers = "json", sync = "sync-vs-async", async = "sync-vs-async",
     marks = "sync-vs-async", exit = "exit-codes", env = "environment", script = "scripts", tool = "tools",
-    agent = "agents", handoffs = "handoff", example = "examples", console = "prompt", params = "tools",
+    agent = "agents", handoffs = "handoff", example = "examples", prompt = "console", params = "tools",
     conversation = "agents", conversations = "agents", lash = "overview", demo = "providers", timeout = "limits",
     sha256 = "hash", hmac = "hash", urls = "url", date = "time", templates = "template", paths = "path",
     process = "exec", processes = "exec", shell = "exec", mutex = "locks", limit = "locks", lock = "locks",
@@ -27,6 +27,7 @@ local ALIASES = { [""] = "overview", model = "providers", keys = "providers", ke
     documents = "attachments", attach = "attachments", pdf = "attachments", structured = "output", value = "output",
     outputs = "output" }
 
+--- page(name) -> the text of a page, or nil
 local function page(name)
     local path = "lash/help/" .. name .. ".txt"
     local dir = os.getenv("LASH_LUA")
@@ -40,6 +41,8 @@ local function page(name)
     end
     return system.embedded(path)
 end
+
+M.page = page
 
 --- The names of all pages, sorted.
 function M.pages()
@@ -64,6 +67,10 @@ end
 --- @param topic of `lash COMMAND --help`, else nil
 -- @return exit status
 function M.run(parsed, topic)
+    if parsed.options.annotations then
+        output.write(require("lash.reference").annotations())
+        return 0
+    end
     topic = topic or parsed.words[1] or ""
     if #parsed.words > 1 and not parsed.options.help then
         failure.raise(64, "lash help takes one topic; what is '%s'?", parsed.words[2])
@@ -71,7 +78,10 @@ function M.run(parsed, topic)
     local name = topic:lower():gsub("^lash%.", ""):gsub("%(.*$", "") -- as in a script: lash.exec, lash.uuid()
     name = ALIASES[name] or name
     local text = name:find("^[%w_-]+$") and page(name)
-    if not text then
+    local entry = not text and require("lash.reference").find(topic:gsub("%(.*$", ""))
+    if entry then
+        text = require("lash.reference").text(entry) .. "\n"
+    elseif not text then
         failure.raise(64, "there is no help on '%s'%s; `lash help` lists the topics", topic, near.hint(topic, topics()))
     end
     output.write(text)

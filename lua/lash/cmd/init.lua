@@ -7,10 +7,10 @@ local system = require "lash.core.system"
 
 local BUG, MEMORY = 70, 71
 
--- Without a command: the prompt on a terminal, else stdin is a script.
+-- Without a command: the console on a terminal, else stdin is a script.
 local function default_command()
     if system.isatty(0) and system.isatty(1) then
-        return "prompt"
+        return "console"
     end
     return "run"
 end

@@ -53,14 +53,23 @@ local function pieces(parsed)
     return list
 end
 
+-- @return the problem, or nil and what the last one returned
 local function run_all(list)
+    local results
     for _, piece in ipairs(list) do
-        local ok, problem = script.protected(table.unpack(piece))
-        if not ok then
-            return problem
+        results = table.pack(script.protected(table.unpack(piece)))
+        if not results[1] then
+            return results[2]
         end
     end
-    return nil
+    return nil, results
+end
+
+-- What the file that was run has declared, for the console behind it.
+local function declared_by(results)
+    local found = results and results.n > 1
+        and require("lash.declared").of({ table.unpack(results, 2, results.n) }, results.n - 1)
+    return found or nil
 end
 
 --- @return exit status
@@ -80,7 +89,7 @@ function M.run(parsed)
     local list = pieces(parsed)
     script.last_resort(timeout, ("the time limit of %g s (--timeout) is over, while the script held the main thread")
         :format(timeout))
-    local problem = script.bounded(timeout, nil, run_all, list)
+    local problem, results = script.bounded(timeout, nil, run_all, list)
     script.last_resort(nil)
     local fault = not problem and settings.script_fault()
     if problem then
@@ -89,7 +98,7 @@ function M.run(parsed)
         script.say(fault)
         return script.EXIT.data
     elseif opts.interactive then
-        return require("lash.cmd.prompt").loop()
+        return require("lash.console").loop(parsed.file and declared_by(results), parsed.file)
     end
     return 0
 end

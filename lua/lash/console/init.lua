@@ -1,0 +1,175 @@
+--- The console: an interactive Lua shell. Each entry is a task; all else goes on while a line is edited.
+--
+--   anything    Lua; bare expressions print          ?name     help on a name
+--   > text      asks the current agent               ! command a shell command
+--   .command    see lash.console.commands
+local ask = require "lash.console.ask"
+local commands = require "lash.console.commands"
+local engine = require "lash.core.engine"
+local evaluate = require "lash.console.evaluate"
+local lash = require "lash"
+local read = require "lash.console.read"
+local script = require "lash.script"
+local signals = require "lash.core.signals"
+local system = require "lash.core.system"
+
+local M = {}
+
+local function over(console, n, task)
+    pcall(task.wait, task)
+    console.tasks[n] = nil
+    local ok, fine, problem = task:result()
+    if ok and fine == false and not engine.cancel_reason(problem.err) then
+        script.say(("task %d: %s"):format(n, script.problem_text(problem)))
+    end
+end
+
+-- Tasks that entries start go on behind them, until the console ends. A group is its who spawned first in it:
+-- one task that only waits makes it the console's.
+local function keep_tasks(console)
+    local spawn = lash.spawn
+    console.background:spawn(lash.sleep, 1e9)
+    rawset(lash, "spawn", function(fn, ...)
+        if engine.in_call() then
+            return spawn(fn, ...)
+        end
+        local task = console.background:spawn(script.protected, fn, ...)
+        local info = debug.getinfo(fn, "S")
+        console.started = console.started + 1
+        console.tasks[console.started] = { task = task, started = engine.hrtime(),
+            what = ("function <%s:%d>"):format(info.short_src, info.linedefined) }
+        console.background:spawn(over, console, console.started, task)
+        return task
+    end)
+end
+
+-- Reads lines until they make an entry. @return text, kind | nil, message | nil | nil, true (Ctrl-C)
+local function read_lua(first)
+    local text = first
+    while true do
+        local kind, err = evaluate.check(text)
+        if kind ~= "unfinished" then
+            return text, kind, err
+        end
+        local more, taken = read.line "lua>> "
+        if not more then
+            if taken then
+                return nil
+            end
+            return text, nil, select(2, load(text, evaluate.CHUNK, "t"))
+        end
+        text = text .. "\n" .. more
+    end
+end
+
+-- One whole entry of Lua.
+local function enter(console, text, kind, err)
+    if kind then
+        local result = evaluate.entry(console.session, text, kind)
+        console.workspace:notice(result)
+    else
+        script.say(err)
+        if text:find "^%s*%a+[%a',]*%s+%a+[%a',]*%s+%a" and not text:find "[={}()]" then
+            script.say "to ask the agent, begin the line with >"
+        end
+    end
+end
+
+local function lua_entry(console, first)
+    local text, kind, err = read_lua(first)
+    if text then
+        console.history:remember(text)
+        enter(console, text, kind, err)
+    end
+end
+
+-- `>`: sticky, until an empty line or the end of the input.
+local function ask_mode(console, line, once)
+    while line do
+        if line:find "%S" then
+            console.history:remember("> " .. line)
+            ask.ask(console.workspace, line)
+        end
+        if once then
+            return
+        end
+        local taken
+        line, taken = read.line "ask> "
+        if taken then
+            line = ""
+        elseif not line or not line:find "%S" then
+            return
+        elseif line:find "^%." then
+            commands.run(console, line)
+            line = ""
+        end
+    end
+end
+
+local function shell_command(line)
+    local ok, what, code = os.execute(line)
+    if not ok then
+        script.say(("%s %d"):format(what == "signal" and "ended by signal" or "exit status", code))
+    end
+end
+
+-- One line, and what belongs to it. once: `>` asks one question only
+local function dispatch(console, line, once)
+    local mark, rest = line:match "^%s*([?!>.])%s*(.-)%s*$"
+    if mark == ">" then
+        ask_mode(console, rest, once)
+    elseif mark == "." and not rest:find "^%d" then
+        console.history:remember(line)
+        commands.run(console, line)
+    elseif mark == "!" then
+        console.history:remember(line)
+        shell_command(rest)
+    elseif mark == "?" then
+        console.history:remember(line)
+        require("lash.console.about").about(console, rest)
+    elseif line:find "%S" then
+        lua_entry(console, line)
+    end
+end
+
+--- loop(found) -> exit status: reads and runs entries to the end of the input.
+-- @param found as of lash.declared: what a file that was run before returned, or nil; and its path
+function M.loop(found, path)
+    local group <close> = engine.group(false)
+    local console = { session = evaluate.new(), background = group, tasks = {}, started = 0, over = false }
+    console.workspace = require("lash.console.workspace").new(console.session)
+    console.enter = function(text)
+        local kind, err = evaluate.check(text)
+        enter(console, text, kind ~= "unfinished" and kind or nil, err or "the entry is not finished")
+    end
+    read.open()
+    console.history = require("lash.console.history").open(read.add_history)
+    console.dispatch = function(line, once)
+        dispatch(console, line, once)
+    end
+    if found then
+        console.workspace:take(found, path)
+    end
+    read.complete_with(require("lash.console.complete").of(console))
+    keep_tasks(console)
+    signals.console(nil)
+    if system.isatty(0) then
+        print(("lash %s, a Lua shell: > asks an agent, ? helps, .tour shows more, Ctrl-D leaves"):format(lash.version))
+    end
+    while not console.over do
+        local line, taken = read.line "lua> "
+        if line then
+            dispatch(console, line)
+        elseif not taken then
+            break
+        end
+    end
+    signals.console(false)
+    group:cancel "parent"
+    if system.isatty(0) then
+        system.write(1, "\n")
+    end
+    return 0
+end
+
+return M

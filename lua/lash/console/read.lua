@@ -1,0 +1,79 @@
+--- Reading lines: with the editor on a terminal that has a cursor, else plainly.
+local engine = require "lash.core.engine"
+local signals = require "lash.core.signals"
+local system = require "lash.core.system"
+
+local M = {}
+
+local editor -- lash.core.editor, when lines are edited
+
+--- open() -> whether lines are edited; else why not
+function M.open()
+    local core = require "lash.core.editor"
+    local ok, why = core.open()
+    editor = ok and core or nil
+    return ok, why
+end
+
+--- is_edited() -> whether lines are edited
+function M.is_edited()
+    return editor ~= nil
+end
+
+--- complete_with(fn): see completer() of lash.core.editor; nothing without an editor
+function M.complete_with(fn)
+    if editor then
+        editor.completer(fn)
+    end
+end
+
+--- area(text | nil): lines at the bottom of the terminal, see lash.core.editor
+function M.area(text)
+    if editor then
+        editor.area(text)
+    end
+end
+
+--- add_history(entry): for the arrow keys
+function M.add_history(entry)
+    if editor then
+        editor.add_history(entry)
+    end
+end
+
+-- Ctrl-C is for the task that reads.
+local function edited(prompt)
+    local group <close> = engine.group(false)
+    local task = group:spawn(editor.read, prompt)
+    signals.console(task)
+    group:wait()
+    signals.console(nil)
+    local ok, line = task:result()
+    if ok then
+        return line
+    elseif engine.cancel_reason(line) then
+        return nil, true
+    end
+    error(line, 0)
+end
+
+local function plain(prompt)
+    if system.isatty(1) then
+        system.flush()
+        system.write(1, prompt)
+    end
+    if system.isatty(0) and not signals.line(0) then
+        return nil, true
+    end
+    return io.stdin:read "l"
+end
+
+--- line(prompt) -> text | nil at the end of the input | nil, true when Ctrl-C took what was typed
+function M.line(prompt)
+    if editor then
+        return edited(prompt)
+    end
+    return plain(prompt)
+end
+
+return M

@@ -224,6 +224,14 @@ case("P1 events in any order, left out, twice, cut or garbled: an answer or an e
     end
 end)
 
+case("P1 an item that is done twice while the one before it is open", function()
+    local function done(item)
+        return '{"type":"response.output_item.done","output_index":1,"item":' .. item .. "}"
+    end
+    local call = '{"type":"function_call","id":"fc","call_id":"a","name":"no name","arguments":"{}"'
+    read_stream({ EVENTS[2], done(call .. ',"status":"completed"}'), done(call .. "}"), EVENTS[5], EVENTS[TERMINAL] }, "twice")
+end)
+
 case("P1 a great index, many items and many deltas cost no more than they are", function()
     local events = {}
     for i = 1, 20000 do

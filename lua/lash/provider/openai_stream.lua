@@ -213,6 +213,7 @@ local function done(self, e, data, tell)
     local again = slot.raw ~= nil
     slot.raw = json.raw(data, "item")
     if again then
+        slot.item = slot.item and item -- while it waits to be told
         return "more"
     end
     slot.item = item

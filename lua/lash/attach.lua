@@ -18,6 +18,9 @@ M.MAX = 20 << 20
 
 local Part = { __name = "lash.part" }
 
+--- The metatable of parts.
+M.Part = Part
+
 local IMAGES = "PNG, JPEG, GIF, WebP"
 local DETAILS = { auto = true, low = true, high = true }
 

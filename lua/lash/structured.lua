@@ -23,6 +23,19 @@ local DATA = 65 -- the exit status of an answer that does not fit
 local Output = { __name = "lash.output" }
 Output.__index = Output
 
+--- The metatable of outputs.
+M.Output = Output
+
+-- Compiled schemas are not part of the output, so that agents can travel to workers.
+local compiled = setmetatable({}, { __mode = "k" })
+
+local function checker_of(output)
+    if not compiled[output] then
+        compiled[output] = assert(schema.compile(output.schema))
+    end
+    return compiled[output]
+end
+
 -- ---- declaring ----
 
 local TYPES = { object = true, array = true, string = true, number = true, integer = true, boolean = true,
@@ -145,12 +158,13 @@ function M.of_schema(root)
         return nil, err.message
     end
     local wrapped = not is_plain_object(root)
-    return setmetatable({
+    local output = setmetatable({
         schema = root,
         wrapped = wrapped,
         view = { name = "answer", schema = wrapped and wrapper(root) or root }, -- as of lash.model
-        checker = checker,
     }, Output)
+    compiled[output] = checker
+    return output
 end
 
 --- new(spec) -> output | nil, message
@@ -205,12 +219,12 @@ function Output:read(text)
     end
     if self.wrapped then
         local is_whole, inner = is_wrapper(value)
-        if is_whole and self.checker:check(inner) then
+        if is_whole and checker_of(self):check(inner) then
             return true, inner, json.raw(text, "value")
         end
     end
     local fits
-    fits, err = self.checker:check(value)
+    fits, err = checker_of(self):check(value)
     if fits then
         return true, value, text
     end

@@ -249,4 +249,16 @@ t.case("output: a changed copy of an agent keeps it", function()
     t.equal(run.REASONS.output, 65)
 end)
 
+t.case("S3 output: agents that answer so, and attachments, travel to a worker", function()
+    local inner = lash.agent { name = "inner", model = "demo", output = { list = "string[]" } }
+    local image = lash.image { data = "GIF89a..", name = "x.gif" }
+    local tool = lash.tool { name = "ask", sync = function()
+        local result = inner:run { "list 'a' and 'b'", image, lash.image { data = "GIF87a.." } }
+        local parts = result.items[1].parts
+        return result.text .. " " .. result.value.list[2] .. " " .. parts[2].name .. " " .. parts[3].bytes
+    end }
+    local outcomes = fake.batch({ tool }, { { "ask" } })
+    t.equal(outcomes[1].output, '{"list":["a","b"]} b x.gif 8')
+end)
+
 return t.main(...)

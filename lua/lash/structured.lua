@@ -240,6 +240,27 @@ end
 
 -- ---- in a run ----
 
+-- The last text of the last answer, if it has several: before it stands commentary.
+local function last_of_several(conv)
+    local n, last = 0, nil
+    for _, item in ipairs(conv.entries[#conv.entries].items or {}) do
+        if item.type == "text" then
+            n, last = n + 1, item.text
+        end
+    end
+    return n > 1 and last or nil
+end
+
+-- read() of the last answer: all its text, or else the last of its texts.
+local function read_answer(run, output, text)
+    local fits, value, clean = output:read(text)
+    local last = not fits and last_of_several(run.conv)
+    if last then
+        return output:read(last)
+    end
+    return fits, value, clean
+end
+
 local AGAIN = "Your answer does not fit the JSON Schema that it must follow: %s. Answer again with one JSON value that "
     .. "fits: no other text, no code fence."
 
@@ -254,7 +275,7 @@ function M.judge(run, text)
     elseif not output then
         return "done", text
     end
-    local fits, value, clean = output:read(text)
+    local fits, value, clean = read_answer(run, output, text)
     if fits then
         run.value = value
         return "done", clean

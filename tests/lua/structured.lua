@@ -193,6 +193,22 @@ t.case("output: tools may be called before the answer and between the tries", fu
     t.equal({ result.reason, result.turns }, { "output", 3 })
 end)
 
+t.case("output: commentary may stand in front of the answer as a text of its own", function()
+    local function texts(...)
+        local items = {}
+        for i, text in ipairs { ... } do
+            items[i] = { type = "text", text = text }
+        end
+        return { type = "answer", items = items, stop = "end" }
+    end
+    local result = watched({ output = PERSON }, { texts("I have it now. ", '{"name":"Ada"}') })
+    t.equal({ result.value, result.text, result.turns }, { { name = "Ada" }, '{"name":"Ada"}', 1 })
+    result = watched({ output = PERSON }, { texts('{"name":', '"Ada"}') }) -- one text in two pieces
+    t.equal(result.value, { name = "Ada" })
+    result = watched({ output = PERSON }, { texts("I have it. ", '{"nom":1}'), texts('{"name":"Ada"}', "There.") })
+    t.equal({ result.reason, result.value }, { "output", nil })
+end)
+
 t.case("output: limits, refusals and cut answers keep their own reasons", function()
     local tool = lash.tool { name = "look", async = function() return "seen" end }
     for reason, text in pairs { length = '{"name":', filter = "", refusal = "no" } do

@@ -161,9 +161,33 @@ def test_image_faults():
     one_line(expect(lash("ask", "-m", "demo", "-f", "big.png", "hi"), 65, "", "big.png is larger than 20 MiB"))
 
 
-def test_image_wire():
-    """ask -f: the picture goes over the wire as the protocol has it"""
+MODELS = ("openai/gpt-5", "openai-chat/gpt-4.1", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash")
+
+
+def test_schema_protocols():
+    """ask --schema: the same on each protocol, streamed or not, with tools or not; the fault is told, then it fits"""
+    tools()
+    schema({"type": "array", "items": {"$ref": "#/$defs/n"}, "$defs": {"n": {"type": "integer"}}}, "list.json")
+    script = [{"expect": {"lacks": "no JSON value"}, "reply": {"text": "one and two", "pieces": 3}},
+              {"expect": {"contains": ["one and two", "no JSON value"]},
+               "reply": {"text": '{"value": [1, 2]}', "pieces": 3}}]
+    for model in MODELS:
+        for more in ((), ("--no-stream",), ("-t", "tools.lua")):
+            with modeld.Server(script) as server:
+                r = lash("ask", "-m", model, "--schema", "list.json", "--json", *more, "hi", env=server.env)
+                assert not server.stats()["problems"] + server.stats()["refused"], (model, server.stats())
+            one = objects(expect(r, 0))[0]
+            assert one["value"] == [1, 2] and one["text"] == "[1, 2]" and one["turns"] == 2, (model, r)
+
+
+def test_image_protocols():
+    """ask -f: an image and a PDF go over the wire on each protocol"""
     data("photo.png", PNG)
-    encoded = base64.b64encode(PNG).decode()
-    with modeld.Server([{"expect": {"contains": encoded}, "reply": {"text": "a picture"}}]) as server:
-        expect(lash("ask", "-m", "openai/gpt-5", "-f", "photo.png", "What?", env=server.env), 0, "a picture\n", "")
+    data("a.pdf", PDF)
+    inside = [base64.b64encode(PNG).decode(), base64.b64encode(PDF).decode(), "What are these?"]
+    for model in MODELS:
+        for more in ((), ("--no-stream",)):
+            with modeld.Server([{"expect": {"contains": inside}, "reply": {"text": "two files"}}]) as server:
+                r = lash("ask", "-m", model, "-f", "photo.png", "-f", "a.pdf", *more, "What are these?", env=server.env)
+                assert not server.stats()["problems"] + server.stats()["refused"], (model, server.stats())
+            expect(r, 0, "two files\n", "")

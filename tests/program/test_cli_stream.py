@@ -12,9 +12,9 @@ ADD = {"name": "add", "args": {"a": 1, "b": 2}}
 
 
 def piped(server, *args, **more):
-    """The program with stdout and stderr as pipes."""
+    """The program with stdout and stderr as pipes; unbuffered, so that communicate() gets what readline() left."""
     return subprocess.Popen(LASH + ["ask", *args], env=dict(os.environ, **server.env), stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+                            bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 
 def terminal(server, *args, **more):
@@ -35,7 +35,6 @@ def test_terminal():
         begun = t.read_until("\n\r\nIt is")
         assert begun.endswith("loading\r\nLet me see.\r\n\u2713 add a=1 b=2  ok %s ms\r\n\r\nIt is" %
                               begun.rsplit(" ms", 1)[0].rsplit(" ", 1)[1]), repr(begun)
-        assert server.stats()["waiting"] == 1
         server.release()
         assert t.rest() == (" \u2713 three.\r\n\r\nReally.\r\n", 0)
 
@@ -97,14 +96,56 @@ def test_terminal_cancel():
         server.release()
 
 
+def test_terminal_ends():
+    """ask on a terminal: an answer that was cut off, filtered or refused is shown once, then why"""
+    for stop, status, part in (("length", 80, "cut off"), ("refusal", 69, "refused"), ("filter", 69, "filter")):
+        with modeld.Server([{"reply": {"text": "So it goes", "pieces": 3, "stop": stop}}]) as server:
+            text, got = terminal(server, *MODEL, "hi").rest()
+        lines = text.split("\r\n")
+        assert got == status and text.count("So it goes") == 1, (stop, text)
+        assert lines[-2].startswith("lash: ") and part in lines[-2] and lines[-1] == "", (stop, text)
+
+
+def test_terminal_alone():
+    """ask with only stdout on a terminal: whole lines there, whatever stands on stderr"""
+    tools()
+    with modeld.Server([{"reply": {"text": "Let me see.", "calls": [ADD], "pieces": 3}},
+                        {"reply": {"text": "It is 3.", "pieces": 3}}]) as server:
+        t = terminal(server, "-v", *MODEL, "-t", "tools.lua", "add", stderr=subprocess.PIPE)
+        assert t.rest() == ("Let me see.\r\n\r\nIt is 3.\r\n", 0)
+        assert b"add a=1 b=2" in t.process.stderr.read()
+        t.process.stderr.close()
+
+
+def test_protocols():
+    """P0 ask: each protocol shows the same on a terminal, in a pipe and as events, streamed or not"""
+    tools()
+    script = [{"reply": {"text": "Let me see.", "calls": [ADD], "pieces": 3}}, {"reply": {"text": "It is\n3.", "pieces": 2}}]
+    for model in ("openai/gpt-5", "openai-chat/gpt-4.1", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"):
+        for more in ((), ("--no-stream",)):
+            args = ("-m", model, "-t", "tools.lua", *more, "add")
+            with modeld.Server(script) as server:
+                text, status = terminal(server, "-q", *args).rest()
+            assert (text, status) == ("loading\r\nLet me see.\r\n\r\nIt is\r\n3.\r\n", 0), (model, more, text)
+            with modeld.Server(script) as server:
+                assert expect(lash("ask", *args, env=server.env), 0).out == "It is\n3.\n"
+            with modeld.Server(script) as server:
+                events = objects(expect(lash("ask", "--jsonl", *args, env=server.env), 0))
+            kinds = [e["type"] for e in events if e["type"] not in ("text", "reasoning")]
+            assert kinds == ["run.start", "model.request", "call.ready", "model.end", "call.start", "call.end",
+                             "model.request", "model.end", "run.end"], (model, more, kinds)
+            deltas = [e["delta"] for e in events if e["type"] == "text"]
+            assert "".join(deltas) == "Let me see.It is\n3." and (len(deltas) > 4) == (more == ()), (model, more, deltas)
+
+
 def test_pipe_lines():
     """ask into a pipe: without tools whole lines come while the answer does, the rest at its end"""
     with modeld.Server([{"reply": {"text": "one\ntwo\nthree", "pieces": 1, "pause_after": 12}}]) as server:
         process = piped(server, *MODEL, "hi")
         assert process.stdout.readline() == b"one\n"
-        assert server.stats()["waiting"] == 1
         server.release()
-        assert end(process) == ("two\nthree\n", "", 0)
+        got = end(process)
+        assert got == ("two\nthree\n", "", 0), got
 
 
 def test_pipe_final():
@@ -136,6 +177,16 @@ def test_pipe_closed():
         process.stderr.close()
 
 
+def test_file_asks_again():
+    """P5 ask into a file: it gets the whole answer at its end, so one that broke off is asked for again"""
+    script = [{"first": [{"text": "one\ntwo", "pieces": 1, "stop_after": 11}], "reply": {"text": "one\ntwo\nthree"}}]
+    with modeld.Server(script) as server, open("out.txt", "w+", encoding="utf-8") as file:
+        done = subprocess.run(LASH + ["ask", *MODEL, "hi"], env=dict(os.environ, **server.env), stdout=file,
+                              stdin=subprocess.DEVNULL, timeout=20 * SLOW)
+        file.seek(0)
+        assert done.returncode == 0 and file.read() == "one\ntwo\nthree\n" and server.stats()["requests"] == 2
+
+
 def test_json_asks_again():
     """P5 ask --json: nobody saw a part of the answer, so one that broke off is asked for again; --jsonl has told it"""
     broken = {"text": "Half of it", "pieces": 2, "stop_after": 7}
@@ -159,10 +210,10 @@ def test_jsonl():
         events = []
         while not events or not (events[-1]["type"] == "text" and events[-1]["delta"] == "th"):
             events.append(json.loads(process.stdout.readline()))
-        assert server.stats()["waiting"] == 1
         server.release()
         events += [json.loads(line) for line in process.stdout]
-        assert end(process)[1:] == ("loading\n", 0)
+        got = end(process)
+        assert got == ("", "loading\n", 0), got
     kinds = [e["type"] for e in events]
     first = kinds.index("model.end")
     assert "".join(e["delta"] for e in events[:first] if e["type"] == "text") == "Let me see.", events

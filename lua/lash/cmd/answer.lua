@@ -1,8 +1,9 @@
 --- The answer of ask on stdout, while it comes where that can be.
 --
 -- A terminal shows all text as it comes, that of turns which end in calls too, with an empty line between two
--- turns. Elsewhere stdout gets the answer and nothing else: line by line while it comes, where the first text
--- can only be the answer; at the end, where it may still be commentary or may have to fit a schema.
+-- turns. Elsewhere stdout gets the answer and nothing else. A pipe gets it line by line while it comes, where
+-- the first text can only be the answer; at the end, where it may still be commentary or has to fit a schema. A
+-- file gets it at the end, too: so one that broke off can be asked for again.
 local system = require "lash.core.system"
 local text = require "lash.text"
 
@@ -20,6 +21,7 @@ function M.new(options)
         raw = options.raw,
         agent = options.agent,
         terminal = system.isatty(1),
+        file = system.kind(1) == "file" or system.kind(1) == "null", -- nobody reads it while it grows
         turn = nil,     -- of the text that comes
         said = {},      -- the text of the last turn that had one, in pieces
         rest = {},      -- of it what is not written yet, in pieces
@@ -35,7 +37,7 @@ end
 --- Whether it wants text while it comes from the agent that has the conversation now.
 function Answer:wants()
     local agent = self.agent()
-    return agent.output == nil and (self.terminal or is_plain(agent))
+    return agent.output == nil and (self.terminal or is_plain(agent) and not self.file)
 end
 
 -- How many bytes can be written: on a terminal whole characters, and no CR that an LF may follow; elsewhere

@@ -160,7 +160,7 @@ function M.mutations(seed, times)
     return answers, errors
 end
 
-M.linear = sizes.linear
+M.linear, M.large = sizes.linear, sizes.large
 
 -- ---- inputs of the fuzzer: three bytes of how, then the stream ----
 

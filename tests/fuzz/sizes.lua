@@ -322,7 +322,7 @@ end
 --- linear(_, runs): every kind of large answer of every protocol
 -- @return how many
 function M.linear(_, runs)
-    local count, n, wrong = 0, runs < 10000 and 300 or 4000, {}
+    local count, n, wrong = 0, runs < 10000 and 150 or 4000, {}
     for _, name in ipairs(checks.PROTOCOLS) do
         for kind in pairs(KINDS[name]) do
             local ok, why = pcall(check_kind, name, kind, n, runs >= 10000)
@@ -332,6 +332,65 @@ function M.linear(_, runs)
     end
     table.sort(wrong)
     assert(not wrong[1], table.concat(wrong, "\n"))
+    return count
+end
+
+-- ---- memory ----
+
+-- What is held while an answer comes, as multiples of its bytes: its text, a table of its pieces; and of one large
+-- event also what is garbage since.
+local HELD = { deltas = 20, arguments = 20, one = 12 }
+local SPARE = 1 << 20
+
+local function most_held(name, kind, events)
+    local target = checks.target(name)
+    local conv = conversation.new(nil)
+    conv:append { type = "user", text = "go" }
+    local reader = target.provider.reader(conv, checks.VIEW, target, { status = 200, headers = {} })
+    local told, most, step = 0, 0, math.max(1, #events // 10)
+    collectgarbage()
+    collectgarbage()
+    local before = collectgarbage "count"
+    local function look()
+        if kind ~= "one" then
+            collectgarbage() -- what is live, not what is to be collected
+        end
+        most = math.max(most, collectgarbage "count")
+    end
+    local function tell(_, fields)
+        told = told + #(fields.delta or fields.args)
+    end
+    for i, one in ipairs(events) do
+        assert(reader:event(one, tell))
+        if i % step == 0 then
+            look()
+        end
+    end
+    local answer = assert(reader:finish("", tell))
+    look()
+    local item = answer.items[1]
+    return (most - before) * 1024, #(item.text or item.args), told
+end
+
+--- large(_, runs): 100 000 deltas, arguments in as many pieces, one event of 16 MB: nothing is lost, and memory is
+-- bounded by what came. (A twentieth of it when there are few runs.)
+-- @return how many
+function M.large(_, runs)
+    local n, count = runs < 10000 and 5000 or 100000, 0
+    for _, name in ipairs(checks.PROTOCOLS) do
+        for kind, times in pairs(HELD) do
+            local make = KINDS[name][kind]
+            if make then
+                local size = kind == "one" and n * 32 or n
+                local what = name .. ", " .. kind
+                local held, bytes, told = most_held(name, kind, make(size))
+                assert(bytes >= size * 5 and bytes <= size * 5 + 20, ("%s: %d bytes came"):format(what, bytes))
+                assert(told == bytes, ("%s: %d bytes were told"):format(what, told))
+                assert(held <= times * bytes + SPARE, ("%s: %.0f bytes are held for %d"):format(what, held, bytes))
+                count = count + 1
+            end
+        end
+    end
     return count
 end
 

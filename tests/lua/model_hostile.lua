@@ -174,7 +174,9 @@ case("packed bodies that are bombs", function()
             has(err.message, "4 MiB")
         end
     end, 4 << 20)
-    ok(resident() - before < 64 << 20, resident() - before)
+    if t.slower == 1 then -- what was freed is kept by those that watch
+        ok(resident() - before < 64 << 20, resident() - before)
+    end
 end)
 
 case("a server that reads nothing of a large request", function()

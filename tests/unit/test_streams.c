@@ -64,6 +64,11 @@ TEST(streams_large_answers_take_work_in_proportion)
     run_all("linear");
 }
 
+TEST(streams_large_answers_take_memory_in_proportion)
+{
+    run_all("large");
+}
+
 TEST(streams_p2_the_same_events_in_other_bytes)
 {
     struct runtime rt;

@@ -378,43 +378,51 @@ class Daemon:
         return not close and ending == "clean"
 
     async def deliver(self, answer, steps, chunked, pack, writer):
-        """Sends a body piece by piece; how it ends."""
+        """Sends a body piece by piece; how it ends. What goes without a break goes in one write, the end as well:
+        a client that leaves at the end marker finds the end of the body there, as it does at real servers."""
+        out = bytearray()
+
         def put(data):
-            if writer.is_closing():
-                raise ConnectionResetError("the client left")
             if answer.steps is not None:
                 answer.body += data
             if pack:
                 data = pack.compress(data) + pack.flush(zlib.Z_SYNC_FLUSH)
             if data:
-                writer.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+                out.extend(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+
+        def flush():
+            if writer.is_closing():
+                raise ConnectionResetError("the client left")
+            writer.write(bytes(out))
+            out.clear()
 
         for step in steps:
             if step[0] == "bytes":
                 put(step[1])
                 if answer.how.get("every_ms"):
-                    await writer.drain()
+                    flush()
                     await asyncio.sleep(answer.how["every_ms"] / 1000)
             elif step[0] == "pause":
-                await writer.drain()
-                await self.paused(answer.keep_alive, put)
+                flush()
+                await self.paused(answer.keep_alive, lambda data: (put(data), flush()))
         if step[1] == "clean":
             rest = pack.flush() if pack else b""
             if rest:
-                writer.write(b"%x\r\n%s\r\n" % (len(rest), rest) if chunked else rest)
+                out.extend(b"%x\r\n%s\r\n" % (len(rest), rest) if chunked else rest)
             if chunked:
-                writer.write(b"0\r\n\r\n")
+                out.extend(b"0\r\n\r\n")
+        flush()
         await writer.drain()
         return step[1]
 
-    async def paused(self, keep_alive, put):
+    async def paused(self, keep_alive, send):
         self.waiting += 1
         try:
             while not self.released.is_set():
                 try:
                     await asyncio.wait_for(self.released.wait(), KEEP_ALIVE if keep_alive else None)
                 except asyncio.TimeoutError:
-                    put(keep_alive)
+                    send(keep_alive)
         finally:
             self.waiting -= 1
 

@@ -292,3 +292,42 @@ def test_not_a_stream():
             assert result["text"] == "done" and result["told"] == TEXT + "done", (case, result)
             assert len(result["ready"]) == 3, (case, result)
         followed(server)
+
+
+def test_end_marker_is_the_end():
+    """P6 an answer is complete at its end marker, though the server leaves the body open; the next one is asked anew"""
+    turns = [{"reply": {"text": TEXT, "calls": CALLS, "pause_after": 999}}, {"reply": {"text": "done"}}]
+    with modeld.Server(rules(ALL, lambda _: turns)) as server:
+        for result in run_all(server, ALL, lambda name: name):
+            assert result["text"] == "done" and result["told"] == TEXT + "done", result
+            assert result["retries"] == 0 and len(result["ready"]) == 3, result
+        server.wait(0)      # the connections that hung were closed
+        assert sorted(r["left"] for r in server.requests()) == [False] * 4 + [True] * 4
+        followed(server)
+
+
+def test_time_limit():
+    """T7 --timeout ends an answer that comes without end, with 124 in all forms of output"""
+    reply = {"text": TEXT, "pieces": 5, "pause_after": 6, "keep_alive": "pings"}
+    with modeld.Server([{"reply": reply, "repeat": True}]) as server:
+        limit = "%gs" % (1.5 * SLOWER)
+        programs = [(name, form, Program("ask", "-m", name + "/m", "-o", form, "--timeout", limit, "hi",
+                                         env=server.env)) for name in ALL for form in ("text", "json", "jsonl")]
+        for name, form, program in programs:
+            out, err = program.end(124)
+            assert len(err.splitlines()) == 1 and err.startswith("lash: "), (name, form, err)
+            if form != "text":
+                assert json.loads(out.splitlines()[-1])["exit"] == 124, (name, out)
+        followed(server)
+
+
+def test_connections_are_kept():
+    """P5 refusals, broken requests and retries of one conversation go over one connection"""
+    first = [{"status": 503, "headers": {"retry-after-ms": "1"}}, {"status": 429, "headers": {"retry-after-ms": "1"}}]
+    turns = [{"first": first, "reply": {"text": "So.", "calls": CALLS}},
+             {"first": first, "reply": {"calls": CALLS}}, {"reply": {"text": "done"}}]
+    with modeld.Server(rules(ALL, lambda _: turns)) as server:
+        for result in run_all(server, ALL, lambda name: name):
+            assert result["text"] == "done" and result["retries"] >= 4, result
+        stats = followed(server)
+        assert stats["connections"] == len(ALL) and stats["requests"] == 7 * len(ALL), stats

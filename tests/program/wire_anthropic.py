@@ -294,7 +294,7 @@ class Anthropic:
         for k, block in enumerate(blocks):
             if block["type"] in ("thinking", "redacted_thinking"):
                 text = canon(block)
-                following = blocks[k + 1] if k + 1 < len(blocks) else {}
+                following = self.after(blocks, k)
                 if text not in self.thought:
                     self.refuse("%s.content.%d: Invalid `signature` in `thinking` block" % (at, k))
                 if self.thought[text] != self.bare(following):
@@ -313,6 +313,11 @@ class Anthropic:
                         at, k))
 
     @staticmethod
+    def after(blocks, k):
+        """The block that a block led to; texts of nothing, which models give and nobody may send, are none."""
+        return next((b for b in blocks[k + 1:] if b.get("type") != "text" or b["text"].strip()), {})
+
+    @staticmethod
     def bare(block):
         """What is compared of the block behind a thinking block: texts and ids may be made new."""
         return canon(block) if "thinking" in block.get("type", "") else canon([block.get("type"), block.get("name")])
@@ -322,7 +327,7 @@ class Anthropic:
         thinking, ids = [], []
         for k, block in enumerate(blocks if isinstance(blocks, list) else []):
             if block.get("type") in ("thinking", "redacted_thinking"):
-                self.thought[canon(block)] = self.bare(blocks[k + 1] if k + 1 < len(blocks) else {})
+                self.thought[canon(block)] = self.bare(self.after(blocks, k))
                 thinking.append(canon(block))
             elif block.get("type") == "tool_use":
                 ids.append(block.get("id"))
@@ -337,6 +342,8 @@ class Anthropic:
                 blocks[value["index"]] = dict(value["content_block"])
             elif block and delta.get("type") == "thinking_delta":
                 block["thinking"] += delta["thinking"]
+            elif block and delta.get("type") == "text_delta":
+                block["text"] += delta["text"]
             elif block and delta.get("type") == "signature_delta":
                 block["signature"] = delta["signature"]
         self.remember({"content": [blocks[index] for index in sorted(blocks)]})

@@ -34,7 +34,9 @@ class Chat:
     errors = Responses.errors
 
     def __init__(self):
-        self.extras = {}    # id of a call -> (unknown fields of its message, unknown fields of the call)
+        self.given = set()  # ids of calls that were made here: those of others must be short
+        self.extras = set() # (unknown field of a message, its value) that were sent
+        self.of_calls = {}  # id of a call -> its unknown fields; None where several calls had that id
 
     def error(self, status, message=None, code=None, param=None, kind=None, **_):
         known = self.errors.get(status, ("server_error" if status >= 500 else "invalid_request_error", None))
@@ -247,7 +249,8 @@ class Chat:
                 self.refuse("Invalid value for '%s.type'." % here, "invalid_value", here)
             self.only(inner, ("name", "arguments"), here + ".function")
             self.check_name(inner.get("name"), here + ".function.name")
-            if not isinstance(call.get("id"), str) or not 1 <= len(call["id"]) <= 64 or call["id"] in ids:
+            length = len(call["id"]) if isinstance(call.get("id"), str) and call["id"] not in ids else 0
+            if not 1 <= length or length > 64 and call["id"] not in self.given:
                 self.refuse("Invalid '%s.id': expected a unique string of 1 to 64 characters." % here,
                             "invalid_value", here + ".id")
             try:
@@ -261,25 +264,27 @@ class Chat:
         return ids
 
     def check_extras(self, message, calls, at):
-        """Unknown fields are those of the answer that had these calls; a call's own ones come back always."""
-        of_message, of_calls = self.extras.get(calls[0]["id"] if calls else None, ({}, []))
+        """Unknown fields of a message are those of an answer, if any; those of a call come back always."""
         for key, value in message.items():
-            if key not in self.message_fields["assistant"] and canon(of_message.get(key)) != canon(value):
+            if key not in self.message_fields["assistant"] and (key, canon(value)) not in self.extras:
                 self.refuse("Unknown parameter: '%s.%s'." % (at, key), "unknown_parameter", at)
-        for k, call in enumerate(calls):
-            sent = of_calls[k] if k < len(of_calls) else {}
+        for call in calls:
+            sent = self.of_calls.get(call["id"], {})
             got = {key: value for key, value in call.items() if key not in ("id", "type", "function")}
-            if canon(got) != canon(sent):
+            if sent is not None and canon(got) != canon(sent):
                 self.refuse("Function call is missing a thought_signature, or has unknown fields: %s" % at, None, at)
 
     def remember(self, answer):
         for choice in (answer.get("choices") or []) if isinstance(answer, dict) else []:
             message = choice.get("message") or {}
             calls = message.get("tool_calls") or []
-            if calls:
-                extras = {k: v for k, v in message.items() if k not in self.message_fields["assistant"]}
-                self.extras[calls[0].get("id")] = (extras, [
-                    {k: v for k, v in call.items() if k not in ("id", "type", "function", "index")} for call in calls])
+            self.extras.update((k, canon(v)) for k, v in message.items()
+                               if k not in self.message_fields["assistant"])
+            for call in calls:
+                given = call.get("id")
+                extra = {k: v for k, v in call.items() if k not in ("id", "type", "function", "index")}
+                self.of_calls[given] = None if given in self.given else extra
+                self.given.add(given)
 
     def remember_stream(self, values):
         message, calls = {}, []

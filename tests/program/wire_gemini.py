@@ -275,10 +275,11 @@ class Gemini:
 
     @staticmethod
     def bare_text(part):
-        """Text of a part for comparison; a call without arguments may come back with `args: {}` and reverse."""
+        """Text of a part for comparison; no arguments are `args: {}` and no id is an empty one, as in proto."""
         part = copy.deepcopy(part)
         if "functionCall" in part:
             part["functionCall"].setdefault("args", {})
+            part["functionCall"].setdefault("id", "")
         return canon(part)
 
     def remember(self, answer):

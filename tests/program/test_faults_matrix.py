@@ -21,7 +21,7 @@ SOON = {"retry-after-ms": "1"}
 ANSWER = {"text": TEXT, "calls": [{"name": "f", "args": {}}], "pieces": 5}
 BASES = {"openai": "OPENAI_BASE_URL", "openai-chat": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL",
          "gemini": "GOOGLE_GEMINI_BASE_URL"}
-WAITING = re.compile(r"lash: \S+: waiting \d+ ms \(.*\)$")
+WAITING = re.compile(r"lash: \S+: (waiting|attempt \d+ in) \d+ ms \(.*\)$")
 
 
 def ask(provider, form, prompt, env):

@@ -1,5 +1,6 @@
 --- Models: one answer from a provider. The providers translate; what they share is here: sending, retries,
 -- the gate that a rate limit closes for all. Names, keys and addresses are in lash.provider.registry.
+local access = require "lash.provider.access"
 local engine = require "lash.core.engine"
 local fault = require "lash.provider.fault"
 local json = require "lash.json"
@@ -286,9 +287,9 @@ function M.dry_run(target, conv, view, opts)
     end
     local headers = {}
     for name, value in pairs(request.headers) do
-        headers[name] = registry.masked_header(name, tostring(value), target)
+        headers[name] = access.masked_header(name, tostring(value), target)
     end
-    return { method = "POST", url = registry.masked_url(request.url), headers = headers, body = request.body }
+    return { method = "POST", url = access.masked_url(request.url), headers = headers, body = request.body }
 end
 
 return M

@@ -2,6 +2,7 @@
 --
 -- The report is one table, printed as text or JSON: { lash, lua, libuv, libcurl, ca, proxies, config,
 -- terminal, model, providers, usable, next }.
+local access = require "lash.provider.access"
 local catalog = require "lash.provider.catalog"
 local config = require "lash.config"
 local engine = require "lash.core.engine"
@@ -49,7 +50,7 @@ local function proxies()
     for _, name in ipairs(PROXIES) do
         if env(name) then
             -- a proxy without a scheme may have a user and a password, too
-            list[#list + 1] = { variable = name, value = registry.shown(env(name)):gsub("^.*@", "") }
+            list[#list + 1] = { variable = name, value = access.shown(env(name)):gsub("^.*@", "") }
         end
     end
     return list
@@ -105,13 +106,13 @@ local function look(name, broken)
     provider.protocol = entry.module.name
     provider.key = { variables = entry.keys, wanted = not entry.keyless }
     provider.set_up = next(entry.own) ~= nil or is_set(entry.keys) or is_set { entry.base_var }
-    local base, where = registry.base(entry)
+    local base, where = access.base(entry)
     if not base then
         provider.state, provider.error = provider.set_up and "fault" or "no address", where.message
         return provider
     end
-    provider.base_url, provider.base_from = registry.shown(base), where or "built in"
-    local key, from, problem = registry.key(entry, base)
+    provider.base_url, provider.base_from = access.shown(base), where or "built in"
+    local key, from, problem = access.key(entry, base)
     provider.key.found, provider.key.from = key ~= nil, from
     if problem then
         local missing = not is_set(entry.keys) and entry.own.key == nil

@@ -10,6 +10,7 @@
 -- M.defaults of a protocol's file: { keys = variables of the key, base_var = variable of the address,
 -- base = address, example = one of a server of one's own, sample = a model's name, more = { field of the
 -- target = its variable }, headers_var = variable with header lines }.
+local access = require "lash.provider.access"
 local aliases = require "lash.provider.aliases"
 local config = require "lash.config"
 local engine = require "lash.core.engine"
@@ -19,17 +20,14 @@ local system = require "lash.core.system"
 
 local M = {}
 
+local env = access.env
+
 --- Set where requests are shown, not sent: called with what is wrong when a key is missing, and the target is
 -- made nevertheless.
 M.without_key = nil
 
 local function refuse(code, exit, message, ...)
     return nil, fault.new { code = code, exit = exit, message = message:format(...) }
-end
-
-local function env(name)
-    local value = name and os.getenv(name)
-    return value and value ~= "" and value or nil
 end
 
 -- ---- protocols: the files beside this one ----
@@ -278,75 +276,7 @@ function M.entry(name, own)
     return entry
 end
 
--- ---- addresses ----
-
---- Whether a base URL points to this machine, where servers often want no key.
-local function on_loopback(url)
-    local host = url:lower():match("^%a+://([^/?#]*)") or ""
-    host = host:gsub("^.*@", "")
-    host = host:match("^%[(.-)%]") or host:gsub(":%d*$", "")
-    return host == "localhost" or host:find("%.localhost$") ~= nil or host:find("^127%.%d+%.%d+%.%d+$") ~= nil
-        or host == "::1"
-end
-
---- shown(url) -> the URL without what may be secret in it: user, password, query.
-function M.shown(url)
-    return (url:gsub("^(%a+://)[^/?#]*@", "%1"):gsub("[?#].*$", ""))
-end
-
--- Names of headers and of fields of a query whose values are nobody's business.
-local SECRET = { "key", "token", "secret", "auth", "cookie", "password", "signature", "credential" }
-
-local function is_secret(name)
-    name = name:lower()
-    for _, word in ipairs(SECRET) do
-        if name:find(word, 1, true) then
-            return true
-        end
-    end
-    return name == "sig"
-end
-
---- masked_header(name, value, target) -> the value, or **** in place of what is secret in it
-function M.masked_header(name, value, target)
-    if is_secret(name) or target.key and value:find(target.key, 1, true) then
-        return (value:match("^Bearer ") or "") .. "****"
-    end
-    return value
-end
-
---- masked_url(url) -> the URL with **** in place of user, password and what is secret in its query
-function M.masked_url(url)
-    return (url:gsub("^(%a+://)[^/?#]*@", "%1****@"):gsub("([?&])([^=&#]*)=([^&#]*)", function(mark, name)
-        if is_secret(name) then
-            return mark .. name .. "=****"
-        end
-        return nil
-    end))
-end
-
---- base(entry) -> base URL, where it was found (nil: built in) | nil, err
-function M.base(entry)
-    local from = env(entry.base_var)
-    local base, where = from, entry.base_var
-    if from and entry.from_var then
-        base = entry.from_var(from)
-    elseif not from and entry.own.base_url then
-        base, where = entry.own.base_url, config.at("providers", entry.name) .. ".base_url in config.lua"
-    elseif not from then
-        base, where = entry.base, nil
-    end
-    if base == nil then
-        return refuse("config", 78, "%s has no address: export %s, such as %s, or set %s.base_url in config.lua",
-            entry.name, entry.base_var, entry.example, config.at("providers", entry.name))
-    elseif not base:lower():find("^https?://[^/%s?#]") or base:find("[%s%c]") then
-        return refuse("config", 78, "%s is no URL: it must begin with http:// or https:// and name a host, "
-            .. "such as %s", where, entry.example or "http://localhost:8080")
-    end
-    return base, where
-end
-
--- ---- keys ----
+-- ---- targets ----
 
 -- Another provider whose key is there, for those who lack one.
 local function another(name)
@@ -361,110 +291,14 @@ local function another(name)
     return ""
 end
 
-local function no_key(entry)
-    local list = table.concat(entry.keys, " nor ")
-    local several = #entry.keys > 1
-    local address = entry.example and not entry.own.base_url and (", set %s to a local server (such as %s)"):format(
-        entry.base_var, entry.example) or ""
-    return ("%s needs a key: %s %s set, and config.lua has none. Export %s=KEY%s%s, or try -m demo, which needs "
-        .. "no key"):format(entry.name, several and "neither " .. list or list, several and "is" or "is not",
-        entry.keys[1], another(entry.name), address)
-end
-
-local told = setmetatable({}, { __mode = "k" }) -- function of config.lua -> the key that it gave
-
-local function key_of_config(entry)
-    local key = entry.own.key
-    local where = config.at("providers", entry.name) .. ".key in config.lua"
-    if type(key) ~= "function" then
-        return key or nil, where
-    elseif told[key] == nil then
-        local ok, value = pcall(key)
-        if not ok or type(value) ~= "string" then
-            return nil, where, ("%s is a function that %s"):format(where, ok and "returned a " .. type(value)
-                .. ", not a text" or "failed: " .. fault.clean(tostring(value)))
-        end
-        told[key] = value
-    end
-    return told[key], where
-end
-
--- -> key or nil, where it was found, what is wrong with it
-local function find_key(entry)
-    local key, where, why
-    for _, var in ipairs(entry.keys) do
-        if not key and env(var) then
-            key, where = env(var), var
-        end
-    end
-    if not key and entry.own.key ~= nil then
-        key, where, why = key_of_config(entry)
-    end
-    if not key then
-        return nil, nil, why
-    end
-    key = key:match("^%s*(.-)%s*$")
-    if key == "" or key:find("[%s%c\x80-\xff]") then
-        return nil, where, ("the key in %s is no key: it has spaces, line breaks or other characters that no key "
-            .. "has"):format(where)
-    end
-    return key, where
-end
-
---- key(entry, base) -> key, where | nil, nil, err when it is missing or none
--- The key may be nil without an error: where none is wanted.
-function M.key(entry, base)
-    local key, where, why = find_key(entry)
-    if why then
-        return nil, nil, fault.new { code = "key", exit = 78, message = why }
-    elseif key or entry.keyless or entry.own.key == false or base and on_loopback(base) then
-        return key, where
-    end
-    return nil, nil, fault.new { code = "key", exit = 78, message = no_key(entry) }
-end
-
--- ---- targets ----
-
-local function merged(first, second)
-    local all = {}
-    for _, fields in ipairs { first or {}, second or {} } do
-        for name, value in pairs(fields) do
-            all[name] = value
-        end
-    end
-    return all
-end
-
--- Header lines of a variable, as the official clients of some services take them.
-local function header_lines(var)
-    local headers = {}
-    for line in (env(var) or ""):gmatch("[^\r\n]+") do
-        local name, value = line:match("^%s*([%w!#$%%&'*+.^_`|~-]+)%s*:%s*(.-)%s*$")
-        if not name or value:find("%c") then
-            return refuse("config", 78, "%s has a line that is no header: write NAME: VALUE on each line", var)
-        end
-        headers[name] = value
-    end
-    return headers
-end
-
-local function headers_of(entry)
-    local headers, err = header_lines(entry.headers_var)
-    if not headers then
-        return nil, err
-    end
-    headers = merged(entry.own.headers, headers)
-    return next(headers) ~= nil and headers or nil
-end
-
 --- target(entry, model) -> target | nil, err: what a request needs to know, see lash.model. model = nil for
 -- requests about no model.
 function M.target(entry, model)
-    local base, base_var = M.base(entry)
+    local base, base_var = access.base(entry)
     if not base then
         return nil, base_var
     end
-    local key, key_var, err = M.key(entry, base)
+    local key, key_var, err = access.key(entry, base, another)
     if err then
         if not M.without_key then
             return nil, err
@@ -473,7 +307,7 @@ function M.target(entry, model)
         key = "MISSING"
     end
     local headers
-    headers, err = headers_of(entry)
+    headers, err = access.headers(entry)
     if not headers and err then
         return nil, err
     end
@@ -487,11 +321,11 @@ function M.target(entry, model)
         key_var = key_var or entry.keys[1],
         base_url = base,
         base_var = base_var or entry.base_var,
-        shown_url = M.shown(base),
+        shown_url = access.shown(base),
         origin = base,
         start = entry.start,
         headers = headers,
-        quirks = merged(entry.quirks, own.quirks),
+        quirks = access.merged(entry.quirks, own.quirks),
         stream = own.stream,
         timeout = own.timeout,
         idle_timeout = own.idle_timeout,

@@ -30,7 +30,9 @@ end
 
 --- Writes config.lua; nil removes it. The file is read anew.
 function M.config(text)
-    package.loaded["lash.config"], package.loaded["lash.provider.registry"] = nil, nil
+    for _, name in ipairs { "config", "provider.access", "provider.registry" } do
+        package.loaded["lash." .. name] = nil
+    end
     if text == nil then
         vars.XDG_CONFIG_HOME = nil
         return nil

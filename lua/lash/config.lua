@@ -11,6 +11,7 @@
 --
 -- Every field is checked when the file is read: what nobody knows is refused, not ignored. The environment
 -- goes before it, command-line options before both. See `lash help providers`.
+local fault = require "lash.provider.fault"
 local json = require "lash.json"
 local near = require "lash.near"
 local quirks = require "lash.provider.quirks"
@@ -214,11 +215,11 @@ local function read(file)
     end
     local chunk, why = load(source, "@" .. file, "t")
     if not chunk then
-        return failure(file, "has a fault: " .. why)
+        return failure(file, "has a fault: " .. fault.clean(why)) -- Lua shows what is written there
     end
     local ok, value = pcall(chunk)
     if not ok then
-        return failure(file, "fails: " .. tostring(value))
+        return failure(file, "fails: " .. fault.clean(tostring(value)))
     elseif type(value) ~= "table" then
         return failure(file, "must return a table: return { model = ..., providers = { ... } }")
     end

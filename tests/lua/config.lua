@@ -47,6 +47,8 @@ end)
 case("a file that is no configuration", function()
     refused("return {\n model = = }", "config.lua:2:")
     refused("error 'gone'", "gone")
+    local _, err = get "return { providers = { openai = { key = 'sk-abc123def456 } } }"
+    ok(not err.message:find "abc123" and not err.message:find "\n", err.message)
     refused("error {}", "fails")
     refused("", "must return a table")
     refused("return 5", "must return a table")

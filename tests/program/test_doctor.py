@@ -57,6 +57,14 @@ def test_refused():
         assert value["model"]["usable"] is False and "OPENAI_API_KEY" in value["next"], value
 
 
+def test_no_such_key():
+    """doctor: a key that can be none is told with its place"""
+    value = report(status=78, GROQ_API_KEY="two words")["by_name"]["groq"]
+    assert (value["state"], value["key"]["from"], value["key"]["found"]) == ("fault", "GROQ_API_KEY", False), value
+    r = expect(doctor(GROQ_API_KEY="two words"), 78, ["groq", "key: GROQ_API_KEY", "the key in GROQ_API_KEY is no key"])
+    assert "two words" not in r.out
+
+
 def test_several():
     """doctor: the default model counts, not that another one works"""
     with Lists({"o": (200, data("a")), "g": (503, "down")}) as server:

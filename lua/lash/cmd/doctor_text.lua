@@ -76,7 +76,7 @@ local function key_column(provider)
     local key = provider.key
     if not key then
         return ""
-    elseif key.found then
+    elseif key.from then
         return "key: " .. key.from:gsub(" in config%.lua$", "")
     elseif not key.wanted then
         return "no key wanted"

@@ -91,7 +91,7 @@ local function find_key(entry)
         key, where, why = key_of_config(entry)
     end
     if not key then
-        return nil, nil, why
+        return nil, why and where, why
     end
     key = key:match("^%s*(.-)%s*$")
     if key == "" or key:find("[%s%c\x80-\xff]") then
@@ -101,12 +101,12 @@ local function find_key(entry)
     return key, where
 end
 
---- key(entry, base [, another]) -> key, where | nil, nil, err when it is missing or none
+--- key(entry, base [, another]) -> key, where | nil, where or nil, err when it is missing or none
 -- The key may be nil without an error: where none is wanted. another(name) -> what else those can do who lack it.
 function M.key(entry, base, another)
     local key, where, why = find_key(entry)
     if why then
-        return nil, nil, fault.new { code = "key", exit = 78, message = why }
+        return nil, where, fault.new { code = "key", exit = 78, message = why }
     elseif key or entry.keyless or entry.own.key == false or base and on_loopback(base) then
         return key, where
     end

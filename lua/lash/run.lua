@@ -300,12 +300,14 @@ local function turn(run)
     end
     run.conv:append(answer)
     local asked = conversation.calls(answer)
-    local text = conversation.text(answer)
+    local text = run.before .. conversation.text(answer)
+    run.before = ""
     if text ~= "" then
         run.last_text = text
     end
     if answer.stop == "pause" and #asked == 0 then
-        return nil -- the model goes on when it is asked again
+        run.before = text -- the model goes on when it is asked again
+        return nil
     elseif answer.stop ~= "end" and answer.stop ~= "calls" and answer.stop ~= "pause" then
         local reason = cut_off(run, answer, asked)
         return reason, reason and (text ~= "" and text or refusal_text(answer))
@@ -341,6 +343,7 @@ local function new_run(conv, opts)
         limits = limits.merged(conv.agent.limits, opts.limits, M.overrides.limits),
         turn = 0, requests = 0, handoffs = 0, last_text = "",
         pieces = {}, -- of the answer that comes
+        before = "", -- its text so far, if the model paused in the middle of it
         key = ("%d-%x-%d/"):format(system.getpid(), engine.hrtime(), run_count),
         usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },
         current = { agent = conv.agent },
@@ -516,13 +519,13 @@ function M.stream(conv, text, opts)
         own[name] = value
     end
     own.on_event = function(event)
-        if opts and opts.on_event then
-            opts.on_event(event)
-        end
         if event.type == "run.end" then
             last = event -- its result is not known yet
         else
             queue.put(event)
+        end
+        if opts and opts.on_event then
+            opts.on_event(event)
         end
     end
     group:spawn(function()

@@ -164,7 +164,7 @@ case("a pause of the model is no end: it is asked again, with nothing between", 
         equal(#conv.entries, 2)
         return "two."
     end })
-    equal(agent:run("go").text, "two.")
+    equal(agent:run("go").text, "One two.")
 end)
 
 case("P0 whole answers only, where somebody says so", function()

@@ -272,14 +272,35 @@ local function many_lines(text, random)
     return text
 end
 
-local DISGUISES = { between_lines, blank_lines, without_space, many_lines }
+-- Fields that nobody knows, at the top of events.
+local function more_fields(text, random)
+    return (text:gsub("%f[^\n\0](data: ?{)([^}])", function(begin, rest)
+        return random(4) == 1 and begin .. '"x_new":{"type":"x","a":[1,null,"}"]},' .. rest or begin .. rest
+    end))
+end
 
---- disguise(text, random) -> the same events in other bytes
-function M.disguise(text, random)
+local NEWS = {
+    openai = 'event: response.new\ndata: {"type":"response.new","delta":"x","item":{"type":"x"}}\n\n',
+    ["openai-chat"] = 'data: {"choices":[]}\n\n',
+    gemini = "data:\n\n",
+    anthropic = 'event: new\ndata: {"type":"new","delta":{"type":"text_delta","text":"x"}}\n\n',
+}
+
+-- Events that nobody knows.
+local function more_events(text, random, name)
+    return (text:gsub("\n\n", function(two)
+        return random(8) == 1 and two .. NEWS[name] or two
+    end))
+end
+
+local DISGUISES = { more_fields, more_events, between_lines, blank_lines, without_space, many_lines }
+
+--- disguise(text, random, name) -> the same answer of the protocol `name` in other bytes
+function M.disguise(text, random, name)
     text = text:gsub("\r\n", "\n")
     for _, change in ipairs(DISGUISES) do
         if random(2) == 1 then
-            text = change(text, random)
+            text = change(text, random, name)
         end
     end
     text = line_ends(text, random)

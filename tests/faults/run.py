@@ -228,7 +228,7 @@ def main():
         programs = []
         for file in sorted(os.listdir(HERE)):
             if file.endswith(".lua"):
-                extra = {"http.lua": [address], "files.lua": ["DIR"]}.get(file, [])
+                extra = {"http.lua": [address], "streams.lua": [address], "files.lua": ["DIR"]}.get(file, [])
                 programs.append((file[:-4], [os.path.join(HERE, file)] + extra))
         runner = Runner(args)
         if args.alloc:

@@ -46,7 +46,7 @@ LIBS = $(PKG_LIBS) -ldl -lm
 
 SRC = $(wildcard src/*/*.c)
 OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o $(if $(findstring thread,$(SAN)),$(B)/tsan.o)
-LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
+LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua lua/lash/*/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
 UNIT = $(wildcard tests/unit/*.c)
 
 .PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress stress-asan \

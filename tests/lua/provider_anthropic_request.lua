@@ -1,7 +1,7 @@
 -- Anthropic's Messages: what settings, tools and schemas become, headers, errors, lists of models.
 local anthropic = require "lash.provider.anthropic"
 local json = require "lash.json"
-local schema = require "lash.provider.anthropic_schema"
+local schema = require "lash.provider.anthropic.schema"
 local t = require "t"
 local wire = require "support.wire"
 

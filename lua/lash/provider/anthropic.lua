@@ -1,29 +1,29 @@
 -- Anthropic's Messages: POST {base}/v1/messages. A pure translator: request() makes bytes, read() and reader()
--- understand an answer; nothing here waits. The parts:
+-- understand an answer; nothing here waits. Its parts are in anthropic/:
 --
---   anthropic_body       view and settings -> the body of a request
---   anthropic_messages   the history as `messages`
---   anthropic_answer     content blocks -> answer entry, of both kinds of answers
---   anthropic_stream     events -> content blocks
---   anthropic_fault      errors
---   anthropic_schema     JSON Schema as it is taken there
+--   body       view and settings -> the body of a request
+--   messages   the history as `messages`
+--   answer     content blocks -> answer entry, of both kinds of answers
+--   stream     events -> content blocks
+--   errors     errors
+--   schema     JSON Schema as it is taken there
 --
 -- Of target.quirks:
---   cache            false: no marks for the cache of prompts; true: all of them, see anthropic_body
+--   cache            false: no marks for the cache of prompts; true: all of them, see body.lua
 --   version          the value of anthropic-version
 --   output           false: structured answers are asked for in words only; true: by their schema only
 --   think            how thinking is asked for: "adaptive", "budget", or false, never
 --   effort           false: the effort is not sent; true: always, also where the model's name is an older one
 --   parallel         false: disable_parallel_tool_use is not sent
 --   api_key_header   where the key goes, instead of x-api-key
-local answer = require "lash.provider.anthropic_answer"
-local body = require "lash.provider.anthropic_body"
+local answer = require "lash.provider.anthropic.answer"
+local body = require "lash.provider.anthropic.body"
 local fault = require "lash.provider.fault"
-local faults = require "lash.provider.anthropic_fault"
+local faults = require "lash.provider.anthropic.errors"
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local messages = require "lash.provider.anthropic_messages"
-local stream = require "lash.provider.anthropic_stream"
+local messages = require "lash.provider.anthropic.messages"
+local stream = require "lash.provider.anthropic.stream"
 
 local M = { name = "anthropic" }
 

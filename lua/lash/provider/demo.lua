@@ -3,13 +3,13 @@
 -- and then tells what came back, a line for each call. The tools really run.
 --
 -- Where the answer has to fit a schema it is made of the words, too. Words that name an agent, of those
--- that can be handed over to, make it hand over. How words are read is in demo_words.lua, how arguments
--- are made in demo_args.lua.
+-- that can be handed over to, make it hand over. How words are read is in demo/words.lua, how arguments
+-- are made in demo/args.lua.
 local attach = require "lash.attach"
-local arguments = require "lash.provider.demo_args"
+local arguments = require "lash.provider.demo.args"
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local words = require "lash.provider.demo_words"
+local words = require "lash.provider.demo.words"
 
 local M = { name = "demo" }
 

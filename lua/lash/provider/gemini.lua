@@ -2,14 +2,14 @@
 -- :streamGenerateContent?alt=sse. A pure translator: request() makes bytes, read() and reader() understand
 -- answers; nothing here waits.
 --
--- Here is the request but for the history, which gemini_contents.lua makes; answers are in
--- gemini_answer.lua, errors in gemini_fault.lua.
+-- Here is the request but for the history, which gemini/contents.lua makes; answers are in
+-- gemini/answer.lua, errors in gemini/errors.lua.
 --
 -- Of target.quirks: version of the API; output = false where schemas of answers are not known, true where they
 -- are known beside tools, too; think = "level" or "budget", how effort is said; think = false or
 -- effort = false: it is not said at all.
-local answers = require "lash.provider.gemini_answer"
-local contents = require "lash.provider.gemini_contents"
+local answers = require "lash.provider.gemini.answer"
+local contents = require "lash.provider.gemini.contents"
 local dialect = require "lash.provider.dialect"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"

@@ -1,16 +1,16 @@
 -- OpenAI's Responses protocol: POST {base}/responses, stateless (store = false, the whole history each
 -- time), buffered or as a stream. A pure translator: nothing here waits.
 --
--- Beside this: openai_input (the history as it is sent), openai_answer (a whole answer -> entry),
--- openai_stream (a stream -> a whole answer), openai_errors.
-local answers = require "lash.provider.openai_answer"
+-- Its parts are in openai/: input (the history as it is sent), answer (a whole answer -> entry), stream (a
+-- stream -> a whole answer), errors.
+local answers = require "lash.provider.openai.answer"
 local dialect = require "lash.provider.dialect"
-local errors = require "lash.provider.openai_errors"
+local errors = require "lash.provider.openai.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
-local inputs = require "lash.provider.openai_input"
+local inputs = require "lash.provider.openai.input"
 local json = require "lash.json"
-local streams = require "lash.provider.openai_stream"
+local streams = require "lash.provider.openai.stream"
 
 local M = { name = "openai" }
 

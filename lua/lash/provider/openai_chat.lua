@@ -2,17 +2,17 @@
 -- the whole history each time. A pure translator: request() makes bytes, read() and reader() understand an
 -- answer; nothing here waits.
 --
--- Beside it: openai_chat_server (in what servers differ), _messages (history -> messages), _answer (deltas or
--- a message -> the entry), _calls (its tool calls), _errors.
-local answers = require "lash.provider.openai_chat_answer"
+-- Its parts are in openai_chat/: server (in what servers differ), messages (history -> messages), answer (deltas
+-- or a message -> the entry), calls (its tool calls), errors.
+local answers = require "lash.provider.openai_chat.answer"
 local dialect = require "lash.provider.dialect"
-local errors = require "lash.provider.openai_chat_errors"
+local errors = require "lash.provider.openai_chat.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local mend = require "lash.provider.mend"
-local messages = require "lash.provider.openai_chat_messages"
-local server = require "lash.provider.openai_chat_server"
+local messages = require "lash.provider.openai_chat.messages"
+local server = require "lash.provider.openai_chat.server"
 
 local M = { name = "openai-chat" }
 

@@ -3,9 +3,9 @@
 -- ever becomes a float.
 --
 -- Deltas go to the block of their index; where a server counts otherwise, to the last block of their kind.
-local answer = require "lash.provider.anthropic_answer"
+local answer = require "lash.provider.anthropic.answer"
 local fault = require "lash.provider.fault"
-local faults = require "lash.provider.anthropic_fault"
+local faults = require "lash.provider.anthropic.errors"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 
@@ -21,7 +21,7 @@ for _, name in ipairs(NAMES) do
     KNOWN[name] = true
 end
 
---- new(ctx, res) -> reader of one answer; ctx of anthropic_answer.context.
+--- new(ctx, res) -> reader of one answer; ctx of anthropic/answer.lua: context().
 function M.new(ctx, res)
     return setmetatable({
         ctx = ctx,

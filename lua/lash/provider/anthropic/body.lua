@@ -5,11 +5,11 @@
 -- block, so that a conversation pays only for what is new. The text of the history has none, it never changes.
 -- Servers of others get the first mark only, as not all know the second: quirks.cache = true says that this one
 -- does (a gateway to Anthropic), false that it wants none.
-local answer = require "lash.provider.anthropic_answer"
+local answer = require "lash.provider.anthropic.answer"
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local messages = require "lash.provider.anthropic_messages"
-local schema = require "lash.provider.anthropic_schema"
+local messages = require "lash.provider.anthropic.messages"
+local schema = require "lash.provider.anthropic.schema"
 
 local M = {}
 

@@ -6,8 +6,8 @@
 -- item is done: they make up an item when nothing else ever says what it was. Servers leave events out,
 -- give every item the index 0, or change ids from event to event: an event finds its item by id, then by
 -- index, then by being the last one.
-local answers = require "lash.provider.openai_answer"
-local errors = require "lash.provider.openai_errors"
+local answers = require "lash.provider.openai.answer"
+local errors = require "lash.provider.openai.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
@@ -23,7 +23,7 @@ local LIMITS = { size = 64 << 20 }
 -- A greater index is no index.
 local INDEX_MAX = 1 << 20
 
---- new(from, conv, view, taken) -> reader. from: as of openai_answer.entry; taken: ids that no call may get.
+--- new(from, conv, view, taken) -> reader. from: as of answer.lua: entry(); taken: ids that no call may get.
 function M.new(from, conv, view, taken)
     return setmetatable({
         from = from,

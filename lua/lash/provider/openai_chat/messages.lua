@@ -5,7 +5,7 @@
 -- belongs to the calls that are being answered, as DeepSeek and Ollama want it; OpenRouter's
 -- reasoning_details go back always.
 local history = require "lash.provider.history"
-local merge = require "lash.provider.openai_chat_merge"
+local merge = require "lash.provider.openai_chat.merge"
 
 local M = {}
 

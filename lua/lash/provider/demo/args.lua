@@ -1,6 +1,6 @@
 -- How the demo model makes the arguments of a tool's calls from the user's words, by the tool's schema.
 local json = require "lash.json"
-local words = require "lash.provider.demo_words"
+local words = require "lash.provider.demo.words"
 
 local M = {}
 

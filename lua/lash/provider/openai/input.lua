@@ -3,7 +3,7 @@
 -- What this server gave goes back as the exact texts that came, reasoning with its encrypted content and
 -- `phase` of messages included. Answers of others are made anew: texts, and calls under ids of our own making
 -- (`call_xENTRY_N`); reasoning and unknown items stay away.
-local answers = require "lash.provider.openai_answer"
+local answers = require "lash.provider.openai.answer"
 local history = require "lash.provider.history"
 
 local M = {}

@@ -7,7 +7,7 @@
 -- model is told that its arguments are no JSON.
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local scan = require "lash.provider.openai_chat_scan"
+local scan = require "lash.provider.openai_chat.scan"
 
 local M = {}
 

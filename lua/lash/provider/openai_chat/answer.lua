@@ -3,14 +3,14 @@
 --
 -- The entry keeps in `wire` what is not in the items and has to go back to the same server: fields of the
 -- message and of its calls that are not known here, as the texts of their values.
-local assembly = require "lash.provider.openai_chat_calls"
-local errors = require "lash.provider.openai_chat_errors"
+local assembly = require "lash.provider.openai_chat.calls"
+local errors = require "lash.provider.openai_chat.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local merge = require "lash.provider.openai_chat_merge"
-local responses = require "lash.provider.openai_answer"
-local think = require "lash.provider.openai_chat_think"
+local merge = require "lash.provider.openai_chat.merge"
+local responses = require "lash.provider.openai.answer"
+local think = require "lash.provider.openai_chat.think"
 
 local M = {}
 

@@ -3,12 +3,12 @@
 --
 -- A piece is plain text (`{ thought =, texts = }`: neighbours of one kind are one piece) or a part kept as
 -- it came (`{ raw =, item = }`: calls, signed texts, everything unknown).
-local contents = require "lash.provider.gemini_contents"
+local contents = require "lash.provider.gemini.contents"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local mend = require "lash.provider.mend"
-local trouble = require "lash.provider.gemini_fault"
+local trouble = require "lash.provider.gemini.errors"
 
 local M = {}
 

@@ -1,5 +1,5 @@
 -- From Anthropic's content blocks to an answer entry: the same for a whole answer and for a streamed one, of
--- which lash.provider.anthropic_stream has put the blocks together.
+-- which lash.provider.anthropic.stream has put the blocks together.
 --
 -- A block is { value = decoded, raw = its JSON text, args = text of a call's arguments when that is no JSON
 -- object }. What goes into `wire` is the raw text, unless the id, the name or the input cannot be sent so.

@@ -5,7 +5,7 @@
 -- our own making (`toolu_xENTRY_N`). What follows each other from one side is one message, so all results of an
 -- answer are in the message right behind it, before any text. An answer that was stopped as a refusal does not go
 -- back, nor do its calls: with it all that follows would be refused, too.
-local answer = require "lash.provider.anthropic_answer"
+local answer = require "lash.provider.anthropic.answer"
 local base64 = require "lash.base64"
 local history = require "lash.provider.history"
 local json = require "lash.json"

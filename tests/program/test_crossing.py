@@ -18,7 +18,7 @@ local odd = lash.tool { name = "odd", description = "Any arguments", schema = la
   async = function(args) if args.fail then error("no " .. args.fail, 0) end return args.back end }
 for i, name in ipairs(names) do
   agents[i] = lash.agent { name = name, model = name .. "/m", tools = i % 2 == 0 and { weather, twice, odd } or { odd },
-    stream = i ~= 2 or nil, handoffs = function() return agents end }
+    stream = (i + arg[1]) % 3 ~= 0, handoffs = function() return agents end }
 end
 local conversation = agents[tonumber(arg[1])]:conversation()
 for i = 1, tonumber(arg[2]) do

@@ -140,6 +140,16 @@ case("P0 without a stream the answer is told at its end", function()
     equal(toy.streamed, false)
 end)
 
+case("D13 a call that was cut off is not told, whole answers or not", function()
+    local told = {}
+    require("lash.provider.stream").tell({ items = { { type = "call", id = "a", name = "f", args = "{}" },
+        { type = "call", id = "b", name = "f", args = "{", complete = false },
+        { type = "call", id = "c", name = "f", args = "{}" } } }, function(_, fields)
+        told[#told + 1] = fields.n .. fields.id
+    end)
+    equal(told, { "1a", "3c" })
+end)
+
 case("a whole answer, or a page, in place of a stream is read as what it is", function()
     equal(text(ask { plain(200, "application/json; charset=utf-8", "x") }), "whole x")
     equal(text(ask { plain(200, "text/html", "<p>") }), "whole <p>")

@@ -109,7 +109,9 @@ function M.tell(answer, tell)
             end
         elseif item.type == "call" then
             n = n + 1
-            tell("call.ready", { n = n, id = item.id, name = item.name, args = item.args })
+            if item.complete ~= false then
+                tell("call.ready", { n = n, id = item.id, name = item.name, args = item.args })
+            end
         end
     end
 end

@@ -122,12 +122,16 @@ tests-only: all $(B)/unit
 bench: all $(B)/bench/server $(B)/bench/floor $(B)/bench/run
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(B) $(BENCHARGS)
 
-$(B)/bench/server: BENCH_PKGS = libuv
+$(B)/bench/server: BENCH_PKGS = libuv $(if $(BENCH_SSL),openssl)
+$(B)/bench/server: tests/bench/answers.c tests/bench/tls.c
+$(B)/bench/server: $(wildcard tests/bench/*.h)
+# Without the headers of OpenSSL the rows over TLS are not measured.
+BENCH_SSL = $(shell pkg-config --exists openssl 2>/dev/null && echo -DBENCH_TLS)
 $(B)/bench/floor: BENCH_PKGS = libuv libcurl
 $(B)/bench/%: tests/bench/%.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -o $@ $< \
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) $(BENCH_SSL) -o $@ $(filter %.c,$^) \
 	    $(if $(BENCH_PKGS),$(shell pkg-config --cflags --libs $(BENCH_PKGS)))
 
 # Every test again, in builds that watch. TEST_SLOWER: how many times slower a test may find things.
@@ -194,7 +198,7 @@ $(B)/fuzz-obj/%.o: tests/fuzz/%.c $(B)/flags
 check-all: test asan tsan valgrind lint faults fuzz stress stress-asan
 
 format: deps-check
-	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.c)
+	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.[ch] tests/fuzz/*.c)
 
 install: all
 	install -D -m 755 $(B)/lash '$(DESTDIR)$(BINDIR)/lash'

@@ -1,14 +1,14 @@
 -- CPU and wall seconds of many conversations (Q5), as floor.c measures them.
 --
---     lash conversations.lua CONVERSATIONS CONCURRENCY WARM
+--     lash conversations.lua CONVERSATIONS CONCURRENCY WARM [whole]
 --
--- WARM conversations run first and are not counted. Prints "CPU WALL" of the others.
+-- WARM conversations run first and are not counted; `whole` asks for no streams. Prints "CPU WALL" of the others.
 local lash = require "lash"
 
 local count, limit, warm = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3])
 
 local agent = lash.agent {
-    name = "bench", model = "openai/bench", instructions = "Look things up.",
+    name = "bench", model = "openai/bench", instructions = "Look things up.", stream = arg[4] ~= "whole",
     tools = { lash.tool {
         name = "noop", description = "Looks something up", params = { n = "integer" },
         async = function(args) return args.n end,

@@ -4,9 +4,9 @@
  *     floor URL CONVERSATIONS CONCURRENCY WARM TURN1.json [TURN2.json ...]
  *
  * A conversation posts the turn files one after the other, each after the answer to the one before;
- * the answers are read whole and dropped. WARM conversations run first and are not counted. On
- * stdout one JSON object: CPU and wall seconds of the counted part, requests, failures, peak RSS,
- * present PSS.
+ * the answers, streams too, are read to their end and dropped. SSL_CERT_FILE names other
+ * authorities. WARM conversations run first and are not counted. On stdout one JSON object: CPU and
+ * wall seconds of the counted part, requests, failures, peak RSS, present PSS.
  *
  * One thread. curl and uv callbacks do bookkeeping only; the next request of a conversation is
  * started after curl_multi_socket_action() returned and its messages were read.
@@ -194,6 +194,9 @@ static void slot_prepare(struct slot *slot, struct driver *d)
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 30000L);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+    if (getenv("SSL_CERT_FILE")) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, getenv("SSL_CERT_FILE"));
+    }
 }
 
 static void slot_send(struct slot *slot)

@@ -1,23 +1,26 @@
 /*
- * A fast model server for measurements: HTTP/1.1 with keep-alive on 127.0.0.1, OpenAI Responses.
- * The turn is read off the request itself, by counting function_call_output: `rounds` answers with
- * `calls` calls each, then the final text. Answers are made once at start.
+ * A fast model server for measurements: HTTP/1.1 with keep-alive on 127.0.0.1, OpenAI Responses, as
+ * a stream where the request asks for one. The turn is read off the request itself, by counting
+ * function_call_output: `rounds` answers with `calls` calls each, then the final text. Answers are
+ * made once at start (answers.c).
  *
- *     server [--calls 3] [--rounds 2] [--tool noop] [--args '{"n":1}'] [--delay-ms 0] [--hold]
- *            [--record DIR] [--seconds 120]
+ *     server [--calls 3] [--rounds 2] [--tool noop] [--args '{"n":1}'] [--args-size BYTES]
+ *            [--delay-ms 0] [--hold] [--record DIR] [--tls CERTIFICATE] [--seconds 120]
  *
+ * --tls speaks TLS and writes the certificate, made for this run, to a file for the clients.
  * --hold keeps every answer until POST /release; --record writes the first body of each turn to
- * DIR/turnN.json. GET /stats tells counts and, in ns of the monotonic clock, when the first byte of
- * the latest POST came in. The first line on stdout is `PORT n`; the server ends when stdin ends,
- * if that is a pipe.
+ * DIR/turnN.json. GET /stats tells counts, the CPU time of the server and, in ns of the monotonic
+ * clock, when the first byte of the latest POST came in. The first line on stdout is `PORT n`; the
+ * server ends when stdin ends, if that is a pipe.
  *
  * One thread, one loop. A connection is freed in the close callback of its last handle.
  */
+#include "answers.h"
+#include "tls.h"
+
 #include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,26 +30,27 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-enum { MAX_ROUNDS = 64, MAX_REQUEST = 64 << 20, MAX_HEAD = 64 << 10, READ_STEP = 4 << 10 };
-
-static const char MARKER[] = "\"function_call_output\"";
-
-struct text {
-    char *data; /* owned */
-    size_t len, cap;
+enum {
+    MAX_ROUNDS = 4096,
+    MAX_REQUEST = 256 << 20,
+    MAX_HEAD = 64 << 10,
+    READ_STEP = 4 << 10,
+    TLS_STEP = 64 << 10
 };
+
+static const char MARKER[] = "\"function_call_output\"", STREAMED[] = "\"stream\":true";
 
 struct server {
     uv_loop_t loop;
     uv_tcp_t listener;
     uv_pipe_t input;
     uv_timer_t limit;
-    size_t calls, rounds;
+    struct shape shape;
     uint64_t delay_ms;
     bool hold;
-    const char *tool, *args, *record;    /* borrowed from argv */
-    struct text answers[MAX_ROUNDS + 1]; /* whole, by turn; the last is the final text */
-    struct conn *held;                   /* linked by conn.next: answers that wait for /release */
+    const char *record, *tls;               /* borrowed from argv */
+    struct text answers[2][MAX_ROUNDS + 1]; /* whole and streamed, by turn; the last is the text */
+    struct conn *held; /* linked by conn.next: answers that wait for /release */
     uint64_t connections, requests, odd, waiting, most_waiting, last_post_ns;
     bool recorded[MAX_ROUNDS + 1];
 };
@@ -56,11 +60,12 @@ struct conn {
     uv_timer_t timer; /* the delay of the present answer */
     struct server *server;
     struct conn *next;
+    struct tls *tls; /* owned; NULL: none */
     struct text in;
     size_t head_len, body_len; /* of the present request; head_len 0 = not complete */
     size_t turn;
     uint64_t first_byte_ns;
-    bool waiting, held, closing;
+    bool streamed, waiting, held, closing;
     int handles;
 };
 
@@ -69,108 +74,12 @@ struct reply {
     char data[];
 };
 
-static void *must(void *p)
-{
-    if (!p) {
-        fputs("server: out of memory\n", stderr);
-        abort();
-    }
-    return p;
-}
-
 static void check(int code, const char *what)
 {
     if (code < 0) {
         fprintf(stderr, "server: %s: %s\n", what, uv_strerror(code));
         exit(1);
     }
-}
-
-static void text_reserve(struct text *t, size_t more)
-{
-    if (t->len + more <= t->cap) {
-        return;
-    }
-    size_t cap = t->cap ? t->cap : 512;
-    while (cap < t->len + more) {
-        cap *= 2;
-    }
-    t->data = must(realloc(t->data, cap));
-    t->cap = cap;
-}
-
-__attribute__((format(printf, 2, 3))) static void text_addf(struct text *t, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int len = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    assert(len >= 0);
-    text_reserve(t, (size_t)len + 1);
-    va_start(args, format);
-    vsnprintf(t->data + t->len, (size_t)len + 1, format, args);
-    va_end(args);
-    t->len += (size_t)len;
-}
-
-/* Adds `raw` as the inside of a JSON string. */
-static void text_add_escaped(struct text *t, const char *raw)
-{
-    for (; *raw; raw++) {
-        text_addf(t, *raw == '"' || *raw == '\\' ? "\\%c" : "%c", *raw);
-    }
-}
-
-static void text_add_http(struct text *out, int status, const struct text *body)
-{
-    text_addf(out, "HTTP/1.1 %d %s\r\ncontent-type: application/json\r\n", status,
-              status == 200 ? "OK" : "Bad Request");
-    text_addf(out, "content-length: %zu\r\n\r\n", body->len);
-    text_reserve(out, body->len);
-    memcpy(out->data + out->len, body->data, body->len);
-    out->len += body->len;
-}
-
-static void add_calls(struct text *body, const struct server *s, size_t turn)
-{
-    text_addf(body,
-              "{\"id\":\"rs_%zu\",\"type\":\"reasoning\",\"summary\":[],\"encrypted_content\""
-              ":\"gAAAAABbench-%zu-0123456789abcdef0123456789abcdef==\"}",
-              turn, turn);
-    for (size_t k = 0; k < s->calls; k++) {
-        text_addf(body,
-                  ",{\"id\":\"fc_%zu_%zu\",\"type\":\"function_call\",\"status\":"
-                  "\"completed\",\"arguments\":\"",
-                  turn, k);
-        text_add_escaped(body, s->args);
-        text_addf(body, "\",\"call_id\":\"call_%zu_%zu\",\"name\":\"%s\"}", turn, k, s->tool);
-    }
-}
-
-/* The whole answer of one turn, head included. */
-static void make_answer(struct server *s, size_t turn)
-{
-    struct text body = {0};
-    text_addf(&body,
-              "{\"id\":\"resp_%zu\",\"object\":\"response\",\"created_at\":1760000000,"
-              "\"status\":\"completed\",\"error\":null,\"incomplete_details\":null,"
-              "\"model\":\"bench\",\"output\":[",
-              turn);
-    if (turn < s->rounds) {
-        add_calls(&body, s, turn);
-    } else {
-        text_addf(&body,
-                  "{\"id\":\"msg_%zu\",\"type\":\"message\",\"status\":\"completed\","
-                  "\"role\":\"assistant\",\"phase\":\"final_answer\",\"content\":[{\"type\":"
-                  "\"output_text\",\"annotations\":[],\"logprobs\":[],"
-                  "\"text\":\"All looked up.\"}]}",
-                  turn);
-    }
-    text_addf(&body, "],\"usage\":{\"input_tokens\":120,\"input_tokens_details\":"
-                     "{\"cached_tokens\":0},\"output_tokens\":24,\"output_tokens_details\":"
-                     "{\"reasoning_tokens\":0},\"total_tokens\":144}}");
-    text_add_http(&s->answers[turn], 200, &body);
-    free(body.data);
 }
 
 /* -- connections ------------------------------------------------------------------------------- */
@@ -181,6 +90,7 @@ static void on_closed(uv_handle_t *handle)
 {
     struct conn *c = handle->data;
     if (--c->handles == 0) {
+        tls_free(c->tls);
         free(c->in.data);
         free(c);
     }
@@ -220,7 +130,7 @@ static void on_written(uv_write_t *write, int status)
     free((char *)write - offsetof(struct reply, write));
 }
 
-static void conn_write(struct conn *c, const char *data, size_t len)
+static void conn_write_raw(struct conn *c, const char *data, size_t len)
 {
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)data, (unsigned)len);
     int sent = uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
@@ -244,6 +154,27 @@ static void conn_write(struct conn *c, const char *data, size_t len)
     }
 }
 
+static void conn_flush_tls(struct conn *c)
+{
+    const char *data;
+    size_t len = tls_out(c->tls, &data);
+    if (len > 0 && !c->closing) {
+        conn_write_raw(c, data, len);
+    }
+    tls_sent(c->tls);
+}
+
+static void conn_write(struct conn *c, const char *data, size_t len)
+{
+    if (!c->tls) {
+        conn_write_raw(c, data, len);
+    } else if (tls_write(c->tls, data, len) == 0) {
+        conn_flush_tls(c);
+    } else {
+        conn_close(c);
+    }
+}
+
 /* Forgets the request at the head of the input; a following one may already be there. */
 static void conn_next_request(struct conn *c)
 {
@@ -256,7 +187,7 @@ static void conn_next_request(struct conn *c)
 
 static void conn_answer(struct conn *c)
 {
-    const struct text *answer = &c->server->answers[c->turn];
+    const struct text *answer = &c->server->answers[c->streamed][c->turn];
     conn_leave_wait(c);
     conn_next_request(c);
     conn_write(c, answer->data, answer->len);
@@ -320,12 +251,16 @@ static void answer_control(struct conn *c, bool release)
 {
     struct server *s = c->server;
     struct text body = {0};
+    struct rusage use;
+    getrusage(RUSAGE_SELF, &use);
     text_addf(&body,
               "{\"connections\":%llu,\"requests\":%llu,\"odd\":%llu,\"waiting\":%llu,"
-              "\"most_waiting\":%llu,\"last_post_ns\":%llu}",
+              "\"most_waiting\":%llu,\"last_post_ns\":%llu,\"cpu_us\":%lld}",
               (unsigned long long)s->connections, (unsigned long long)s->requests,
               (unsigned long long)s->odd, (unsigned long long)s->waiting,
-              (unsigned long long)s->most_waiting, (unsigned long long)s->last_post_ns);
+              (unsigned long long)s->most_waiting, (unsigned long long)s->last_post_ns,
+              (long long)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000000 +
+                  (long long)(use.ru_utime.tv_usec + use.ru_stime.tv_usec));
     if (release) {
         release_all(s);
     }
@@ -341,7 +276,7 @@ static void answer_odd(struct conn *c, size_t outputs)
     text_addf(&body,
               "{\"error\":{\"message\":\"%zu outputs for turns of %zu calls\",\"type\":"
               "\"invalid_request_error\",\"param\":\"input\",\"code\":null}}",
-              outputs, c->server->calls);
+              outputs, c->server->shape.calls);
     answer_small(c, 400, &body);
     free(body.data);
 }
@@ -352,11 +287,13 @@ static void answer_model(struct conn *c)
     size_t outputs = count_marker(c->in.data + c->head_len, c->body_len);
     s->requests++;
     s->last_post_ns = c->first_byte_ns;
-    if (outputs % s->calls != 0 || outputs / s->calls > s->rounds) {
+    if (outputs % s->shape.calls != 0 || outputs / s->shape.calls > s->shape.rounds) {
         answer_odd(c, outputs);
         return;
     }
-    c->turn = outputs / s->calls;
+    c->turn = outputs / s->shape.calls;
+    c->streamed =
+        memmem(c->in.data + c->head_len, c->body_len, STREAMED, sizeof STREAMED - 1) != NULL;
     record_body(s, c->turn, c->in.data + c->head_len, c->body_len);
     if (!s->hold && s->delay_ms == 0) {
         conn_answer(c);
@@ -428,15 +365,35 @@ static void serve_input(struct conn *c)
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
+    static char cipher[TLS_STEP]; // used up before the next read
     (void)suggested;
     struct conn *c = handle->data;
+    if (c->tls) {
+        *buf = uv_buf_init(cipher, sizeof cipher);
+        return;
+    }
     text_reserve(&c->in, c->in.cap - c->in.len > 0 ? c->in.cap - c->in.len : READ_STEP);
     *buf = uv_buf_init(c->in.data + c->in.len, (unsigned)(c->in.cap - c->in.len));
 }
 
+/* Also after the bytes that only belong to the handshake there may be something to send. */
+static void read_tls(struct conn *c, const char *data, size_t len)
+{
+    long n;
+    tls_feed(c->tls, data, len);
+    do {
+        text_reserve(&c->in, TLS_STEP);
+        n = tls_read(c->tls, c->in.data + c->in.len, c->in.cap - c->in.len);
+        c->in.len += n > 0 ? (size_t)n : 0;
+    } while (n > 0);
+    conn_flush_tls(c);
+    if (n < 0) {
+        conn_close(c);
+    }
+}
+
 static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 {
-    (void)buf;
     struct conn *c = stream->data;
     if (nread < 0) {
         conn_close(c);
@@ -445,7 +402,11 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
     if (c->in.len == 0 && nread > 0) {
         c->first_byte_ns = uv_hrtime();
     }
-    c->in.len += (size_t)nread;
+    if (c->tls) {
+        read_tls(c, buf->base, (size_t)nread);
+    } else {
+        c->in.len += (size_t)nread;
+    }
     serve_input(c);
 }
 
@@ -457,6 +418,7 @@ static void on_connection(uv_stream_t *listener, int status)
     }
     struct conn *c = must(calloc(1, sizeof *c));
     c->server = s;
+    c->tls = tls_new();
     c->handles = 2;
     c->tcp.data = c->timer.data = c;
     check(uv_tcp_init(&s->loop, &c->tcp), "tcp");
@@ -536,41 +498,60 @@ static uint64_t number(const char *name, const char *text)
     return n;
 }
 
+/* JSON text of an object with about `size` bytes. */
+static const char *large_args(size_t size)
+{
+    struct text t = {0};
+    text_addf(&t, "{\"data\":\"");
+    text_reserve(&t, size + 3);
+    memset(t.data + t.len, 'x', size);
+    t.len += size;
+    text_addf(&t, "\"}");
+    return t.data;
+}
+
+static void parse_option(struct server *s, const char *name, const char *value, uint64_t *seconds)
+{
+    if (strcmp(name, "--calls") == 0) {
+        s->shape.calls = number(name, value);
+    } else if (strcmp(name, "--rounds") == 0) {
+        s->shape.rounds = number(name, value);
+    } else if (strcmp(name, "--delay-ms") == 0) {
+        s->delay_ms = number(name, value);
+    } else if (strcmp(name, "--seconds") == 0) {
+        *seconds = number(name, value);
+    } else if (strcmp(name, "--tool") == 0) {
+        s->shape.tool = value;
+    } else if (strcmp(name, "--args") == 0) {
+        s->shape.args = value;
+    } else if (strcmp(name, "--args-size") == 0) {
+        s->shape.args = large_args(number(name, value));
+    } else if (strcmp(name, "--record") == 0) {
+        s->record = value;
+    } else if (strcmp(name, "--tls") == 0) {
+        s->tls = value;
+    } else {
+        fprintf(stderr, "server: unknown option %s\n", name);
+        exit(64);
+    }
+}
+
 static uint64_t parse_options(struct server *s, char **argv)
 {
     uint64_t seconds = 120;
     for (char **a = argv + 1; *a; a++) {
-        const char *name = *a;
-        if (strcmp(name, "--hold") == 0) {
+        if (strcmp(*a, "--hold") == 0) {
             s->hold = true;
             continue;
         }
-        const char *value = a[1];
-        if (!value) {
-            fprintf(stderr, "server: unknown option or no value: %s\n", name);
+        if (!a[1]) {
+            fprintf(stderr, "server: unknown option or no value: %s\n", *a);
             exit(64);
         }
+        parse_option(s, a[0], a[1], &seconds);
         a++;
-        if (strcmp(name, "--calls") == 0) {
-            s->calls = number(name, value);
-        } else if (strcmp(name, "--rounds") == 0) {
-            s->rounds = number(name, value);
-        } else if (strcmp(name, "--delay-ms") == 0) {
-            s->delay_ms = number(name, value);
-        } else if (strcmp(name, "--seconds") == 0) {
-            seconds = number(name, value);
-        } else if (strcmp(name, "--tool") == 0) {
-            s->tool = value;
-        } else if (strcmp(name, "--args") == 0) {
-            s->args = value;
-        } else if (strcmp(name, "--record") == 0) {
-            s->record = value;
-        } else {
-            fprintf(stderr, "server: unknown option %s\n", name);
-            exit(64);
-        }
     }
-    if (s->calls == 0 || s->rounds > MAX_ROUNDS) {
+    if (s->shape.calls == 0 || s->shape.rounds > MAX_ROUNDS) {
         fprintf(stderr, "server: at least 1 call, at most %d rounds\n", MAX_ROUNDS);
         exit(64);
     }
@@ -580,12 +561,17 @@ static uint64_t parse_options(struct server *s, char **argv)
 int main(int argc, char **argv)
 {
     (void)argc;
-    static struct server s = {.calls = 3, .rounds = 2, .tool = "noop", .args = "{\"n\":1}"};
+    static struct server s = {.shape = {3, 2, "noop", "{\"n\":1}"}};
     uint64_t seconds = parse_options(&s, argv);
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
-    for (size_t turn = 0; turn <= s.rounds; turn++) {
-        make_answer(&s, turn);
+    for (size_t turn = 0; turn <= s.shape.rounds; turn++) {
+        answer_make(&s.answers[0][turn], &s.shape, turn, 0);
+        answer_make(&s.answers[1][turn], &s.shape, turn, 1);
+    }
+    if (s.tls && tls_start(s.tls) < 0) {
+        fputs("server: no TLS: built without OpenSSL, or the certificate cannot be made\n", stderr);
+        return 69;
     }
     server_listen(&s, seconds);
     uv_run(&s.loop, UV_RUN_DEFAULT);

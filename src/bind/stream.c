@@ -69,21 +69,24 @@ int stream_fd(int fd)
     return fd == STDOUT_FILENO ? atomic_load(&answer_fd) : fd;
 }
 
-static bool (*above_line)(int fd, const char *text, size_t len);
+typedef bool (*above_fn)(int fd, const char *text, size_t len);
+
+static _Atomic(above_fn) above_line; /* workers look while it is set */
 
 void stream_set_above(bool (*above)(int fd, const char *text, size_t len))
 {
-    above_line = above;
+    atomic_store(&above_line, above);
 }
 
 bool stream_has_above(void)
 {
-    return above_line != NULL;
+    return atomic_load(&above_line) != NULL;
 }
 
 bool stream_above(int fd, const char *text, size_t len)
 {
-    return above_line != NULL && above_line(fd, text, len);
+    above_fn above = atomic_load(&above_line);
+    return above != NULL && above(fd, text, len);
 }
 
 int stream_write(int fd, const char *data, size_t len)

@@ -31,7 +31,7 @@ int stream_fd(int fd);
 int stream_write(int fd, const char *data, size_t len);
 
 /* While a line is edited on the terminal, what others write to it has to stand above that line: the
- * editor gives the function that does it, see editor_above(). Set once, before any other thread. */
+ * editor gives the function that does it, see editor_above(). Set once. */
 void stream_set_above(bool (*above)(int fd, const char *text, size_t len));
 bool stream_has_above(void);
 

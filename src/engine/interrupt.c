@@ -71,16 +71,23 @@ static _Noreturn void die(int sig)
 }
 
 /* Async-signal-safe. */
-static _Noreturn void end_now(int sig)
+static void run_hooks(void)
 {
     for (size_t i = 0; i < HOOKS && self.at_end[i] != NULL; i++) {
         self.at_end[i]();
     }
+}
+
+/* Async-signal-safe. */
+static _Noreturn void end_now(int sig)
+{
+    run_hooks();
     die(sig);
 }
 
 void interrupt_leave(int status)
 {
+    run_hooks();
     if (self.first != 0) {
         die(self.first);
     }

@@ -53,7 +53,8 @@ int interrupt_signal(void);
  * task alone. */
 void interrupt_end_step(struct runtime *rt, lua_State *from);
 
-/* What a second signal does before the program dies: `fn` must be async-signal-safe. At most 4. */
+/* What a second signal and interrupt_leave() do before the program dies: `fn` must be
+ * async-signal-safe. At most 4. */
 void interrupt_at_end(void (*fn)(void));
 
 /* Ends the process: by the signal that asked for it, or else by _exit(status). */

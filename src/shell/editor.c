@@ -4,10 +4,12 @@
 
 #include "base/buf.h"
 #include "shell/readline_dl.h"
+#include "shell/screen.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +20,11 @@
 enum {
     KEYS_AT_ONCE = 4096, /* then the loop has its turn again */
     HISTORY_MAX = 10000,
+    SILENCE_MS = 1000,        /* in the middle of a paste or a letter: the rest does not come */
+    PART_MAX = 64 * 1024,     /* of a line of others that is not complete */
+    WAITING_MAX = 512 * 1024, /* texts of others: then they wait for the terminal */
+    PATIENCE_MS = 1000,       /* ... at most this long */
+    TAIL_MAX = 4096,          /* of the last line of a text that comes in pieces */
 };
 
 #define PASTE_OFF "\033[?2004l"
@@ -33,18 +40,23 @@ static struct {
     void *arg;
     editor_complete_fn complete;
     void *complete_arg;
-    char *line; /* owned: what the handler of readline was told */
-    char *area; /* owned; NULL = none */
+    char *line;      /* owned: what the handler of readline was told */
+    char *area;      /* owned; NULL = none */
+    struct buf tail; /* what stands in the last line of a text that comes in pieces */
     /* Texts of others, which any thread may add. */
     uv_mutex_t lock;
+    uv_cond_t taken; /* they went to the terminal, or nothing is shown any more */
     struct buf waiting;
+    pthread_t thread;
     volatile sig_atomic_t raw; /* the terminal is readline's */
     int tty;                   /* our own description of it: the loop makes it non-blocking */
-    unsigned area_lines;       /* of what stands on the terminal */
-    atomic_bool active;        /* a line or an area is shown */
+    unsigned area_rows;        /* of what stands on the terminal */
+    atomic_bool active;        /* a line, an area or a tail is shown; changed under the lock */
     bool open;
     bool editing;
-    bool over; /* the line is */
+    bool inside;  /* of readline: nobody else may call it */
+    bool over;    /* the line is */
+    bool is_long; /* the tail is more than can be drawn again */
 } self;
 
 /* ---- the terminal ---- */
@@ -60,77 +72,81 @@ void editor_restore(void)
     }
 }
 
-static void write_all(const char *text, size_t len);
-
-static void erase_area(void)
+static void draw_area(void)
 {
-    char up[32];
-    int n = snprintf(up, sizeof(up), self.area_lines > 1 ? "\r\033[%uA\033[J" : "\r\033[J",
-                     self.area_lines - 1);
-    write_all(up, (size_t)n);
+    size_t len = strlen(self.area);
+    self.area_rows = screen_rows(self.area, len);
+    screen_write(self.area, len);
+}
+
+/* The tail goes on below what others write, if there is too much of it to be drawn again. */
+static void hide_tail(void)
+{
+    if (self.is_long) {
+        screen_write("\n", 1);
+        buf_clear(&self.tail);
+        self.is_long = false;
+    } else {
+        screen_erase(screen_rows(self.tail.data, self.tail.len));
+    }
 }
 
 static void hide(void)
 {
-    if (!self.editing) {
-        erase_area();
-        return;
+    if (self.editing) {
+        if (self.rl->clear_visible_line != NULL) {
+            (void)self.rl->clear_visible_line();
+        } else {
+            (void)fputs("\r\033[K", stdout);
+        }
+        (void)fflush(stdout);
+    } else if (self.area != NULL) {
+        screen_erase(self.area_rows);
+    } else if (self.tail.len > 0) {
+        hide_tail();
     }
-    if (self.rl->clear_visible_line != NULL) {
-        (void)self.rl->clear_visible_line();
-    } else {
-        (void)fputs("\r\033[K", stdout);
-    }
-    (void)fflush(stdout);
 }
 
 static void show(void)
 {
-    if (!self.editing) {
-        write_all(self.area, strlen(self.area));
-        return;
-    }
-    if (self.rl->on_new_line != NULL && self.rl->redisplay != NULL) {
-        (void)self.rl->on_new_line();
-        self.rl->redisplay();
-    } else {
-        (void)self.rl->forced_update_display();
-    }
-    (void)fflush(stdout);
-}
-
-static void write_all(const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(STDOUT_FILENO, text, len);
-        if (n < 0 && errno == EAGAIN) {
-            struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
-            (void)poll(&p, 1, -1);
-        } else if (n < 0 && errno != EINTR) {
-            return;
+    if (self.editing) {
+        if (self.rl->on_new_line != NULL && self.rl->redisplay != NULL) {
+            (void)self.rl->on_new_line();
+            self.rl->redisplay();
+        } else {
+            (void)self.rl->forced_update_display();
         }
-        if (n > 0) {
-            text += n;
-            len -= (size_t)n;
-        }
+        (void)fflush(stdout);
+    } else if (self.area != NULL) {
+        draw_area();
+    } else if (self.tail.len > 0) {
+        screen_write(self.tail.data, self.tail.len);
     }
 }
 
 /* ---- texts of others ---- */
 
-/* Takes all whole lines that wait, or all there is. */
+/* Takes all whole lines that wait, or all there is. A line that does not end is broken. */
 static void take_waiting(struct buf *out, bool all)
 {
     uv_mutex_lock(&self.lock);
     struct buf *b = &self.waiting;
     const char *last = b->len > 0 ? memrchr(b->data, '\n', b->len) : NULL;
-    size_t len = all ? b->len : last != NULL ? (size_t)(last - b->data) + 1 : 0;
+    size_t len = last != NULL ? (size_t)(last - b->data) + 1 : 0;
+    bool broken = !all && b->len - len > PART_MAX;
+    if (all || broken) {
+        len = b->len;
+    }
     if (len > 0) {
         buf_append(out, b->data, len);
         memmove(b->data, b->data + len, b->len - len);
         b->len -= len;
+        uv_cond_broadcast(&self.taken);
     }
     uv_mutex_unlock(&self.lock);
+    if (broken) {
+        buf_append_char(out, '\n');
+    }
 }
 
 static void print_waiting(void)
@@ -139,10 +155,18 @@ static void print_waiting(void)
     take_waiting(&lines, false);
     if (lines.len > 0) {
         hide();
-        write_all(lines.data, lines.len);
+        screen_write(lines.data, lines.len);
         show();
     }
     buf_release(&lines);
+}
+
+static void set_active(bool active)
+{
+    uv_mutex_lock(&self.lock);
+    atomic_store(&self.active, active);
+    uv_cond_broadcast(&self.taken);
+    uv_mutex_unlock(&self.lock);
 }
 
 static void on_others(uv_async_t *async)
@@ -153,19 +177,38 @@ static void on_others(uv_async_t *async)
     }
 }
 
+/* Who writes faster than the terminal takes waits for it: the thread of the loop prints, others
+ * sleep. Under the lock. */
+static void wait_for_terminal(void)
+{
+    uint64_t end = uv_hrtime() + (uint64_t)PATIENCE_MS * 1000000, now;
+    while (atomic_load(&self.active) && self.waiting.len > WAITING_MAX &&
+           (now = uv_hrtime()) < end) {
+        (void)uv_cond_timedwait(&self.taken, &self.lock, end - now);
+    }
+}
+
 bool editor_above(int fd, const char *text, size_t len)
 {
     if (!atomic_load(&self.active) || !isatty(fd)) {
         return false;
     }
+    bool own = pthread_equal(pthread_self(), self.thread) != 0;
     uv_mutex_lock(&self.lock);
+    if (!own) {
+        wait_for_terminal();
+    }
     bool taken = atomic_load(&self.active);
+    bool full = false;
     if (taken) {
         buf_append(&self.waiting, text, len);
+        full = self.waiting.len > WAITING_MAX;
+        (void)uv_async_send(
+            &self.others); // under the lock: it is closed only when nothing is shown
     }
     uv_mutex_unlock(&self.lock);
-    if (taken) {
-        (void)uv_async_send(&self.others);
+    if (own && full && !self.inside) {
+        print_waiting();
     }
     return taken;
 }
@@ -185,6 +228,7 @@ static void on_resized(uv_signal_t *handle, int sig)
     (void)handle;
     (void)sig;
     self.rl->resize_terminal();
+    (void)fflush(stdout);
 }
 
 static void begin_raw(void)
@@ -194,13 +238,27 @@ static void begin_raw(void)
     }
 }
 
+static void end_raw(void)
+{
+    self.rl->deprep_terminal();
+    (void)fflush(stdout);
+    self.raw = false;
+}
+
+/* After Ctrl-Z or a SIGSTOP: the shell may have changed the terminal, and its size. */
 static void on_going_on(uv_signal_t *handle, int sig)
 {
     (void)handle;
     (void)sig;
     if (self.editing) {
+        if (self.raw) {
+            end_raw();
+        }
+        begin_raw();
         self.rl->prep_terminal(1);
-        self.raw = true;
+        if (self.rl->reset_screen_size != NULL) {
+            self.rl->reset_screen_size();
+        }
         show();
     }
 }
@@ -208,10 +266,8 @@ static void on_going_on(uv_signal_t *handle, int sig)
 /* Ctrl-Z: the shell finds its terminal as it was. */
 static void on_stopping(uv_signal_t *handle, int sig)
 {
-    self.rl->deprep_terminal();
-    self.raw = false;
-    (void)uv_signal_stop(handle);
-    (void)signal(sig, SIG_DFL);
+    end_raw();
+    (void)uv_signal_stop(handle); // the default again
     (void)raise(sig);
     // continued
     (void)uv_signal_start(handle, on_stopping, SIGTSTP);
@@ -234,38 +290,85 @@ static void leave(void)
     (void)uv_signal_stop(&self.resized);
     (void)uv_signal_stop(&self.stopping);
     (void)uv_signal_stop(&self.going_on);
-    atomic_store(&self.active, false);
+    set_active(false);
     self.editing = false;
     struct buf rest = {0};
     take_waiting(&rest, true);
     if (rest.len > 0) {
-        write_all(rest.data, rest.len);
+        screen_write(rest.data, rest.len);
     }
     buf_release(&rest);
+}
+
+/* Prints what waits, and what is shown at the bottom is taken away, or stays. */
+static void end_bottom(bool erase)
+{
+    struct buf lines = {0};
+    (void)fflush(stdout);
+    set_active(false);
+    if (erase) {
+        hide();
+    }
+    free(self.area);
+    self.area = NULL;
+    buf_clear(&self.tail);
+    self.is_long = false;
+    take_waiting(&lines, true);
+    screen_write(lines.data, lines.len);
+    buf_release(&lines);
 }
 
 void editor_area(const char *text)
 {
     ASSERT(self.open && !self.editing);
-    struct buf lines = {0};
-    (void)fflush(stdout);
-    if (self.area != NULL) {
-        erase_area();
+    if (self.area != NULL && text != NULL) {
+        struct buf lines = {0};
+        hide();
+        take_waiting(&lines, false);
+        screen_write(lines.data, lines.len);
+        buf_release(&lines);
         free(self.area);
-        self.area = NULL;
+    } else {
+        end_bottom(self.area != NULL);
     }
-    take_waiting(&lines, text == NULL);
-    write_all(lines.data, lines.len);
-    buf_release(&lines);
+    self.area = text != NULL ? xstrdup(text) : NULL;
     if (text != NULL) {
-        self.area = xstrdup(text);
-        self.area_lines = 1;
-        for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++) {
-            self.area_lines++;
-        }
-        write_all(text, strlen(text));
+        draw_area();
+        set_active(true);
     }
-    atomic_store(&self.active, text != NULL);
+}
+
+void editor_tail(const char *text, size_t len)
+{
+    ASSERT(self.open && !self.editing && self.area == NULL);
+    (void)fflush(stdout);
+    print_waiting();
+    screen_write(text, len);
+    const char *last = len > 0 ? memrchr(text, '\n', len) : NULL;
+    if (last != NULL) {
+        buf_clear(&self.tail);
+        self.is_long = false;
+        len -= (size_t)(last - text) + 1;
+        text = last + 1;
+    }
+    if (self.tail.len + len > TAIL_MAX) {
+        self.is_long = true;
+    } else {
+        buf_append(&self.tail, text, len);
+    }
+    if (self.tail.len > 0) {
+        set_active(true);
+    } else {
+        end_bottom(false);
+    }
+}
+
+/* Below the line that Ctrl-D has ended: readline has done that, if it knows pastes. */
+static void end_line(void)
+{
+    if (self.rl->variable_bind == NULL) {
+        screen_write("\n", 1);
+    }
 }
 
 void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
@@ -276,18 +379,40 @@ void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
     self.arg = arg;
     self.over = false;
     self.line = NULL;
-    if (self.area != NULL) {
-        editor_area(NULL);
-    }
+    end_bottom(self.area != NULL);
     begin_raw();
     self.editing = true;
+    if (self.rl->reset_screen_size != NULL) {
+        self.rl->reset_screen_size(); // nobody looked while no line was edited
+    }
     self.rl->callback_handler_install(prompt, on_line);
     (void)fflush(stdout);
-    atomic_store(&self.active, true);
+    set_active(true);
     (void)uv_signal_start(&self.resized, on_resized, SIGWINCH);
     (void)uv_signal_start(&self.stopping, on_stopping, SIGTSTP);
     (void)uv_signal_start(&self.going_on, on_going_on, SIGCONT);
     (void)uv_poll_start(&self.keys, UV_READABLE, on_keys);
+}
+
+/* A key for readline, which asks when there is one, but goes on until a paste or a letter is
+ * complete. */
+static int get_key(FILE *in)
+{
+    unsigned char key;
+    (void)in;
+    for (;;) {
+        ssize_t n = read(self.tty, &key, 1);
+        if (n == 1) {
+            return key;
+        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+            return EOF;
+        } else if (errno == EAGAIN) {
+            struct pollfd p = {.fd = self.tty, .events = POLLIN};
+            if (poll(&p, 1, SILENCE_MS) == 0) {
+                return EOF;
+            }
+        }
+    }
 }
 
 static bool has_key(void)
@@ -299,9 +424,11 @@ static bool has_key(void)
 enum editor_result editor_feed(char **line)
 {
     *line = NULL;
+    self.inside = true;
     for (int i = 0; i < KEYS_AT_ONCE && !self.over && has_key(); i++) {
         self.rl->callback_read_char();
     }
+    self.inside = false;
     (void)fflush(stdout);
     if (!self.over) {
         (void)uv_poll_start(&self.keys, UV_READABLE, on_keys);
@@ -309,6 +436,7 @@ enum editor_result editor_feed(char **line)
     }
     leave();
     if (self.line == NULL) {
+        end_line();
         return EDITOR_END;
     }
     *line = self.line;
@@ -328,12 +456,16 @@ void editor_end(const char *mark)
         self.rl->callback_sigcleanup();
     }
     *self.rl->point = *self.rl->end;
+    if (self.rl->redisplay != NULL) {
+        self.rl->redisplay(); // the cursor stands behind the text, in its last row
+    }
     self.rl->callback_handler_remove();
+    (void)fflush(stdout);
     self.raw = false;
     if (mark != NULL) {
-        write_all(mark, strlen(mark));
+        screen_write(mark, strlen(mark));
     }
-    write_all("\n", 1);
+    screen_write("\n", 1);
     leave();
 }
 
@@ -400,12 +532,54 @@ static void set_up(const struct readline_api *rl)
     initialize(rl);
     *rl->instream = stdin;
     *rl->outstream = stdout;
+    if (rl->getc_function != NULL) {
+        *rl->getc_function = get_key;
+    }
     *rl->attempted_completion_function = on_complete;
     *rl->completer_word_break_characters = " \t\n\"'`@$><=;|&{}()[]+-*/%^#~,?!";
     if (rl->variable_bind != NULL) {
         (void)rl->variable_bind("enable-bracketed-paste", "on");
+        (void)rl->variable_bind("enable-active-region", "off"); // a paste would be drawn twice
+        // these two would read keys while everything else stands still
+        (void)rl->variable_bind("completion-query-items", "0");
+        (void)rl->variable_bind("page-completions", "off");
     }
     rl->stifle_history(HISTORY_MAX);
+}
+
+/* A description of our own: that of stdin is shared with the shell and must stay blocking. Another
+ * user's terminal (su) can be opened only as the one that controls us. */
+static int open_tty(void)
+{
+    enum { FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC };
+    int fd = open("/proc/self/fd/0", FLAGS);
+    if (fd < 0 && tcgetsid(STDIN_FILENO) == getsid(0)) {
+        fd = open("/dev/tty", FLAGS);
+    }
+    return fd;
+}
+
+static void on_crash(int sig)
+{
+    editor_restore();
+    (void)raise(sig); // the default by now
+}
+
+/* Ways to end without a word leave the terminal right, too. */
+static void take_crashes(void)
+{
+    static const int signals[] = {SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        struct sigaction action;
+        if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL &&
+            (action.sa_flags & SA_SIGINFO) == 0) {
+            memset(&action, 0, sizeof(action));
+            sigemptyset(&action.sa_mask);
+            action.sa_handler = on_crash;
+            action.sa_flags = (int)(SA_RESETHAND | SA_NODEFER);
+            (void)sigaction(signals[i], &action, NULL);
+        }
+    }
 }
 
 const char *editor_open(uv_loop_t *loop)
@@ -423,8 +597,7 @@ const char *editor_open(uv_loop_t *loop)
     if (rl == NULL) {
         return readline_dl_error();
     }
-    // a description of our own: that of stdin is shared with the shell and must stay blocking
-    self.tty = open("/proc/self/fd/0", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    self.tty = open_tty();
     if (self.tty < 0 || uv_poll_init(loop, &self.keys, self.tty) != 0) {
         if (self.tty >= 0) {
             (void)close(self.tty);
@@ -436,11 +609,14 @@ const char *editor_open(uv_loop_t *loop)
     ASSERT(uv_signal_init(loop, &self.going_on) == 0);
     ASSERT(uv_async_init(loop, &self.others, on_others) == 0);
     ASSERT(uv_mutex_init(&self.lock) == 0);
+    ASSERT(uv_cond_init(&self.taken) == 0);
     uv_unref((uv_handle_t *)&self.others);
     self.rl = rl;
     self.loop = loop;
+    self.thread = pthread_self();
     self.open = true;
     set_up(rl);
+    take_crashes();
     return NULL;
 }
 
@@ -456,9 +632,7 @@ void editor_close(void)
         return;
     }
     editor_end(NULL);
-    if (self.area != NULL) {
-        editor_area(NULL);
-    }
+    end_bottom(self.area != NULL);
     self.open = false;
     uv_close((uv_handle_t *)&self.resized, NULL);
     uv_close((uv_handle_t *)&self.stopping, NULL);

@@ -57,10 +57,14 @@ void editor_clear_history(void);
  * False: write it yourself. */
 bool editor_above(int fd, const char *text, size_t len);
 
-/* While no line is edited: shows `text` (lines that are not wider than the terminal, without a line
- * end behind the last one) at the bottom in place of the text before; NULL takes it away. What
- * others write appears above it. */
+/* While no line is edited: shows `text` (lines without a line end behind the last one, fewer than
+ * the terminal has) at the bottom in place of the text before; NULL takes it away. What others
+ * write appears above it. */
 void editor_area(const char *text);
+
+/* While no line is edited and no area is shown: writes a piece of a text. What others write appears
+ * above the line that it has begun (below it, when that is very long). */
+void editor_tail(const char *text, size_t len);
 
 /* Async-signal-safe, any time: the terminal as it was before the present line. */
 void editor_restore(void);

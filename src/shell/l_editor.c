@@ -13,11 +13,16 @@
 #include "shell/editor.h"
 #include "shell/readline_dl.h"
 
+#include <dirent.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define READ_TYPE "lash.editor.read"
+#define LISTING_TYPE "lash.editor.listing"
+
+enum { FILES_MAX = 10000 };
 
 static const char completer_key; /* registry: the function of completer() */
 
@@ -40,7 +45,7 @@ static void stop(struct read_op *read, const char *mark)
 
 static void read_cancel(struct op *op)
 {
-    stop((struct read_op *)op, "^C");
+    stop((struct read_op *)op, interrupt_signal() == 0 ? "^C" : NULL);
 }
 
 static int read_gc(lua_State *L)
@@ -193,6 +198,55 @@ static int l_completer(lua_State *L)
 
 /* ---- the rest ---- */
 
+struct listing {
+    DIR *dir; /* owned; NULL = closed */
+};
+
+static int listing_gc(lua_State *L)
+{
+    struct listing *listing = luaL_checkudata(L, 1, LISTING_TYPE);
+    if (listing->dir != NULL) {
+        (void)closedir(listing->dir);
+        listing->dir = NULL;
+    }
+    return 0;
+}
+
+static bool is_directory(DIR *dir, const struct dirent *entry)
+{
+    struct stat st;
+    if (entry->d_type != DT_UNKNOWN && entry->d_type != DT_LNK) {
+        return entry->d_type == DT_DIR;
+    }
+    return fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* files(directory) -> list of the names in it, those of directories with a slash; {} when it cannot
+ * be read. It does not wait, as completers must not: a slow disk holds the loop. */
+static int l_files(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    struct listing *listing = lua_newuserdatauv(L, sizeof(*listing), 0);
+    listing->dir = NULL;
+    luaL_setmetatable(L, LISTING_TYPE);
+    lua_newtable(L);
+    listing->dir = opendir(path);
+    const struct dirent *entry;
+    for (lua_Integer n = 1; n <= FILES_MAX && listing->dir != NULL;) {
+        entry = readdir(listing->dir);
+        if (entry == NULL) {
+            break;
+        } else if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            lua_pushfstring(L, "%s%s", entry->d_name, is_directory(listing->dir, entry) ? "/" : "");
+            lua_rawseti(L, -2, n++);
+        }
+    }
+    lua_pushcfunction(L, listing_gc);
+    lua_pushvalue(L, -3);
+    lua_call(L, 1, 0);
+    return 1;
+}
+
 static void close_service(void *data)
 {
     (void)data;
@@ -232,6 +286,19 @@ static int l_area(lua_State *L)
     return 0;
 }
 
+/* tail(text): a piece of a text that comes in pieces. Others write above its last line. Not while a
+ * line is read. */
+static int l_tail(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (reader != NULL) {
+        return luaL_error(L, "a line is being read: there is no room for a text");
+    }
+    editor_tail(text, len);
+    return 0;
+}
+
 /* add_history(entry), clear_history() */
 static int l_add_history(lua_State *L)
 {
@@ -252,12 +319,15 @@ static int luaopen_lash_core_editor(lua_State *L)
         {"open", l_open},
         {"read", l_read},
         {"area", l_area},
+        {"tail", l_tail},
+        {"files", l_files},
         {"completer", l_completer},
         {"add_history", l_add_history},
         {"clear_history", l_clear_history},
         {NULL, NULL},
     };
     bind_type_gc(L, READ_TYPE, read_gc);
+    bind_type_gc(L, LISTING_TYPE, listing_gc);
     luaL_newlib(L, functions);
     return 1;
 }

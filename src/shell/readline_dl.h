@@ -46,9 +46,10 @@ struct readline_api {
     __typeof__(rl_variable_bind) *variable_bind;
     __typeof__(rl_free_line_state) *free_line_state;
     __typeof__(rl_callback_sigcleanup) *callback_sigcleanup;
+    __typeof__(rl_reset_screen_size) *reset_screen_size;
+    rl_getc_func_t **getc_function;
     int *catch_sigwinch;
     int *change_environment;
-    int *completion_suppress_append;
 };
 
 /* Loads it once in the process. NULL when that failed: readline_dl_error() says why. */

@@ -1,11 +1,11 @@
 --- Completion: what could stand where the cursor is. Only what can be seen without running anything: raw fields of
 -- tables, of what their metatables name as `__index`, and so on; no metamethod is called.
-local fs = require "lash.fs"
+local editor = require "lash.core.editor"
 local lash = require "lash"
 
 local M = {}
 
-local MOST = 500 -- candidates
+local MOST = 300 -- candidates
 
 local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true
@@ -126,9 +126,9 @@ function M.files(prefix)
     local home = os.getenv "HOME"
     local real = dir:gsub("^~/", home and home .. "/" or "~/")
     local list = {}
-    for _, entry in ipairs(fs.list(real == "" and "." or real) or {}) do
-        if entry.name:sub(1, #name) == name and (name ~= "" or entry.name:sub(1, 1) ~= ".") then
-            list[#list + 1] = dir .. entry.name .. (entry.type == "directory" and "/" or "")
+    for _, entry in ipairs(editor.files(real == "" and "." or real)) do
+        if entry:sub(1, #name) == name and (name ~= "" or entry:sub(1, 1) ~= ".") then
+            list[#list + 1] = dir .. entry
         end
     end
     table.sort(list)

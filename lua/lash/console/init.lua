@@ -166,7 +166,7 @@ function M.loop(found, path)
     end
     signals.console(false)
     group:cancel "parent"
-    if system.isatty(0) then
+    if system.isatty(0) and not read.is_edited() then -- the editor has ended its line
         system.write(1, "\n")
     end
     return 0

@@ -80,7 +80,7 @@ function M.marks()
     return { ok = "+", other = "x" }
 end
 
-local CODES = { red = "31", green = "32", dim = "2", bold = "1" }
+local CODES = { red = "31", green = "32", yellow = "33", magenta = "35", cyan = "36", dim = "2", bold = "1" }
 
 --- Makes paint(colour, text) for one stream.
 -- @param is_terminal whether it is one

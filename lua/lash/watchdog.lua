@@ -6,6 +6,9 @@ local system = require "lash.core.system"
 
 local M = {}
 
+--- fn() -> whether nobody minds that the loop is held, so that nothing is told: the console's, or nil.
+M.nobody = nil
+
 local REPORTS = 5 -- in all
 
 local ADVICE_CALL = "mark it `sync` to run it on a worker, or use lash.* instead of blocking io"
@@ -48,7 +51,7 @@ end
 -- @param job of lash.attempts whose tool's function runs, or nil
 -- @return a record for tell(), or nil when this place has been told of, or enough was told
 function M.collect(job)
-    if count >= REPORTS then
+    if count >= REPORTS or (M.nobody and M.nobody()) then
         return nil
     end
     local tool = job and job.tool

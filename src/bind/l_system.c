@@ -178,7 +178,7 @@ static int l_verbosity(lua_State *L)
     return 1;
 }
 
-/* columns(fd) -> width of the terminal, or nil */
+/* columns(fd) -> width and height of the terminal, or nil */
 static int l_columns(lua_State *L)
 {
     struct winsize size;
@@ -187,7 +187,8 @@ static int l_columns(lua_State *L)
         return 0;
     }
     lua_pushinteger(L, size.ws_col);
-    return 1;
+    lua_pushinteger(L, size.ws_row);
+    return 2;
 }
 
 /* embedded(name) -> text of an embedded file such as "lash/help/run.txt", or nil */

@@ -8,7 +8,7 @@ from cli import Terminal, lash, tools, write
 
 def test_prompt():
     """console: expressions print, chunks go on, errors are one line, Ctrl-D leaves"""
-    t = Terminal()
+    t = Terminal(env={"NO_COLOR": "1"})
     banner = t.read_until("lua> ")
     assert banner.count("\n") <= 2 and "lash" in banner, banner
     t.send("1 + 1, 'two', nil\n")

@@ -16,7 +16,7 @@ function M.run(parsed)
     lash.main = false
     _G.arg = { [0] = parsed.argv[0] }
     script.add_path("./console")
-    return require("lash.console").loop()
+    return require("lash.console").loop(parsed.options.color)
 end
 
 return M

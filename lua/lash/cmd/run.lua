@@ -85,6 +85,9 @@ function M.run(parsed)
     script.prepare()
     lash.main = true
     _G.arg = arguments(parsed)
+    if opts.interactive then
+        require("lash.console.read").open() -- workers that the file starts write above the line, too
+    end
     local timeout = settings.timeout(opts)
     local list = pieces(parsed)
     script.last_resort(timeout, ("the time limit of %g s (--timeout) is over, while the script held the main thread")
@@ -98,7 +101,7 @@ function M.run(parsed)
         script.say(fault)
         return script.EXIT.data
     elseif opts.interactive then
-        return require("lash.console").loop(parsed.file and declared_by(results), parsed.file)
+        return require("lash.console").loop(opts.color, parsed.file and declared_by(results), parsed.file)
     end
     return 0
 end

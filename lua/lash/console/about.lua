@@ -30,7 +30,7 @@ local function out(value)
 end
 
 local function of_tool(one)
-    local lines = { ("%s  (%s)"):format(require("lash.console.commands").signature(one), one.mark) }
+    local lines = { ("%s  (%s)"):format(require("lash.console.show").signature(one), one.mark) }
     if one.description ~= "" then
         lines[2] = one.description
     end

@@ -1,14 +1,13 @@
 --- The commands of the console: `.help` lists them. Each is { usage, what it does, fn(console, words, rest) }.
-local declared_text = require "lash.cmd.tools"
-local dispatch = require "lash.dispatch"
+local engine = require "lash.core.engine"
 local failure = require "lash.failure"
 local fs = require "lash.fs"
-local json = require "lash.json"
 local near = require "lash.near"
-local read = require "lash.console.read"
 local script = require "lash.script"
+local show = require "lash.console.show"
 local system = require "lash.core.system"
 local text = require "lash.text"
+local turn = require "lash.console.turn"
 
 local M = {}
 
@@ -16,15 +15,6 @@ local function line(format, ...)
     local made = select("#", ...) > 0 and format:format(...) or format
     system.write(1, (system.isatty(1) and text.plain(made) or made) .. "\n")
 end
-
-local function signature(tool)
-    local parts = {}
-    for i, p in ipairs(declared_text.parameters(tool)) do
-        parts[i] = ("%s: %s%s"):format(p.name, p.type, p.required and "" or "?")
-    end
-    return ("%s(%s)"):format(tool.name, table.concat(parts, ", "))
-end
-M.signature = signature
 
 -- ---- tools, prompts, agents ----
 
@@ -43,7 +33,7 @@ local function list_tools(console)
         line "no tools: .load FILE, or declare one with lash.tool"
     end
     for _, tool in ipairs(list) do
-        line("%-5s  %s", tool.mark, signature(tool))
+        line("%-5s  %s", tool.mark, show.signature(tool))
         if tool.description ~= "" then
             line("       %s", tool.description)
         end
@@ -51,17 +41,12 @@ local function list_tools(console)
 end
 
 local function list_prompts(console)
-    local prompt = require "lash.prompt"
-    local agent = console.workspace:agent()
-    local any = false
-    for _, part in ipairs(agent.instructions) do
-        if prompt.is(part) then
-            any = true
-            line("%-5s  %s  %s", part.mark, part.name, part.description)
-        end
+    local list = console.workspace:prompts()
+    if #list == 0 then
+        line "no prompts: an agent's instructions may have some, lash.prompt { name =, async = function(ctx) ... end }"
     end
-    if not any then
-        line("the agent %s has no prompts", agent.name)
+    for _, entry in ipairs(list) do
+        line("%-5s  %s  %s", entry.value.mark, entry.name, entry.value.description)
     end
 end
 
@@ -89,70 +74,13 @@ local function list_agents(console, words)
     failure.raise(1, "there is no agent '%s'%s", words[1], near.hint(words[1], names))
 end
 
-local function answer_for(parameter)
-    local hint = parameter.description ~= "" and (" (%s)"):format(parameter.description) or ""
-    local given, taken = read.line(("%s: %s%s%s = "):format(parameter.name, parameter.type,
-        parameter.required and "" or "?", hint))
-    if not given then
-        failure.raise(1, taken and "cancelled" or "no more input")
-    end
-    return given
-end
-
--- A value as its text was meant: JSON where it is, else the text.
-local function value_of(given, kind)
-    if kind == "string" or kind:find "|" then
-        return given
-    end
-    local value, err = json.decode(given)
-    if err then
-        return given
-    end
-    return value
-end
-
-local function asked_arguments(tool)
-    local args = {}
-    for _, parameter in ipairs(declared_text.parameters(tool)) do
-        local given = answer_for(parameter)
-        if given ~= "" or (parameter.required and parameter.type == "string") then
-            args[parameter.name] = value_of(given, parameter.type)
-        end
-    end
-    return json.encode(args, { lossy = true })
-end
-
-local function call(console, words, rest)
-    if not words[1] then
-        failure.raise(1, "say which: .call NAME [JSON | --ARG VALUE ...]")
-    end
-    local tool, err = console.workspace:find_tool(words[1])
-    if not tool then
-        failure.raise(1, "%s", err)
-    end
-    local given = rest:match "^%S+%s+(.*)$"
-    local args
-    if not given then
-        args = asked_arguments(tool)
-    elseif given:find "^[%[{]" then
-        args = given
-    else
-        args = require("lash.arguments").parse(tool.schema, table.move(words, 2, #words, 1, {}), tool.name)
-    end
-    local outcome = dispatch.run({ { type = "call", id = "call_1", name = tool.name, args = args } }, {
-        tools = { [tool.name] = tool }, agent = "console", cap = 1, key = "console/",
-        label = function() return "1.1" end,
-        emit = function() end,
-    })[1]
-    line("%s  (%s, %d ms)", outcome.output, outcome.status, outcome.ms)
-end
-
 -- ---- models, tasks, files ----
 
 local function choose_model(console, words)
     local ws = console.workspace
     if not words[1] then
-        local target, err = require("lash.model").resolve(ws.model or ws:agent().model)
+        local chosen = ws.model or require("lash.run").overrides.model or ws:agent().model
+        local target, err = require("lash.model").resolve(chosen)
         return line("%s", target and target.label or err.message)
     end
     local target, err = require("lash.model").resolve(words[1])
@@ -164,12 +92,16 @@ local function choose_model(console, words)
 end
 
 local function list_tasks(console)
-    local any = false
-    for i, entry in pairs(console.tasks) do
-        any = true
-        line("%3d  running for %.1f s  %s", i, (require("lash").hrtime() - entry.started) / 1e9, entry.what)
+    local numbers = {}
+    for n in pairs(console.tasks) do
+        numbers[#numbers + 1] = n
     end
-    if not any then
+    table.sort(numbers)
+    for _, n in ipairs(numbers) do
+        local entry = console.tasks[n]
+        line("%3d  running for %.1f s  %s", n, (engine.hrtime() - entry.started) / 1e9, entry.what)
+    end
+    if #numbers == 0 then
         line "nothing runs in the background: lash.spawn(fn) starts a task"
     end
 end
@@ -201,7 +133,14 @@ local function load_file(console, _, rest)
     if rest == "" then
         failure.raise(1, "say which: .load FILE")
     end
-    line("%s", said(console.workspace:load(rest)))
+    local path = rest:gsub("^~/", (os.getenv "HOME" or "~") .. "/")
+    local found = console.workspace:load(path)
+    local entries = console.session.entries
+    entries[#entries + 1] = { kind = "load", text = path }
+    line("%s", said(found))
+    if found.agents[1] then
+        line("> asks %s", console.workspace.chosen.name)
+    end
 end
 
 local function reload(console)
@@ -209,8 +148,8 @@ local function reload(console)
     if #files == 0 then
         failure.raise(1, "nothing was loaded yet: .load FILE")
     end
-    for _, path in ipairs(files) do
-        line("%s: %s", path, said(console.workspace:load(path)))
+    for _, file in ipairs(files) do
+        line("%s: %s", file.path, said(console.workspace:load(file.path)))
     end
 end
 
@@ -220,15 +159,17 @@ local function save(console, _, rest)
     elseif fs.exists(rest) then
         failure.raise(1, "%s is there already: give another name", rest)
     end
-    local lines = { "#!/usr/bin/env lash", 'local lash = require "lash"', "" }
-    for _, entry in ipairs(console.session.entries) do
-        lines[#lines + 1] = entry
-    end
-    local ok, err = fs.write(rest, table.concat(lines, "\n") .. "\n")
+    local ok, err = fs.write(rest, require("lash.console.save").text(console))
     if not ok then
         failure.raise(74, "%s", tostring(err))
     end
-    line("%d entries in %s", #console.session.entries, rest)
+    local n = #console.session.entries
+    line("%d entr%s in %s", n, n == 1 and "y" or "ies", rest)
+end
+
+-- The last one of Lua; also one that has failed, which is what one wants to edit.
+local function last_entry(console)
+    return console.last or ""
 end
 
 local function edit(console)
@@ -237,12 +178,16 @@ local function edit(console)
         failure.raise(1, "set EDITOR to the editor that you like")
     end
     local path = assert(fs.tempfile { suffix = ".lua" })
-    assert(fs.write(path, console.session.entries[#console.session.entries] or ""))
+    local before = last_entry(console)
+    assert(fs.write(path, before ~= "" and before .. "\n" or ""))
+    system.flush()
     local ok = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
-    local entry = fs.read(path)
+    local entry = (fs.read(path) or ""):gsub("%s+$", "")
     fs.remove(path)
-    if ok and entry and entry:find "%S" then
-        line("%s", (entry:gsub("%s+$", "")))
+    if not ok then
+        failure.raise(1, "%s has failed: nothing was entered", editor)
+    elseif entry:find "%S" then
+        line("%s", entry)
         console.enter(entry)
     end
 end
@@ -272,7 +217,9 @@ COMMANDS = {
     { ".tools", "the tools that the agent gets (the table `tools`)", list_tools },
     { ".prompts", "the prompts of the agent", list_prompts },
     { ".agents [NAME]", "the agents; NAME is the one that > asks", list_agents },
-    { ".call NAME [JSON | --ARG V]", "runs a tool by hand; asks for its arguments", call },
+    { ".call NAME [JSON | --ARG V]", "runs a tool by hand; asks for its arguments", function(console, _, rest)
+        require("lash.console.call").call(console, rest)
+    end },
     { ".model [PROVIDER/NAME]", "the model that > asks", choose_model },
     { ".tasks", "what runs in the background", list_tasks },
     { ".kill N", "ends one of them", kill },
@@ -296,6 +243,20 @@ function M.names()
     return names
 end
 
+-- What enters something runs as that does; all else as a task that Ctrl-C ends.
+local ENTERS = { [".edit"] = true, [".tour"] = true }
+
+local function run(console, command, words, rest)
+    local call = ENTERS[command[1]:match "^%S+"] and pcall or turn.run
+    local ok, err = call(command[3], console, words, rest)
+    if not ok and engine.cancel_reason(err) then
+        engine.check() -- of the program itself
+        script.say "cancelled"
+    elseif not ok then
+        script.say(failure.is(err) and err.message or tostring(err))
+    end
+end
+
 --- run(console, line): `line` begins with a dot
 function M.run(console, typed)
     local name, rest = typed:match "^%s*(%.%S*)%s*(.-)%s*$"
@@ -305,11 +266,7 @@ function M.run(console, typed)
     end
     for _, command in ipairs(COMMANDS) do
         if command[1]:match "^%S+" == name then
-            local ok, err = pcall(command[3], console, words, rest)
-            if not ok then
-                script.say(failure.is(err) and err.message or tostring(err))
-            end
-            return
+            return run(console, command, words, rest)
         end
     end
     script.say(("there is no command %s%s; .help lists them"):format(name, near.hint(name, M.names())))

@@ -165,6 +165,17 @@ local function names_of(list)
     return names
 end
 
+-- Providers; their models are for `lash models` to tell.
+local function of_models(line, from, word)
+    local names = {}
+    if line:sub(1, from - 1):find "^%s*%.model%s+$" then
+        for _, name in ipairs(require("lash.provider.registry").names()) do
+            names[name == "demo" and name or name .. (name == "script" and ":" or "/")] = true
+        end
+    end
+    return matching(names, word, "")
+end
+
 -- Behind a command: what its word may be. Readline cuts words at blanks and slashes; `from` is where.
 local function of_command(console, line, from, word)
     local name, rest = line:match "^%s*(%.%a+)%s+(.*)$"
@@ -184,6 +195,8 @@ local function of_command(console, line, from, word)
         return list
     elseif name == ".call" then
         return matching(names_of(console.workspace:tools()), word, "")
+    elseif name == ".model" then
+        return of_models(line, from, word)
     elseif name == ".agents" then
         return matching(names_of(console.workspace:agents()), word, "")
     end

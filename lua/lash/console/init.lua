@@ -12,6 +12,7 @@ local read = require "lash.console.read"
 local script = require "lash.script"
 local signals = require "lash.core.signals"
 local system = require "lash.core.system"
+local turn = require "lash.console.turn"
 
 local M = {}
 
@@ -20,7 +21,7 @@ local function over(console, n, task)
     console.tasks[n] = nil
     local ok, fine, problem = task:result()
     if ok and fine == false and not engine.cancel_reason(problem.err) then
-        script.say(("task %d: %s"):format(n, script.problem_text(problem)))
+        script.say(("task %d: %s"):format(n, evaluate.problem_text(problem)))
     end
 end
 
@@ -64,6 +65,7 @@ end
 
 -- One whole entry of Lua.
 local function enter(console, text, kind, err)
+    console.last = text
     if kind then
         local result = evaluate.entry(console.session, text, kind)
         console.workspace:notice(result)
@@ -83,14 +85,20 @@ local function lua_entry(console, first)
     end
 end
 
--- `>`: sticky, until an empty line or the end of the input.
+local dispatch
+
+-- `>`: sticky, until an empty line or the end of the input. What begins with another mark is what it is in Lua.
 local function ask_mode(console, line, once)
     while line do
-        if line:find "%S" then
+        line = line:gsub("^%s*>%s*", "")
+        if line:find "^%s*[!?]" or line:find "^%s*%.%a" then
+            dispatch(console, line)
+        elseif line:find "%S" then
             console.history:remember("> " .. line)
-            ask.ask(console.workspace, line)
+            console.session.entries[#console.session.entries + 1] = { kind = "ask", text = line }
+            ask.ask(console.workspace, line, console.session.paint)
         end
-        if once then
+        if once or console.over then
             return
         end
         local taken
@@ -99,14 +107,15 @@ local function ask_mode(console, line, once)
             line = ""
         elseif not line or not line:find "%S" then
             return
-        elseif line:find "^%." then
-            commands.run(console, line)
-            line = ""
         end
     end
 end
 
 local function shell_command(line)
+    if line == "" then
+        return script.say "say which: !COMMAND"
+    end
+    system.flush()
     local ok, what, code = os.execute(line)
     if not ok then
         script.say(("%s %d"):format(what == "signal" and "ended by signal" or "exit status", code))
@@ -114,7 +123,7 @@ local function shell_command(line)
 end
 
 -- One line, and what belongs to it. once: `>` asks one question only
-local function dispatch(console, line, once)
+function dispatch(console, line, once)
     local mark, rest = line:match "^%s*([?!>.])%s*(.-)%s*$"
     if mark == ">" then
         ask_mode(console, rest, once)
@@ -126,44 +135,75 @@ local function dispatch(console, line, once)
         shell_command(rest)
     elseif mark == "?" then
         console.history:remember(line)
-        require("lash.console.about").about(console, rest)
+        turn.run(require("lash.console.about").about, console, rest)
     elseif line:find "%S" then
         lua_entry(console, line)
     end
 end
 
---- loop(found) -> exit status: reads and runs entries to the end of the input.
--- @param found as of lash.declared: what a file that was run before returned, or nil; and its path
-function M.loop(found, path)
-    local group <close> = engine.group(false)
-    local console = { session = evaluate.new(), background = group, tasks = {}, started = 0, over = false }
-    console.workspace = require("lash.console.workspace").new(console.session)
-    console.enter = function(text)
-        local kind, err = evaluate.check(text)
-        enter(console, text, kind ~= "unfinished" and kind or nil, err or "the entry is not finished")
+-- An entry that computes holds the loop: that is told where something else waits.
+local function mind_others(console)
+    require("lash.watchdog").nobody = function()
+        return next(console.tasks) == nil
     end
-    read.open()
+end
+
+local function new_console(group, color)
+    local console = { session = evaluate.new(color), background = group, tasks = {}, started = 0, over = false }
+    console.workspace = require("lash.console.workspace").new(console.session)
     console.history = require("lash.console.history").open(read.add_history)
-    console.dispatch = function(line, once)
+    function console.enter(text)
+        local kind, err = evaluate.check(text)
+        if kind == "unfinished" then
+            kind, err = nil, "the entry is not finished"
+        else
+            console.history:remember(text)
+        end
+        enter(console, text, kind, err)
+    end
+    function console.dispatch(line, once)
         dispatch(console, line, once)
     end
-    if found then
-        console.workspace:take(found, path)
+    return console
+end
+
+local function greet(why)
+    if not system.isatty(0) then
+        return
     end
-    read.complete_with(require("lash.console.complete").of(console))
-    keep_tasks(console)
-    signals.console(nil)
-    if system.isatty(0) then
-        print(("lash %s, a Lua shell: > asks an agent, ? helps, .tour shows more, Ctrl-D leaves"):format(lash.version))
+    print(("lash %s, a Lua shell: > asks an agent, ? helps, .tour shows more, Ctrl-D leaves"):format(lash.version))
+    if why and os.getenv "TERM" ~= "dumb" and system.isatty(1) then
+        script.say(why)
     end
+end
+
+local function read_and_run(console)
     while not console.over do
         local line, taken = read.line "lua> "
         if line then
             dispatch(console, line)
         elseif not taken then
-            break
+            return
         end
     end
+end
+
+--- loop(color, found, path) -> exit status: reads and runs entries to the end of the input.
+-- @param color of --color, or nil
+-- @param found as of lash.declared: what a file that was run before returned, or nil; and its path
+function M.loop(color, found, path)
+    local group <close> = engine.group(false)
+    local _, why = read.open()
+    local console = new_console(group, color)
+    if found then
+        console.workspace:take(found, path)
+    end
+    read.complete_with(require("lash.console.complete").of(console))
+    keep_tasks(console)
+    mind_others(console)
+    signals.console(nil)
+    greet(why)
+    read_and_run(console)
     signals.console(false)
     group:cancel "parent"
     if system.isatty(0) and not read.is_edited() then -- the editor has ended its line

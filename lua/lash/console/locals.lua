@@ -33,11 +33,11 @@ function Session:get(name)
     return value, true
 end
 
-local function remember(session, name, fn, index)
+local function remember(session, name, fn, index, is_constant)
     if not session.variables[name] then
         session.order[#session.order + 1] = name
     end
-    session.variables[name] = { fn = fn, index = index }
+    session.variables[name] = { fn = fn, index = index, constant = is_constant }
 end
 
 -- A variable of its own for a constant, which is no upvalue of anything.
@@ -47,7 +47,7 @@ local function constant(value)
     end, 1
 end
 
-local function keeper(session, names)
+local function keeper(session, names, constants)
     return function(closure)
         local at = {}
         for i = 1, UPVALUES do
@@ -60,9 +60,10 @@ local function keeper(session, names)
         local values = table.pack(closure())
         for i, name in ipairs(names) do
             if at[name] then
-                remember(session, name, closure, at[name])
+                remember(session, name, closure, at[name], constants[name])
             else
-                remember(session, name, constant(values[i]))
+                local fn, index = constant(values[i])
+                remember(session, name, fn, index, true)
             end
         end
     end
@@ -83,40 +84,57 @@ end
 local function visible(session, outline)
     local names = {}
     for _, name in ipairs(session.order) do
-        if outline.used[name] and #names < UPVALUES then
+        if outline.used[name] then
             names[#names + 1] = name
         end
     end
-    return names
+    return names, #names > UPVALUES
+end
+
+-- The variables around an entry; constants stay constants.
+local function head_of(session, names)
+    local list = {}
+    for i, name in ipairs(names) do
+        list[i] = name .. (session.variables[name].constant and " <const>" or "")
+    end
+    local open = ("return function(%s, ...) "):format(KEEP)
+    return names[1] and ("local %s; "):format(table.concat(list, ", ")) .. open or open
+end
+
+local function join(session, inner)
+    for i = 1, 255 do
+        local name = debug.getupvalue(inner, i)
+        if not name then
+            return
+        end
+        local variable = session.variables[name]
+        if variable then
+            debug.upvaluejoin(inner, i, variable.fn, variable.index)
+        end
+    end
 end
 
 --- compile(text, chunkname) -> function to call without arguments | nil, message
 -- `text` is Lua that compiles by itself.
 function Session:compile(text, chunkname)
     local outline = tokens.outline(text)
-    local names = visible(self, outline)
-    local head = ("return function(%s, ...) "):format(KEEP)
-    if names[1] then
-        head = ("local %s; "):format(table.concat(names, ", ")) .. head
+    local names, too_many = visible(self, outline)
+    if too_many then
+        return nil, ("an entry can use at most %d of the locals of the entries before it"):format(UPVALUES)
     end
+    local head = head_of(self, names)
     local outer, err = load(head .. with_keeper(text, outline) .. "\nend", chunkname, "t")
+    if not outer and err:find("jumps into the scope", 1, true) then -- of a local, to a label at the very end
+        outer, err = load(head .. text .. "\nend", chunkname, "t")
+    end
     if not outer then
         return nil, err
     end
     local inner = outer()
-    for i = 1, 255 do
-        local name = debug.getupvalue(inner, i)
-        if not name then
-            break
-        end
-        local variable = self.variables[name]
-        if variable then
-            debug.upvaluejoin(inner, i, variable.fn, variable.index)
-        end
-    end
-    local keep = keeper(self, outline.locals)
-    return function(...)
-        return inner(keep, ...)
+    join(self, inner)
+    local keep = keeper(self, outline.locals, outline.constant)
+    return function()
+        return inner(keep)
     end
 end
 

@@ -2,6 +2,7 @@
 local engine = require "lash.core.engine"
 local signals = require "lash.core.signals"
 local system = require "lash.core.system"
+local turn = require "lash.console.turn"
 
 local M = {}
 
@@ -34,6 +35,15 @@ function M.area(text)
     end
 end
 
+--- tail(text): a piece of a text that comes in pieces; what others write stands above its last line
+function M.tail(text)
+    if editor then
+        editor.tail(text)
+    else
+        system.write(1, text)
+    end
+end
+
 --- add_history(entry): for the arrow keys
 function M.add_history(entry)
     if editor then
@@ -43,12 +53,7 @@ end
 
 -- Ctrl-C is for the task that reads.
 local function edited(prompt)
-    local group <close> = engine.group(false)
-    local task = group:spawn(editor.read, prompt)
-    signals.console(task)
-    group:wait()
-    signals.console(nil)
-    local ok, line = task:result()
+    local ok, line = turn.run(editor.read, prompt)
     if ok then
         return line
     elseif engine.cancel_reason(line) then
@@ -62,8 +67,14 @@ local function plain(prompt)
         system.flush()
         system.write(1, prompt)
     end
-    if system.isatty(0) and not signals.line(0) then
-        return nil, true
+    if system.isatty(0) then
+        signals.console(nil) -- Ctrl-C takes back what was typed, whatever it is for
+        local whole = signals.line(0)
+        signals.console(turn.now())
+        if not whole then
+            system.write(1, "\n")
+            return nil, true
+        end
     end
     return io.stdin:read "l"
 end

@@ -89,7 +89,7 @@ local function names_of(tokens, at, add)
             i = i + 3
         end
         if attribute ~= "close" then -- closed when the entry ends
-            add(name)
+            add(name, attribute)
         end
         if not tokens[i] or tokens[i].text ~= "," then
             return
@@ -98,13 +98,14 @@ local function names_of(tokens, at, add)
     end
 end
 
---- outline(text) -> { locals = list of the names that are declared at the top level, used = { name = true },
--- last = position of the `return` at the top level or nil }; `text` must compile
+--- outline(text) -> { locals = list of the names that are declared at the top level, constant = { name = true },
+-- used = { name = true }, last = position of the `return` at the top level or nil }; `text` must compile
 function M.outline(text)
     local tokens = M.list(text)
-    local found = { locals = {}, used = {}, last = nil }
+    local found = { locals = {}, constant = {}, used = {}, last = nil }
     local seen, depth = {}, 0
-    local function add(name)
+    local function add(name, attribute)
+        found.constant[name] = attribute == "const" or nil
         if not seen[name] then
             seen[name] = true
             found.locals[#found.locals + 1] = name

@@ -5,6 +5,7 @@
 local agents = require "lash.agent"
 local declared = require "lash.declared"
 local near = require "lash.near"
+local prompt = require "lash.prompt"
 local script = require "lash.script"
 local tool = require "lash.tool"
 
@@ -13,12 +14,22 @@ local M = {}
 local Workspace = {}
 Workspace.__index = Workspace
 
+-- The global `tools`, made anew when an entry has put something else there.
+local function tool_table()
+    local list = rawget(_G, "tools")
+    if type(list) ~= "table" then
+        list = {}
+        rawset(_G, "tools", list)
+    end
+    return list
+end
+
 --- new(session) -> workspace. session: of lash.console.evaluate
 function M.new(session)
-    _G.tools = _G.tools or {}
+    tool_table()
     return setmetatable({
         session = session,
-        files = {},       -- paths that were loaded, in order
+        files = {},       -- { path =, found = as of lash.declared, modules = names }, in the order of loading
         chosen = nil,     -- an agent, else one is made of the tools
         model = nil,      -- of .model, for all agents
         conversation = nil,
@@ -30,7 +41,7 @@ end
 local function add_tool(ws, value)
     if tool.is(value) and not ws.known[value] then
         ws.known[value] = true
-        _G.tools[value.name] = value
+        rawset(tool_table(), value.name, value)
     end
 end
 
@@ -48,7 +59,7 @@ end
 --- tools() -> the tools of the global `tools`, sorted by name
 function Workspace:tools()
     local list, seen = {}, {}
-    for _, value in next, type(_G.tools) == "table" and _G.tools or {} do
+    for _, value in next, tool_table() do
         if tool.is(value) and not seen[value.name] then
             seen[value.name] = true
             list[#list + 1] = value
@@ -70,6 +81,11 @@ function Workspace:agents()
         end
     end
     add(self.chosen)
+    for _, file in ipairs(self.files) do
+        for _, entry in ipairs(file.found.agents) do
+            add(entry.value)
+        end
+    end
     for _, name in ipairs(self.session.locals:names()) do
         add((self.session.locals:get(name)))
     end
@@ -79,28 +95,112 @@ function Workspace:agents()
     return list
 end
 
---- load(path): brings in what the file declares; an agent of it becomes the current one. Raises a failure.
--- @return what it declares, as of lash.declared
-function Workspace:load(path)
-    return self:take(declared.load(path, script.LOAD_LIMIT), path)
-end
-
---- take(found, path): the same, for what a file has declared already
-function Workspace:take(found, path)
-    for _, entry in ipairs(found.tools) do
-        self.known[entry.value] = true
-        _G.tools[entry.name] = entry.value
-    end
-    if found.agents[1] then
-        self:choose(found.agents[1].value)
-    end
-    for i, known in ipairs(self.files) do
-        if known == path then
-            table.remove(self.files, i)
-            break
+--- prompts() -> { { name =, value = }, ... }: those of the agent that is asked, and of loaded files
+function Workspace:prompts()
+    local list, seen = {}, {}
+    local function add(value)
+        if prompt.is(value) and not seen[value] then
+            seen[value] = true
+            list[#list + 1] = { name = value.name, value = value }
         end
     end
-    self.files[#self.files + 1] = path
+    for _, part in ipairs(self:agent().instructions) do
+        add(part)
+    end
+    for _, file in ipairs(self.files) do
+        for _, entry in ipairs(file.found.prompts) do
+            add(entry.value)
+        end
+    end
+    return list
+end
+
+local function file_of(ws, path)
+    for i, file in ipairs(ws.files) do
+        if file.path == path then
+            return file, i
+        end
+    end
+    return nil
+end
+
+-- What a file has brought in before goes, unless something else has taken its place.
+local function forget(ws, path)
+    local file, at = file_of(ws, path)
+    for _, entry in ipairs(file and file.found.tools or {}) do
+        if rawequal(rawget(tool_table(), entry.name), entry.value) then
+            rawset(tool_table(), entry.name, nil)
+        end
+    end
+    if file then
+        table.remove(ws.files, at)
+    end
+end
+
+local function loaded_names()
+    local names = {}
+    for name in next, package.loaded do
+        names[name] = true
+    end
+    return names
+end
+
+--- load(path): brings in what the file declares; an agent of it becomes the current one. Raises a failure; then
+-- all is as before. Modules that the file required are loaded again with it.
+-- @return what it declares, as of lash.declared
+function Workspace:load(path)
+    local file = file_of(self, path)
+    local kept = {}
+    for _, name in ipairs(file and file.modules or {}) do
+        kept[name], package.loaded[name] = package.loaded[name], nil
+    end
+    local before = loaded_names()
+    local ok, found = pcall(declared.load, path, script.LOAD_LIMIT)
+    if not ok then
+        for name, module in next, kept do
+            package.loaded[name] = module
+        end
+        error(found, 0)
+    end
+    local modules = {}
+    for name in next, package.loaded do
+        if not before[name] and type(name) == "string" and not name:find "^lash%f[.%z]" then
+            modules[#modules + 1] = name
+        end
+    end
+    return self:take(found, path, modules)
+end
+
+-- The agent with the same name as the one that is asked, if that came from the file.
+local function successor(chosen, file, found)
+    for _, old in ipairs(chosen and file and file.found.agents or {}) do
+        if old.value == chosen then
+            for _, new in ipairs(found.agents) do
+                if new.name == old.name then
+                    return new.value
+                end
+            end
+        end
+    end
+    return nil
+end
+
+--- take(found, path, modules): the same, for what a file has declared already. When the file was loaded before
+-- the conversation goes on, with the new agent.
+function Workspace:take(found, path, modules)
+    local file = file_of(self, path)
+    local new = successor(self.chosen, file, found)
+    forget(self, path)
+    for _, entry in ipairs(found.tools) do
+        self.known[entry.value] = true
+        rawset(tool_table(), entry.name, entry.value)
+    end
+    self.files[#self.files + 1] = { path = path, found = found, modules = modules or {} }
+    if new then
+        self.chosen = new -- talk() gives it the conversation
+    elseif found.agents[1] and not file then
+        self:choose(found.agents[1].value)
+    end
     return found
 end
 

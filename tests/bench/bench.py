@@ -3,9 +3,10 @@
 
     bench.py [--build build] [--lash build/lash] [--only TEXT] [--seconds 600]
 
-Prints one table and writes build/bench.json. Every figure is the median of several runs with [least .. most]; a figure
+Prints one table, writes build/bench.json and build/bench.md. Every figure is the median of several runs with [least .. most]; a figure
 that could not be taken is printed as `not measured` with the reason. Goals are those of semantics.md (Q, D). The bare
-programs are stock lua5.4 for the start and floor.c, libcurl on libuv sending the bytes that lash sent, for the rest.
+programs are stock lua5.4 for the start and floor.c, libcurl on libuv sending the bytes that lash sent, for the rest;
+peers/ are the same agents on Python's and Node's standard libraries.
 The soft limit of descriptors is set to the usual 1024: who wants 10 000 connections has to raise it.
 """
 import argparse
@@ -18,15 +19,16 @@ import subprocess
 import sys
 import time
 
-from kit import Kit, NotMeasured
+from kit import Kit, NotMeasured, markdown
 from rows_calls import CallRows
+from rows_peers import PeerRows
 from rows_start import StartRows
 from rows_stops import StopRows
 from rows_streams import StreamRows
 from rows_talks import TalkRows
 
 
-class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows):
+class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows):
     def run(self):
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft[1]), soft[1]))
@@ -41,6 +43,7 @@ class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows):
         self.stream_rows()
         self.stop_rows()
         self.talk_rows()
+        self.peer_rows()
         self.waiting_rows()
         measured = [r for r in self.rows if "not_measured" not in r]
         with_goal = [r for r in measured if "goal" in r]
@@ -50,6 +53,8 @@ class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows):
         path = os.path.join(self.args.build, "bench.json")
         with open(path, "w", encoding="utf-8") as out:
             json.dump(dict(about, rows=self.rows), out, indent=1)
+        with open(os.path.join(self.args.build, "bench.md"), "w", encoding="utf-8") as out:
+            out.write("%s\n\n%s" % (", ".join("%s: %s" % item for item in about.items()), markdown(self.rows)))
         print("Written to %s" % path)
 
     def version(self):

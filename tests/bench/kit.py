@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import re
 import ssl
 import statistics
 import subprocess
@@ -182,6 +183,7 @@ class Kit:
         self.add(entry, goal)
 
     def add(self, entry, goal):
+        entry["row"] = re.sub(r"\W+", "-", (entry["id"] + " " + entry["name"]).lower()).strip("-")
         if goal:
             entry.update(goal=goal.limit, goal_text=goal.text)
             if "not_measured" not in entry:
@@ -239,6 +241,23 @@ def first_line(file):
 
 def number(value):
     return "%.0f" % value if abs(value) >= 100 else "%.3g" % value
+
+
+def markdown(rows):
+    """A table for a page."""
+    out = ["| | what | lash | beside | goal |", "| --- | --- | --- | --- | --- |"]
+    for entry in rows:
+        cells = [entry["id"], entry["name"]]
+        if "not_measured" in entry:
+            cells += ["not measured: " + entry["not_measured"], "", entry.get("goal_text", "")]
+        else:
+            value = number(entry["p99"]) + " (p99)" if "p99" in entry else number(entry["median"])
+            cells += ["%s %s" % (value, entry["unit"]),
+                      "%s %s (x%.2f)" % (entry["beside"]["name"], number(entry["beside"]["median"]), entry["ratio"])
+                      if "beside" in entry else "",
+                      entry["goal_text"] + ("" if entry["met"] else " **not met**") if "met" in entry else ""]
+        out.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(out) + "\n"
 
 
 def line(entry):

@@ -112,10 +112,12 @@ demo: deps
 	@$(B)/lash scripts/examples/timeline.lua
 
 test: deps
-	@$(SUBMAKE) all $(B)/unit
+	@$(SUBMAKE) all $(TEST_PROGRAMS)
 	@$(MAKE) --no-print-directory tests-only
 
-tests-only: all $(B)/unit
+# Those of the bench measure what tests/program/test_budget.py judges.
+TEST_PROGRAMS = $(B)/unit $(B)/bench/run $(B)/bench/server
+tests-only: all $(TEST_PROGRAMS)
 	$(Q)$(PYTHON) tests/run --build $(B) $(TESTARGS)
 
 # What lash costs, beside bare programs: tests/bench/bench.py tells how. BENCHARGS="--only Q5"

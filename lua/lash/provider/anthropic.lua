@@ -106,8 +106,6 @@ function M.request(conv, view, target, streamed)
     local own, err = body.own_settings(settings, target)
     if not own then
         return refuse(err)
-    elseif own.betas ~= nil and type(own.betas) ~= "string" and type(own.betas) ~= "table" then
-        return refuse("settings.anthropic.betas must be a text or a list of texts")
     end
     local text
     text, err = body.text(conv, view, target, streamed)

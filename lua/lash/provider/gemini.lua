@@ -14,6 +14,7 @@ local dialect = require "lash.provider.dialect"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local own = require "lash.provider.own"
 
 local M = { name = "gemini" }
 
@@ -88,10 +89,10 @@ local function thinking(settings, extra, model, quirks)
     if quirks.think == false then
         return nil
     end
-    local own = extra.generationConfig
-    own = type(own) == "table" and type(own.thinkingConfig) == "table" and own.thinkingConfig or {}
+    local said = extra.generationConfig
+    said = said and type(said.thinkingConfig) == "table" and said.thinkingConfig or {}
     local config = {}
-    if settings.effort and quirks.effort ~= false and own.thinkingLevel == nil and own.thinkingBudget == nil then
+    if settings.effort and quirks.effort ~= false and said.thinkingLevel == nil and said.thinkingBudget == nil then
         config = effort_fields(settings.effort, model, quirks.think)
     end
     local thinks = (generation_of(model) or 3) >= 2.5 and not model:find("gemma") and config.thinkingBudget ~= 0
@@ -142,60 +143,26 @@ end
 
 local OURS = { contents = true, model = true, continuationToken = true }
 
-local function copy(value)
-    if type(value) ~= "table" or getmetatable(value) == json.verbatim_mt then
-        return value
+-- The provider's own fields, and the JSON of all tools: the declared ones, then those that the settings name.
+local function own_fields(view, target)
+    local extra, tools = own.fields(view.settings or {}, M.name, target, OURS)
+    if not extra then
+        return nil, tools
+    elseif extra.generationConfig ~= nil and not history.is_object(extra.generationConfig) then
+        return nil, "settings.gemini.generationConfig must be a table of fields"
+    elseif view.tools and #view.tools > 0 then
+        table.insert(tools, 1, tools_json(view.tools))
     end
-    local new = setmetatable({}, getmetatable(value))
-    for key, field in pairs(value) do
-        new[key] = copy(field)
-    end
-    return new
-end
-
--- The provider's own fields: of the protocol, then of the name under which it is used here.
-local function own_fields(settings, target)
-    local extra = {}
-    for _, name in ipairs { M.name, target.provider_name ~= M.name and target.provider_name or nil } do
-        for field in pairs(settings[name] or {}) do
-            if OURS[field] then
-                return nil, ("settings.%s.%s is lash's own to send"):format(name, tostring(field))
-            end
-        end
-        history.merge(extra, copy(settings[name] or {}))
-    end
-    return extra
-end
-
--- The JSON of all tools: the declared ones, then those that the settings name.
-local function all_tools(view, more)
-    local tools = {}
-    if view.tools and #view.tools > 0 then
-        tools[1] = tools_json(view.tools)
-    end
-    for _, tool in ipairs(more or {}) do
-        local text, err = json.encode(tool, { name = "settings.gemini.tools" })
-        if not text then
-            return nil, err.message
-        end
-        tools[#tools + 1] = text
-    end
-    return tools
+    return extra, tools
 end
 
 local function body(conv, view, target, begun)
     local settings = view.settings or {}
-    local extra, tools, why
-    extra, why = own_fields(settings, target)
+    local extra, tools = own_fields(view, target)
     if not extra then
-        return nil, why
+        return nil, tools
     end
-    tools, why = all_tools(view, extra.tools)
-    if not tools then
-        return nil, why
-    end
-    extra.tools = nil
-    local raw = { tools = tools[1] and "[" .. table.concat(tools, ",") .. "]" or nil }
+    local raw, why = { tools = tools[1] and "[" .. table.concat(tools, ",") .. "]" or nil }, nil
     raw.contents, why = contents.text(conv, target)
     if not raw.contents then
         return nil, why

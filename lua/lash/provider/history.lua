@@ -221,7 +221,7 @@ function M.object(fields, raw)
                 return nil, err.message
             end
         end
-        parts[#parts + 1] = ",\"" .. name .. "\":"
+        parts[#parts + 1] = "," .. M.quote(name) .. ":" -- a name of the user's may be any text
         parts[#parts + 1] = text
     end
     if parts[1] then

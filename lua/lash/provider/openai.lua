@@ -10,6 +10,7 @@ local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local inputs = require "lash.provider.openai.input"
 local json = require "lash.json"
+local own = require "lash.provider.own"
 local streams = require "lash.provider.openai.stream"
 
 local M = { name = "openai" }
@@ -102,51 +103,13 @@ local function add_output(fields, output, quirks)
     end
 end
 
-local OURS = { input = true, stream = true, background = true, conversation = true, previous_response_id = true }
-
-local function copied(value)
-    if type(value) ~= "table" then
-        return value
-    end
-    local copy = setmetatable({}, getmetatable(value))
-    for key, part in pairs(value) do
-        copy[key] = copied(part)
-    end
-    return copy
-end
-
--- The fields that the user gave for this protocol and for this server, merged; their tools apart.
-local function extra_fields(settings, target)
-    local extra = {}
-    for _, name in ipairs { M.name, target.provider_name ~= M.name and target.provider_name or nil } do
-        for field, value in pairs(settings[name] or {}) do
-            if OURS[field] then
-                return nil, ("settings.%s.%s is lash's own to send"):format(name, tostring(field))
-            end
-            history.merge(extra, { [field] = copied(value) })
-        end
-    end
-    local tools = extra.tools
-    if tools ~= nil and type(tools) ~= "table" then
-        return nil, "settings.openai.tools must be a list"
-    end
-    extra.tools = nil
-    return extra, tools
-end
+local OURS = { input = true, model = true, stream = true, background = true, conversation = true, previous_response_id = true }
 
 local function tools_text(view, quirks, more)
-    local parts = {}
     if view.tools and #view.tools > 0 then
-        parts[1] = (quirks.strict == false and loose_tools_json or tools_json)(view.tools)
+        table.insert(more, 1, (quirks.strict == false and loose_tools_json or tools_json)(view.tools))
     end
-    for _, tool in ipairs(more or {}) do
-        local text, err = json.encode(tool, { name = "settings.openai.tools" })
-        if not text then
-            return nil, err.message
-        end
-        parts[#parts + 1] = text
-    end
-    return parts[1] and "[" .. table.concat(parts, ",") .. "]" or ""
+    return more[1] and "[" .. table.concat(more, ",") .. "]" or ""
 end
 
 -- All of the body but the history, in two halves around it.
@@ -160,17 +123,14 @@ local function frame(view, target, stream)
     if view.output then
         add_output(fields, view.output, quirks)
     end
-    local extra, more = extra_fields(settings, target)
+    local extra, more = own.fields(settings, M.name, target, OURS)
     if not extra then
         return nil, more
     end
     if not stream then
         extra.stream_options = nil -- refused without a stream
     end
-    local tools, err = tools_text(view, quirks, more)
-    if not tools then
-        return nil, err
-    end
+    local tools = tools_text(view, quirks, more)
     local raw = { input = "\0" } -- no JSON text has a NUL
     if tools ~= "" then
         raw.tools = tools
@@ -180,8 +140,7 @@ local function frame(view, target, stream)
         end
     end
     history.merge(fields, extra)
-    local text
-    text, err = history.object(fields, raw)
+    local text, err = history.object(fields, raw)
     if not text then
         return nil, err
     end

@@ -12,6 +12,7 @@ local history = require "lash.provider.history"
 local json = require "lash.json"
 local mend = require "lash.provider.mend"
 local messages = require "lash.provider.openai_chat.messages"
+local own = require "lash.provider.own"
 local server = require "lash.provider.openai_chat.server"
 
 local M = { name = "openai-chat" }
@@ -92,26 +93,6 @@ end
 
 local OURS = { messages = true, model = true, stream = true, n = true, functions = true, function_call = true }
 
--- The fields of the user's own, of the protocol and of this provider's name.
-local function extra_fields(settings, target)
-    local extra, tools = {}, {}
-    for _, part in ipairs(target.provider_name == M.name and { M.name } or { M.name, target.provider_name }) do
-        local own = {}
-        for name, value in pairs(settings[part] or {}) do
-            if OURS[name] then
-                return nil, ("settings[%q].%s is lash's own to send"):format(part, tostring(name))
-            elseif name ~= "tools" then
-                own[name] = value
-            end
-        end
-        history.merge(extra, own)
-        for _, tool in ipairs((settings[part] or {}).tools or {}) do
-            tools[#tools + 1] = tool
-        end
-    end
-    return extra, tools
-end
-
 local function system_message(view, traits)
     local text = view.system or ""
     if view.output and traits.output ~= true and traits.output ~= "json_schema" then
@@ -120,17 +101,12 @@ local function system_message(view, traits)
     return text ~= "" and ('{"content":%s,"role":%s},'):format(history.quote(text), history.quote(traits.role)) or ""
 end
 
--- @return JSON array of the tools, "" without | nil, why not
+-- @return JSON array of the tools, "" without
 local function all_tools(view, more)
-    local tools = view.tools and #view.tools > 0 and tools_json(view.tools) or ""
-    for _, tool in ipairs(more) do
-        local text, err = json.encode(tool, { name = "settings.tools" })
-        if not text then
-            return nil, err.message
-        end
-        tools = tools ~= "" and tools .. "," .. text or text
+    if view.tools and #view.tools > 0 then
+        table.insert(more, 1, tools_json(view.tools))
     end
-    return tools ~= "" and "[" .. tools .. "]" or ""
+    return more[1] and "[" .. table.concat(more, ",") .. "]" or ""
 end
 
 -- All of the body but the history, in two halves around it.
@@ -143,14 +119,14 @@ local function frame(view, target, traits, stream, drop)
         fields.stream = true
         fields.stream_options = traits.stream_usage and not drop.stream_options and { include_usage = true } or nil
     end
-    local extra, more = extra_fields(settings, target)
+    local extra, more = own.fields(settings, M.name, target, OURS)
     if not extra then
         return nil, more
     end
-    local tools, why = all_tools(view, more)
-    if not tools then
-        return nil, why
+    if not stream then
+        extra.stream_options = nil -- refused without a stream
     end
+    local tools = all_tools(view, more)
     local raw = { messages = "[" .. system_message(view, traits) .. "\0" } -- no JSON text has a NUL
     if tools ~= "" then
         raw.tools = tools

@@ -9,6 +9,7 @@ local answer = require "lash.provider.anthropic.answer"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local messages = require "lash.provider.anthropic.messages"
+local own_fields = require "lash.provider.own"
 local schema = require "lash.provider.anthropic.schema"
 
 local M = {}
@@ -86,35 +87,19 @@ local function whole(number)
     return number and math.tointeger(number) or number
 end
 
-local function copied(value)
-    if type(value) ~= "table" or getmetatable(value) == json.verbatim_mt then
-        return value
-    end
-    local copy = setmetatable({}, getmetatable(value))
-    for name, field in pairs(value) do
-        copy[name] = copied(field)
-    end
-    return copy
-end
-
 local OURS = { messages = true, stream = true, model = true, system = true }
 
---- own_settings(settings, target) -> the provider's own settings, with those of the name under which it is used;
--- a copy | nil, what cannot be set
+--- own_settings(settings, target) -> the provider's own settings, a copy; JSON texts of its own tools | nil, what
+-- cannot be set
 function M.own_settings(settings, target)
-    local own, err = {}, nil
-    for _, name in ipairs { NAME, target.provider_name ~= NAME and target.provider_name or nil } do
-        for field in pairs(settings[name] or {}) do
-            if OURS[field] then
-                err = ("settings.%s.%s is lash's own to send"):format(name, tostring(field))
-            end
+    local fields, tools = own_fields.fields(settings, NAME, target, OURS)
+    local betas = fields and fields.betas
+    for _, beta in ipairs(type(betas) == "table" and betas or { betas }) do
+        if type(beta) ~= "string" or beta:find("[^%w._,-]") then
+            return nil, "settings.anthropic.betas must be a text or a list of texts, names of letters, digits and '-'"
         end
-        history.merge(own, copied(settings[name] or {}))
     end
-    if err then
-        return nil, err
-    end
-    return own
+    return fields, tools
 end
 
 local function tool_choice(choice, alone)
@@ -161,19 +146,15 @@ local function called_tools(names)
     return tools
 end
 
-local function tools_text(view, extra, names)
-    local text = view.tools and #view.tools > 0 and tools_json(view.tools) or ""
-    for _, tool in ipairs(type(extra) == "table" and extra or {}) do
-        local more, err = json.encode(tool, { name = "settings.anthropic.tools" })
-        if not more then
-            return nil, err.message
-        end
-        text = text ~= "" and text .. "," .. more or more
+-- -> JSON of the tools, "" without; whether there are none but those of the past
+local function tools_text(view, more, names)
+    if view.tools and #view.tools > 0 then
+        table.insert(more, 1, tools_json(view.tools))
     end
-    if text == "" and names[1] then
+    if not more[1] and names[1] then
         return tools_json(called_tools(names)), true
     end
-    return text, false
+    return table.concat(more, ","), false
 end
 
 -- The schema of a structured answer goes into its field, or in words into the prompt; for servers that may not
@@ -229,20 +210,18 @@ end
 -- All of the body but the history, in two halves around it.
 -- @param about what it depends on besides the view: { stream =, bare = without thinking, names = }
 local function frame(view, target, about)
-    local own, err = M.own_settings(view.settings or {}, target)
+    local own, more = M.own_settings(view.settings or {}, target)
     if not own then
-        return nil, err
+        return nil, more
     end
     local fields, raw = settings_fields(view, own, target), { messages = "\0" } -- no JSON text has a NUL
     local hint = view.output and structured(fields, view, target)
-    local tools, gone = tools_text(view, own.tools, about.names)
-    if not tools then
-        return nil, gone
-    elseif tools ~= "" then
+    local tools, gone = tools_text(view, more, about.names)
+    if tools ~= "" then
         fields.tool_choice = tool_choice(gone and "none" or view.tool_choice,
             view.parallel == false and (target.quirks or {}).parallel ~= false)
     end
-    own.tools, own.betas = nil, nil
+    own.betas = nil
     history.merge(fields, own)
     if about.bare then
         fields.thinking = nil
@@ -258,8 +237,7 @@ local function frame(view, target, about)
         tools = tools:sub(1, -2) .. ',"cache_control":' .. mark .. "}"
     end
     raw.tools = tools ~= "" and "[" .. tools .. "]" or nil
-    local text
-    text, err = history.object(fields, raw)
+    local text, err = history.object(fields, raw)
     if not text then
         return nil, err
     end

@@ -154,7 +154,7 @@ end
 -- Also where the server did not say for how long: the others at this key would be refused, too.
 local function close_gate(target, err, wait)
     local name = gate_name(target)
-    if name and err.code == "rate" then
+    if name and (err.code == "rate" or err.status == 429) then
         gates[name] = math.max(gates[name] or 0, clock() + wait)
     end
 end
@@ -289,7 +289,7 @@ function M.dry_run(target, conv, view, opts)
     for name, value in pairs(request.headers) do
         headers[name] = access.masked_header(name, tostring(value), target)
     end
-    return { method = "POST", url = access.masked_url(request.url), headers = headers, body = request.body }
+    return { method = "POST", url = access.masked_url(request.url, target), headers = headers, body = request.body }
 end
 
 return M

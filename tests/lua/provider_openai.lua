@@ -311,7 +311,7 @@ case("errors are told apart", function()
         has(err.message, "Msg")
         equal(tostring(err), err.message)
     end
-    equal(e(429, "insufficient_quota", nil, { ["x-should-retry"] = "true" }).retry, true)
+    equal(e(429, "insufficient_quota", nil, { ["x-should-retry"] = "true" }).retry, false)
     equal(e(500, nil, nil, { ["x-should-retry"] = "false" }).retry, false)
     equal(e(429, nil, nil, { ["retry-after"] = "7" }).after, 7)
     equal(e(429, nil, nil, { ["retry-after"] = "7", ["Retry-After-Ms"] = "80" }).after, 0.08)

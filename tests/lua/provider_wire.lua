@@ -81,7 +81,7 @@ case("the tables of the user's own fields stay as they are", function()
         for _ = 1, 2 do
             local body = assert(json.decode(assert(request(file, { settings = settings }, { provider_name = "there" })).body))
             equal(body.a, { x = 1, y = 2 })
-            equal(body.tools, json.array { { type = "x" }, { type = "y" } })
+            equal({ body.tools[1].type, body.tools[2].type, #body.tools }, { "x", "y", 2 })
             equal(json.encode(settings), before)
         end
         equal(json.decode(assert(request(file, { settings = settings })).body).a, { x = 1 })
@@ -93,3 +93,97 @@ case("Chat Completions: options of a stream are sent with a stream only", functi
     equal(json.decode(assert(request("openai_chat", view)).body).stream_options, nil)
     equal(json.decode(assert(request("openai_chat", view, nil, true)).body).stream_options, { include_usage = true, x = 1 })
 end)
+
+-- ---- errors ----
+
+-- A body that says so in the words of the protocol.
+local function error_body(file, message, code)
+    if file == "gemini" then
+        return wire.encode { error = { code = 429, message = message, status = code or "RESOURCE_EXHAUSTED" } }
+    elseif file == "anthropic" then
+        return wire.encode { type = "error", error = { type = "rate_limit_error", message = message,
+            details = { error_code = code } } }
+    end
+    return wire.encode { error = { message = message, type = "requests", code = code } }
+end
+
+-- A code, or a text, that says that there is nothing left to spend.
+local function spent(file)
+    if file == "gemini" then
+        return '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"m","details":[{"violations":'
+            .. '[{"quotaId":"GenerateRequestsPerDayPerProject"}]}]}}'
+    end
+    return error_body(file, "m", file == "anthropic" and "enforced_spend_limit_reached" or "credit_balance_exhausted")
+end
+
+local function refused(file, status, body, headers, fields)
+    local target = target_of(file, fields)
+    local answer, err = target.provider.read(wire.answer(body, status, headers), asked(), {}, target)
+    equal(answer, nil)
+    return err
+end
+
+case("P5 which statuses are worth another attempt, and what the server says of it", function()
+    each(function(file)
+        for _, status in ipairs { 408, 425, 429, 500, 502, 503, 504, 520, 529 } do
+            local err = refused(file, status, "busy")
+            equal(err.retry, true, file .. " " .. status)
+            equal(err.exit, 75)
+            equal(refused(file, status, "busy", { ["x-should-retry"] = "false" }).retry, false)
+        end
+        for _, status in ipairs { 300, 400, 401, 402, 403, 404, 405, 413, 422, 499 } do
+            equal(refused(file, status, "no").retry, false, file .. " " .. status)
+        end
+        equal(refused(file, 400, "no", { ["x-should-retry"] = "true" }).retry, true)
+    end)
+end)
+
+case("P5 a quota that is used up is not asked again, whatever a header says", function()
+    each(function(file)
+        local err = refused(file, 429, spent(file), { ["x-should-retry"] = "true", ["retry-after"] = "1" })
+        equal({ err.code, err.retry, err.exit }, { "quota", false, 69 }, file)
+    end)
+    for _, code in ipairs { "usage_limit_reached", "spend_limit_reached", "credit_balance_exhausted" } do
+        for _, file in ipairs { "openai", "openai_chat" } do
+            equal(refused(file, 429, error_body(file, "m", code)).code, "quota", file .. " " .. code)
+        end
+    end
+end)
+
+case("keys and other secrets of an address or a header never stand in a message", function()
+    local access = require "lash.provider.access"
+    local base = "http://me:pass%20word@h/v1?api_key=in-the-query&x=plain"
+    local headers = { ["X-Api-Key"] = "in-a-header", Authorization = "Bearer of-the-header", ["X-Title"] = "lash" }
+    local fields = { key = "key-of-mine", base_url = base, headers = headers,
+        secrets = access.secrets("key-of-mine", base, headers) }
+    local words = { "key-of-mine", "in-the-query", "in-a-header", "of-the-header", "me:pass%20word", "pass%20word", "pass word" }
+    local text = table.concat(words, " ; ") .. " ; plain lash"
+    each(function(file)
+        local bodies = { error_body(file, text), text, "<title>" .. text .. "</title>", "" }
+        for _, status in ipairs { 200, 400, 401, 404, 429, 500 } do
+            for _, body in ipairs(bodies) do
+                local err = refused(file, status, body, {}, fields)
+                for _, word in ipairs(words) do
+                    ok(not err.message:find(word, 1, true), err.message)
+                end
+            end
+        end
+        has(refused(file, 500, error_body(file, text), {}, fields).message, "plain lash")
+        -- also where the text is cut
+        for n = 30, 300, 9 do
+            local err = refused(file, 500, ("x"):rep(n) .. "key-of-mine", {}, fields)
+            ok(not err.message:find("key-", 1, true) and not err.message:find("xke", 1, true), err.message)
+        end
+        local shown = assert(require("lash.model").dry_run(target_of(file, fields), asked(), {}))
+        for _, word in ipairs(words) do
+            ok(not wire.encode(shown):find(word, 1, true), wire.encode(shown))
+        end
+        has(shown.url, "x=plain")
+        equal(shown.headers["x-title"], "lash")
+        shown = assert(require("lash.model").dry_run(target_of(file, { key = "a-b.c", base_url = "http://h/a-b.c/v1" }),
+            asked(), {}))
+        has(shown.url, "http://h/****/v1")
+    end)
+end)
+
+return t.main(...)

@@ -2,6 +2,7 @@
 -- of them may be shown. An entry is that of lash.provider.registry.
 local config = require "lash.config"
 local fault = require "lash.provider.fault"
+local uri = require "lash.uri"
 
 local M = {}
 
@@ -169,16 +170,54 @@ local function is_secret(name)
     return name == "sig"
 end
 
---- masked_header(name, value, target) -> the value, or **** in place of what is secret in it
-function M.masked_header(name, value, target)
-    if is_secret(name) or target.key and value:find(target.key, 1, true) then
-        return (value:match("^Bearer ") or "") .. "****"
+--- secrets(key, base, headers) -> list of all texts that must not be shown, the longest first: the key; user and
+-- password of the URL and the secret values of its query, as they stand there and without escapes; the values of
+-- secret headers
+function M.secrets(key, base, headers)
+    local list, seen = {}, {}
+    local function add(text)
+        if text and text ~= "" and not seen[text] then
+            seen[text] = true
+            list[#list + 1] = text
+        end
     end
-    return value
+    local function add_escaped(text)
+        add(text)
+        add(text and uri.decode(text))
+    end
+    add(key)
+    local user = base:match("^%a+://([^/?#]*)@")
+    add_escaped(user)
+    add_escaped(user and user:match(":(.*)$"))
+    for name, value in base:gmatch("[?&]([^=&#]*)=([^&#]*)") do
+        add_escaped(is_secret(name) and value or nil)
+    end
+    for name, value in pairs(headers or {}) do
+        value = is_secret(name) and tostring(value) or nil
+        add(value)
+        add(value and value:match("^%a+ +(.+)$")) -- behind Bearer
+    end
+    table.sort(list, function(a, b)
+        return #a > #b or #a == #b and a < b
+    end)
+    return list
 end
 
---- masked_url(url) -> the URL with **** in place of user, password and what is secret in its query
-function M.masked_url(url)
+--- masked_header(name, value, target) -> the value, or **** in place of what is secret in it
+function M.masked_header(name, value, target)
+    local secret = is_secret(name)
+    for _, text in ipairs(target.secrets or { target.key }) do
+        secret = secret or #text >= 4 and value:find(text, 1, true) ~= nil
+    end
+    return secret and (value:match("^Bearer ") or "") .. "****" or value
+end
+
+--- masked_url(url, target) -> the URL with **** in place of user, password, what is secret in its query, and the key
+function M.masked_url(url, target)
+    local key = target and target.key
+    if key and #key >= 4 then
+        url = url:gsub(key:gsub("%W", "%%%0"), "****")
+    end
     return (url:gsub("^(%a+://)[^/?#]*@", "%1****@"):gsub("([?&])([^=&#]*)=([^&#]*)", function(mark, name)
         if is_secret(name) then
             return mark .. name .. "=****"

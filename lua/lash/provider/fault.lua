@@ -34,26 +34,40 @@ function M.new(fields)
     return setmetatable(fields, json.error_mt)
 end
 
--- Takes the key, and what looks like one, out of a text from outside; one line, not too long.
-local function clean(text, key)
+local function without(text, secret)
+    local at, to = text:find(secret, 1, true)
+    while at do
+        text = text:sub(1, at - 1) .. "[key]" .. text:sub(to + 1)
+        at, to = text:find(secret, at + 5, true)
+    end
+    return text
+end
+
+-- Takes secrets (a text or a list), and what looks like a key, out of a text from outside; one line, of at most
+-- `most` bytes (300).
+local function clean(text, secrets, most)
     if type(text) ~= "string" then
         return nil
     end
-    if key and #key >= 4 then
-        local at, to = text:find(key, 1, true)
-        while at do
-            text = text:sub(1, at - 1) .. "[key]" .. text:sub(to + 1)
-            at, to = text:find(key, at + 5, true)
+    for _, secret in ipairs(type(secrets) == "table" and secrets or { secrets }) do
+        if #secret >= 4 then
+            text = without(text, secret)
         end
     end
     text = text:gsub("%f[%w]sk%-[%w_*-]+", "[key]"):gsub("%f[%w]AIza[%w_*-]+", "[key]")
     text = text:gsub("[%c%s]+", " "):gsub("^ ", ""):gsub("[ .]+$", "")
-    if #text > 300 then
-        text = text:sub(1, utf8.offset(text:sub(1, 300), -1) - 1) .. "..."
+    most = most or 300
+    if #text > most then
+        text = text:sub(1, utf8.offset(text:sub(1, most), -1) - 1) .. "..."
     end
     return utf8.len(text) and text or (text:gsub("[\x80-\xff]", "?"))
 end
 M.clean = clean
+
+-- What of a target must not be shown.
+local function secrets_of(target)
+    return target.secrets or target.key
+end
 
 --- header(res, name) -> string | nil, whatever the spelling; `name` in lower case.
 function M.header(res, name)
@@ -131,7 +145,7 @@ function M.answer(target, res, about)
         remedy = about.remedy,
     }
     local should = M.header(res, "x-should-retry")
-    if should == "true" then
+    if should == "true" and err.code ~= "quota" then -- which nothing but money fills
         err.retry = true
     elseif should == "false" then
         err.retry = false
@@ -140,9 +154,9 @@ function M.answer(target, res, about)
     if res.status and (res.status < 200 or res.status > 299) then
         details[1] = tostring(res.status)
     end
-    details[#details + 1] = clean(about.name, target.key)
+    details[#details + 1] = clean(about.name, secrets_of(target))
     local text = table.concat(details, " ")
-    local message = clean(about.message, target.key)
+    local message = clean(about.message, secrets_of(target))
     if message and message ~= "" then
         text = text ~= "" and (text .. ": " .. message) or message
     end
@@ -153,7 +167,7 @@ end
 
 --- nonsense(target, res, why) -> err for an answer that does not follow the protocol.
 function M.nonsense(target, res, why)
-    local head = clean((res.body or ""):sub(1, 60), target.key)
+    local head = clean((res.body or ""):sub(1, 4096), secrets_of(target), 60)
     return M.answer(target, res, {
         code = "nonsense",
         what = ("the answer of %s %s"):format(target.shown_url or "the server", why),
@@ -206,7 +220,7 @@ function M.transport(target, err)
         code = kind[1],
         retry = kind[2],
         exit = kind[3],
-        message = ("%s: %s"):format(target.provider_name, clean(advice(target, err), target.key)),
+        message = ("%s: %s"):format(target.provider_name, clean(advice(target, err), secrets_of(target))),
     }
 end
 
@@ -218,7 +232,7 @@ function M.status_kind(status)
         return "quota", false
     elseif status == 403 then
         return "refused", false
-    elseif status == 408 or status == 409 then
+    elseif status == 408 or status == 409 or status == 425 then
         return "overloaded", true
     elseif status == 429 then
         return "rate", true

@@ -325,6 +325,7 @@ function M.target(entry, model)
         origin = base,
         start = entry.start,
         headers = headers,
+        secrets = access.secrets(key, base, headers),
         quirks = access.merged(entry.quirks, own.quirks),
         stream = own.stream,
         timeout = own.timeout,

@@ -173,7 +173,7 @@ function M.failed(target, res)
             what = ("%s does not speak Gemini's protocol"):format(target.shown_url or "the server"),
         })
     end
-    return fault.answer(target, res, { code = code, retry = retry, message = (res.body or ""):sub(1, 200) })
+    return fault.answer(target, res, { code = code, retry = retry, message = (res.body or ""):sub(1, 4096) })
 end
 
 return M

@@ -101,7 +101,7 @@ function M.inside(value)
 end
 
 local function title(body)
-    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 200)
+    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 4096)
 end
 
 --- refused(target, res) -> err for an answer with an error status, whatever its body is.

@@ -25,6 +25,7 @@ local KNOWN = {
     permission_error = { "refused" },
     PermissionDeniedError = { "refused" },
     insufficient_quota = { "quota" },
+    credit_balance_exhausted = { "quota" },
     billing_hard_limit_reached = { "quota" },
     billing_not_active = { "quota" },
     rate_limit_exceeded = { "rate", true },
@@ -125,7 +126,8 @@ local function classify(about, status, codes, words)
     end
     local row = status ~= 401 and status ~= 402 and status ~= 429 and sentence_of(words)
     for _, code in ipairs(row and row[3] and {} or codes) do -- a sentence with a remedy says more than a code
-        local known = KNOWN[code]
+        local spent = code:find("usage_limit", 1, true) or code:find("spend", 1, true)
+        local known = KNOWN[code] or spent and KNOWN.insufficient_quota
         if known and not (status == 404 and known[1] == "overloaded") then
             about.code, about.retry = known[1], known[2] or false
             return
@@ -245,7 +247,7 @@ end
 
 -- What a page says about itself, or its beginning.
 local function title(body)
-    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 200)
+    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 4096)
 end
 
 --- refused(target, res, fields) -> err for an answer with an error status, whatever its body is.

@@ -186,4 +186,67 @@ case("keys and other secrets of an address or a header never stand in a message"
     end)
 end)
 
+-- ---- addresses and keys ----
+
+case("a base URL may end in a slash, have a query, a user, an address in brackets", function()
+    local paths = { openai = "/responses", openai_chat = "/chat/completions", anthropic = "/messages",
+        gemini = "/models/m:generateContent" }
+    each(function(file)
+        local function url(base)
+            return assert(request(file, {}, { base_url = base })).url
+        end
+        equal(url "http://h/v1", "http://h/v1" .. paths[file])
+        equal(url "http://h/v1/", "http://h/v1" .. paths[file])
+        equal(url "http://h/a/v1/?x=1&y", "http://h/a/v1" .. paths[file] .. "?x=1&y")
+        equal(url "http://me:p%2Fw@[::1]:8080/v1", "http://me:p%2Fw@[::1]:8080/v1" .. paths[file])
+    end)
+    equal(request("anthropic", {}, { base_url = "http://h/" }).url, "http://h/v1/messages")
+    equal(request("gemini", {}, { base_url = "http://h/?x=1", model = "a b?c#d%/e:\u{FC}" }, true).url,
+        "http://h/v1beta/models/a%20b%3Fc%23d%25/e%3A%C3%BC:streamGenerateContent?alt=sse&x=1")
+end)
+
+case("a user in the address is not overruled by a key that is none", function()
+    local function authorization(fields)
+        return request("openai_chat", {}, fields).headers.authorization
+    end
+    equal(authorization { key = false, base_url = "http://h/v1" }, "Bearer none")
+    equal(authorization { key = false, base_url = "http://me:pw@h/v1" }, nil)
+    equal(authorization { key = "k", base_url = "http://me:pw@h/v1" }, "Bearer k")
+    equal(request("openai", {}, { key = false, base_url = "http://me:pw@h/v1" }).headers.authorization, nil)
+end)
+
+case("at Azure keys have a header of their own, in both protocols of OpenAI", function()
+    for _, file in ipairs { "openai", "openai_chat" } do
+        local headers = request(file, {}, { base_url = "https://me.openai.azure.com/openai/v1?api-version=preview" }).headers
+        equal({ headers["api-key"], headers.authorization }, { "test-key" })
+        headers = request(file, {}, { base_url = "https://h/azure.com" }).headers
+        equal({ headers["api-key"], headers.authorization }, { nil, "Bearer test-key" })
+    end
+end)
+
+case("Chat Completions: no schema is strict, and no effort is sent, where quirks say so", function()
+    local schema = { type = "object", properties = {}, required = json.array {}, additionalProperties = false }
+    local view = { tools = { { name = "f", schema = schema }, { name = "g", strict = true } }, settings = { effort = "low" },
+        output = { name = "o", schema = schema } }
+    local function body(quirks)
+        return json.decode(assert(request("openai_chat", view, { quirks = quirks })).body)
+    end
+    local usual, loose = body(), body { strict = false, reasoning = false }
+    equal({ usual.tools[1]["function"].strict, usual.response_format.json_schema.strict, usual.reasoning_effort },
+        { true, true, "low" })
+    equal({ loose.tools[1]["function"].strict, loose.tools[2]["function"].strict,
+        loose.response_format.json_schema.strict, loose.reasoning_effort }, { false, false, false })
+end)
+
+case("a message without a text is not sent to those that refuse it", function()
+    for _, file in ipairs { "anthropic", "gemini" } do
+        local conv = wire.conversation { { type = "user", text = "a" }, { type = "answer", items = { { type = "text",
+            text = "b" } } }, { type = "user", text = "" } }
+        local target = target_of(file)
+        local made, err = target.provider.request(conv, {}, target)
+        equal(made, nil)
+        has(err.message, "no text to send")
+    end
+end)
+
 return t.main(...)

@@ -228,6 +228,11 @@ case("secrets are masked wherever a request is shown", function()
     equal(access.shown "https://me:p@ss@h:1/v1?key=k", "https://h:1/v1")
 end)
 
+case("an address with a fragment is refused, as its end would get lost", function()
+    env { OPENAI_BASE_URL = "http://h/v1#x" }
+    no("openai/m", 78, "OPENAI_BASE_URL has a '#'")
+end)
+
 case("entries that cannot work are explained", function()
     env {}
     config [[return { providers = { a = { base_url = "https://a" }, b = { protocol = "opnai", base_url = "https://b" },

@@ -46,6 +46,8 @@ function M.base(entry)
     elseif not base:lower():find("^https?://[^/%s?#]") or base:find("[%s%c]") then
         return refuse("config", 78, "%s is no URL: it must begin with http:// or https:// and name a host, "
             .. "such as %s", where, entry.example or "http://localhost:8080")
+    elseif base:find("#", 1, true) then
+        return refuse("config", 78, "%s has a '#': what stands behind it is never sent, so leave it out", where)
     end
     return base, where
 end

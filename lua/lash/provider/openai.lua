@@ -11,6 +11,7 @@ local history = require "lash.provider.history"
 local inputs = require "lash.provider.openai.input"
 local json = require "lash.json"
 local own = require "lash.provider.own"
+local server = require "lash.provider.openai_chat.server"
 local streams = require "lash.provider.openai.stream"
 
 local M = { name = "openai" }
@@ -36,7 +37,8 @@ M.ignores = { top_k = true, seed = true, stop = true }
 --   strict = false      no tool and no output is strict
 --   parallel = false    `parallel_tool_calls` is not sent
 --   output = false      the schema of a structured answer stands in the instructions instead
---   api_key_header = "api-key"   the name of the header that has the key, without "Bearer"
+--   api_key_header = "api-key"   the name of the header that has the key, without "Bearer"; without this quirk it
+--                       is that one at the addresses of Azure
 
 local function described(tool, strict)
     return {
@@ -177,7 +179,7 @@ end
 
 local function headers_of(target)
     local headers = { accept = "application/json" } -- for a stream too, as the official client does
-    local key_header = (target.quirks or {}).api_key_header
+    local key_header = (target.quirks or {}).api_key_header or server.is_azure(target) and "api-key"
     if target.key and type(key_header) == "string" then
         headers[key_header:lower()] = target.key
     elseif target.key then

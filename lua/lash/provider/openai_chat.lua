@@ -32,11 +32,7 @@ M.ignores = { top_k = true, reasoning = true }
 
 -- ---- the body ----
 
-local tools_json = history.encoder(function(tool)
-    local strict = tool.strict
-    if strict == nil then
-        strict = tool.schema == nil or dialect.strict(tool.schema)
-    end
+local function described(tool, strict)
     return {
         type = "function",
         ["function"] = {
@@ -46,6 +42,18 @@ local tools_json = history.encoder(function(tool)
             strict = strict,
         },
     }
+end
+
+local tools_json = history.encoder(function(tool)
+    local strict = tool.strict
+    if strict == nil then
+        strict = tool.schema == nil or dialect.strict(tool.schema)
+    end
+    return described(tool, strict)
+end)
+
+local loose_tools_json = history.encoder(function(tool)
+    return described(tool, false)
 end)
 
 local function tool_choice(choice)
@@ -62,7 +70,7 @@ local function response_format(output, traits)
         return { type = "json_object" }
     end
     return { type = "json_schema", json_schema = { name = messages.call_name(output.name or "answer"),
-        schema = dialect.plain(output.schema), strict = dialect.strict(output.schema) } }
+        schema = dialect.plain(output.schema), strict = traits.strict and dialect.strict(output.schema) } }
 end
 
 -- Fields that a server may refuse and that can be left out, or be named otherwise, after that.
@@ -102,9 +110,9 @@ local function system_message(view, traits)
 end
 
 -- @return JSON array of the tools, "" without
-local function all_tools(view, more)
+local function all_tools(view, traits, more)
     if view.tools and #view.tools > 0 then
-        table.insert(more, 1, tools_json(view.tools))
+        table.insert(more, 1, (traits.strict and tools_json or loose_tools_json)(view.tools))
     end
     return more[1] and "[" .. table.concat(more, ",") .. "]" or ""
 end
@@ -126,7 +134,7 @@ local function frame(view, target, traits, stream, drop)
     if not stream then
         extra.stream_options = nil -- refused without a stream
     end
-    local tools = all_tools(view, more)
+    local tools = all_tools(view, traits, more)
     local raw = { messages = "[" .. system_message(view, traits) .. "\0" } -- no JSON text has a NUL
     if tools ~= "" then
         raw.tools = tools
@@ -182,7 +190,7 @@ local function headers_of(target, traits)
     }
     if traits.api_key_header then
         headers[traits.api_key_header:lower()] = target.key
-    else
+    elseif target.key or traits.anonymous then
         headers.authorization = "Bearer " .. (target.key or "none") -- some insist on a key, whatever it is
     end
     for name, value in pairs(target.headers or {}) do

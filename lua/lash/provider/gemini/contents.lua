@@ -191,8 +191,8 @@ function M.text(conv, target)
     end
     if state.open then
         error("history: the last answer has calls without outcomes")
-    elseif #state.contents == 0 then
-        return nil, "there is no text to send: Gemini takes no empty conversation"
+    elseif #state.contents == 0 or state.contents[#state.contents].role == "model" then
+        return nil, "there is no text to send: Gemini takes no empty message"
     end
     return joined(state)
 end

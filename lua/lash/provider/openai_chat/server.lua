@@ -12,6 +12,11 @@ local function is_azure(name)
         or name:find("%.azure%.cn$") ~= nil
 end
 
+--- is_azure(target) -> whether its address is one of Azure, where keys have a header of their own.
+function M.is_azure(target)
+    return is_azure(host(target))
+end
+
 local function choose(value, default)
     if value == nil then
         return default
@@ -29,7 +34,9 @@ end
 --   output          how a schema for the answer is sent: true, "json_object", false
 --   parallel        whether parallel_tool_calls is sent
 --   think           whether a leading <think>...</think> of the content is reasoning
---   effort          whether reasoning_effort is sent }
+--   effort          whether reasoning_effort is sent
+--   strict          whether a schema may be strict
+--   anonymous       whether a request without a key says so: not where the address has a user }
 function M.traits(target)
     local quirks, name = target.quirks or {}, host(target)
     local openai, azure = name == "api.openai.com", is_azure(name)
@@ -45,7 +52,9 @@ function M.traits(target)
         output = choose(quirks.output, true),
         parallel = quirks.parallel ~= false,
         think = choose(quirks.think, not openai),
-        effort = quirks.effort ~= false,
+        effort = quirks.effort ~= false and quirks.reasoning ~= false,
+        strict = quirks.strict ~= false,
+        anonymous = not (target.base_url or ""):find("^%a+://[^/?#]*@"),
     }
 end
 

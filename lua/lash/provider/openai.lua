@@ -105,7 +105,8 @@ local function add_output(fields, output, quirks)
     end
 end
 
-local OURS = { input = true, model = true, stream = true, background = true, conversation = true, previous_response_id = true }
+local OURS = { input = true, model = true, stream = true, background = true, conversation = true,
+    previous_response_id = true }
 
 local function tools_text(view, quirks, more)
     if view.tools and #view.tools > 0 then

@@ -72,6 +72,12 @@ void editor_restore(void)
     }
 }
 
+void editor_recover(void)
+{
+    ASSERT(self.open && !self.editing);
+    (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &self.before);
+}
+
 static void draw_area(void)
 {
     size_t len = strlen(self.area);
@@ -385,6 +391,10 @@ void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
     if (self.rl->reset_screen_size != NULL) {
         self.rl->reset_screen_size(); // nobody looked while no line was edited
     }
+    if (self.rl->eof_found != NULL) {
+        *self.rl->eof_found = 0; // else it ends each line twice from the first Ctrl-D on
+    }
+    screen_fresh_line();
     self.rl->callback_handler_install(prompt, on_line);
     (void)fflush(stdout);
     set_active(true);
@@ -459,13 +469,14 @@ void editor_end(const char *mark)
     if (self.rl->redisplay != NULL) {
         self.rl->redisplay(); // the cursor stands behind the text, in its last row
     }
+    (void)fflush(stdout);
+    if (mark != NULL) { // before readline goes to the first column
+        screen_write(mark, strlen(mark));
+    }
+    screen_write("\r\n", 2);
     self.rl->callback_handler_remove();
     (void)fflush(stdout);
     self.raw = false;
-    if (mark != NULL) {
-        screen_write(mark, strlen(mark));
-    }
-    screen_write("\n", 1);
     leave();
 }
 
@@ -537,6 +548,9 @@ static void set_up(const struct readline_api *rl)
     }
     *rl->attempted_completion_function = on_complete;
     *rl->completer_word_break_characters = " \t\n\"'`@$><=;|&{}()[]+-*/%^#~,?!";
+    if (rl->basic_quote_characters != NULL) {
+        *rl->basic_quote_characters = ""; // it would close a string behind a folder
+    }
     if (rl->variable_bind != NULL) {
         (void)rl->variable_bind("enable-bracketed-paste", "on");
         (void)rl->variable_bind("enable-active-region", "off"); // a paste would be drawn twice

@@ -66,6 +66,10 @@ void editor_area(const char *text);
  * above the line that it has begun (below it, when that is very long). */
 void editor_tail(const char *text, size_t len);
 
+/* While no line is edited: the terminal's settings are those from before the last line again, after
+ * somebody else has left it in disorder. */
+void editor_recover(void);
+
 /* Async-signal-safe, any time: the terminal as it was before the present line. */
 void editor_restore(void);
 

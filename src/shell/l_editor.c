@@ -299,6 +299,17 @@ static int l_tail(lua_State *L)
     return 0;
 }
 
+/* recover(): the terminal as it was before the last line, for when a child has left it in disorder
+ */
+static int l_recover(lua_State *L)
+{
+    if (reader != NULL) {
+        return luaL_error(L, "a line is being read");
+    }
+    editor_recover();
+    return 0;
+}
+
 /* add_history(entry), clear_history() */
 static int l_add_history(lua_State *L)
 {
@@ -319,6 +330,7 @@ static int luaopen_lash_core_editor(lua_State *L)
         {"open", l_open},
         {"read", l_read},
         {"area", l_area},
+        {"recover", l_recover},
         {"tail", l_tail},
         {"files", l_files},
         {"completer", l_completer},

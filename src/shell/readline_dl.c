@@ -45,7 +45,8 @@ static bool find_all(void *lib)
            RL(completer_word_break_characters) && MAYBE(clear_visible_line) && MAYBE(on_new_line) &&
            MAYBE(redisplay) && MAYBE(variable_bind) && MAYBE(free_line_state) &&
            MAYBE(callback_sigcleanup) && MAYBE(catch_sigwinch) && MAYBE(change_environment) &&
-           MAYBE(reset_screen_size) && MAYBE(getc_function);
+           MAYBE(eof_found) && MAYBE(basic_quote_characters) && MAYBE(reset_screen_size) &&
+           MAYBE(getc_function);
 #undef RL
 #undef PLAIN
 #undef MAYBE

@@ -50,6 +50,8 @@ struct readline_api {
     rl_getc_func_t **getc_function;
     int *catch_sigwinch;
     int *change_environment;
+    int *eof_found; /* NULL before 8.2, too */
+    const char **basic_quote_characters;
 };
 
 /* Loads it once in the process. NULL when that failed: readline_dl_error() says why. */

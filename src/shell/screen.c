@@ -41,6 +41,18 @@ static unsigned columns(void)
     return known ? size.ws_col : 80;
 }
 
+void screen_fresh_line(void)
+{
+    static const char end[] = "\r\033[K";
+    char blanks[256];
+    memset(blanks, ' ', sizeof(blanks));
+    for (size_t left = columns(), n; left > 0; left -= n) {
+        n = left < sizeof(blanks) ? left : sizeof(blanks);
+        screen_write(blanks, n);
+    }
+    screen_write(end, sizeof(end) - 1);
+}
+
 unsigned screen_rows(const char *text, size_t len)
 {
     unsigned width = columns(), rows = 1, used = 0;

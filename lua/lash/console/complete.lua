@@ -194,7 +194,11 @@ local function of_command(console, line, from, word)
         end
         return list
     elseif name == ".call" then
-        return matching(names_of(console.workspace:tools()), word, "")
+        local names, chosen = names_of(console.workspace:tools()), console.workspace.chosen
+        for _, tool in ipairs(chosen and chosen.tools or {}) do
+            names[tool.name] = true
+        end
+        return matching(names, word, "")
     elseif name == ".model" then
         return of_models(line, from, word)
     elseif name == ".agents" then

@@ -118,6 +118,9 @@ local function shell_command(line)
     system.flush()
     local ok, what, code = os.execute(line)
     if not ok then
+        if what == "signal" or code > 128 then
+            read.recover()
+        end
         script.say(("%s %d"):format(what == "signal" and "ended by signal" or "exit status", code))
     end
 end
@@ -127,7 +130,7 @@ function dispatch(console, line, once)
     local mark, rest = line:match "^%s*([?!>.])%s*(.-)%s*$"
     if mark == ">" then
         ask_mode(console, rest, once)
-    elseif mark == "." and not rest:find "^%d" then
+    elseif mark == "." and not rest:find "^[%d.]" then
         console.history:remember(line)
         commands.run(console, line)
     elseif mark == "!" then

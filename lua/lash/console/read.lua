@@ -44,6 +44,13 @@ function M.tail(text)
     end
 end
 
+--- recover(): after a child that has perhaps left the terminal in disorder
+function M.recover()
+    if editor then
+        editor.recover()
+    end
+end
+
 --- add_history(entry): for the arrow keys
 function M.add_history(entry)
     if editor then

@@ -88,7 +88,7 @@ local function names_of(tokens, at, add)
             attribute = tokens[i + 1].text
             i = i + 3
         end
-        if attribute ~= "close" then -- closed when the entry ends
+        if attribute ~= "close" and name ~= "_ENV" then -- closed when the entry ends; nothing would be found
             add(name, attribute)
         end
         if not tokens[i] or tokens[i].text ~= "," then

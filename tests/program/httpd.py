@@ -382,16 +382,16 @@ class Connection:
         self.send(200, json.dumps(gauge).encode())
 
 
+async def accept(reader, writer):
+    await Connection(reader, writer).serve()
+
+
 async def main(args):
     context = None
     if args[:1] == ["--tls"]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(args[1], args[2])
     loop = asyncio.get_running_loop()
-
-    async def accept(reader, writer):
-        await Connection(reader, writer).serve()
-
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context, backlog=10000)
     print(server.sockets[0].getsockname()[1], flush=True)
     if "--for" in args:
@@ -401,9 +401,22 @@ async def main(args):
     server.close()
 
 
-if __name__ == "__main__":
+async def main_at(listening):
+    """Serves at this socket, until it is killed."""
+    await (await asyncio.start_server(accept, sock=listening, backlog=10000)).serve_forever()
+
+
+def run(work):
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _loop, _context: None)
-    loop.run_until_complete(main(sys.argv[1:]))
+    loop.run_until_complete(work)
+
+
+def serve(listening):
+    run(main_at(listening))
+
+
+if __name__ == "__main__":
     import os
+    run(main(sys.argv[1:]))
     os._exit(0)

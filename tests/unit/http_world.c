@@ -19,6 +19,19 @@ void world_path(const char *name, char out[4096])
     (void)snprintf(out, 4096, "%s/%s", tests ? tests : "tests", name);
 }
 
+/* Kept ready by tests/run: the first server of a case needs no start. */
+static bool server_ready(struct world *w)
+{
+    static bool taken;
+    const char *port = getenv("LASH_TEST_SERVER");
+    if (port == NULL || taken) {
+        return false;
+    }
+    taken = true;
+    w->port = (int)strtol(port, NULL, 10);
+    return true;
+}
+
 static void server_start(struct world *w, bool tls)
 {
     char script[4096], cert[4096], key[4096];
@@ -56,7 +69,9 @@ void world_start(struct world *w, bool tls)
     int err = 0;
     memset(w, 0, sizeof *w);
     signal(SIGPIPE, SIG_IGN);
-    server_start(w, tls);
+    if (tls || !server_ready(w)) {
+        server_start(w, tls);
+    }
     ASSERT_INT(uv_loop_init(&w->loop), 0);
     w->http = http_new(&w->loop, &err);
     ASSERT_TRUE(w->http != NULL);
@@ -67,8 +82,10 @@ void world_stop(struct world *w)
     http_close(w->http, NULL, NULL);
     ASSERT_INT(uv_run(&w->loop, UV_RUN_DEFAULT), 0);
     ASSERT_INT(uv_loop_close(&w->loop), 0);
-    close(w->server_stdin);
-    ASSERT_INT(waitpid(w->server, NULL, 0), w->server);
+    if (w->server > 0) {
+        close(w->server_stdin);
+        ASSERT_INT(waitpid(w->server, NULL, 0), w->server);
+    }
 }
 
 void world_count(struct http_request *req, void *arg)

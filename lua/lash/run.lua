@@ -22,8 +22,8 @@ local M = {}
 
 --- What commands and tests set for all runs: `model` replaces every agent's, `limits` likewise;
 -- `stream = false` asks for whole answers only; `dry_run(request)` gets what model.dry_run makes of the first
--- request, and does not return.
-M.overrides = { model = nil, limits = {}, stream = nil, dry_run = nil }
+-- request, and does not return. Workers have what lash.overrides tells them.
+M.overrides = require("lash.overrides").inherited()
 
 --- Every reason with which a run ends, and the exit status that it stands for.
 M.REASONS = {

@@ -1,8 +1,12 @@
 """lash FILE, -e, -l, -i, stdin: scripts."""
 import os
 import subprocess
+import sys
 
-from cli import LASH, expect, lash, one_line, write
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import modeld  # noqa: E402
+from cli import LASH, expect, lash, one_line, write  # noqa: E402
 
 
 def test_arguments():
@@ -190,6 +194,26 @@ def test_path_change():
         print(prompt.text(second))""")
     r = expect(lash("p.lua", env={"LASH_JOBS": "1"}), 0, "1\n", "")
     assert r.out.splitlines()[0] == "1" and r.out.splitlines()[-1] == "2" and "m2' not found" in r.out, r
+
+
+def test_options_in_workers():
+    """run: -m, --max-turns, --no-stream and --dry-run hold for agents inside sync functions, too"""
+    write("inner.lua", """
+        local inner = lash.prompt { name = "inner", sync = function()
+            local lash = require "lash"
+            local spin = lash.tool { name = "spin", async = function() return "spun" end }
+            local agent = lash.agent { name = "inner", model = "openai/never", tools = { spin } }
+            local result = agent:run("spin")
+            return result.model .. " " .. result.reason
+        end }
+        print(require("lash.prompt").text(inner))""")
+    expect(lash("-m", "demo", "inner.lua"), 0, "demo done\n", "")
+    expect(lash("-m", "demo", "--max-turns", "1", "inner.lua"), 0, "demo turns\n", "")
+    expect(lash("--dry-run", "inner.lua", env={"OPENAI_API_KEY": "sk-test-key"}), 0,
+           "--dry-run: this request is made on a worker")
+    with modeld.Server([{"expect": {"stream": False, "model": "m"}, "reply": {"text": "whole"}}]) as server:
+        expect(lash("--no-stream", "-m", "openai/m", "inner.lua", env=server.env), 0, "openai/m done\n", "")
+    assert server.status == 0
 
 
 def test_closed_stdout():

@@ -66,6 +66,7 @@ local function override(opts, format)
     for name, value in pairs(limits) do
         overrides.limits[name] = value
     end
+    require("lash.overrides").publish(overrides)
 end
 
 --- Makes the options of a command effective: model, limits, workers, dry run.

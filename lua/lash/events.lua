@@ -30,10 +30,13 @@ function M.listen(fn)
     listeners[#listeners + 1] = fn
 end
 
-local function tell(fn, event)
+-- A listener that fails disturbs nobody. It is told once in a run: a stream has an event for every few letters.
+local function tell(fn, event, failed)
     local ok, err = pcall(fn, event)
-    if not ok and not engine.cancel_reason(err) then
-        log.warn(("on_event failed at %s: %s"):format(event.type, tostring(err)))
+    if not ok and not failed[fn] and not engine.cancel_reason(err) then
+        failed[fn] = true
+        local why = type(err) == "table" and rawget(err, "message") or err
+        log.warn(("on_event failed at %s: %s (told once in a run)"):format(event.type, tostring(why)))
     end
 end
 
@@ -41,7 +44,7 @@ end
 -- @param fns functions that get its events, beside those of M.listen, which look at no answer before its end
 -- @return emit(type, agent_name, fields); whether anybody listens at the moment
 function M.emitter(fns)
-    local started = engine.hrtime()
+    local started, failed = engine.hrtime(), {}
     local function clock()
         return (engine.hrtime() - started) // 1000000
     end
@@ -52,10 +55,10 @@ function M.emitter(fns)
         fields = fields or {}
         fields.type, fields.t, fields.agent = kind, clock(), agent
         for _, fn in ipairs(fns) do
-            tell(fn, fields)
+            tell(fn, fields, failed)
         end
         for _, fn in ipairs(listeners) do
-            tell(fn, fields)
+            tell(fn, fields, failed)
         end
     end
     return emit, #fns > 0 or #listeners > 0

@@ -216,6 +216,15 @@ def test_options_in_workers():
     assert server.status == 0
 
 
+def test_failing_listener():
+    """run: on_event that fails at every event is told once, with the message of an error table, and the run goes on"""
+    for thrown in ("'gone wrong'", "{ message = 'gone wrong', exit = 9 }"):
+        r = expect(lash("-m", "demo", "-e", """
+            local result = lash.agent { name = "a" }:run("Hello", { on_event = function() error(%s) end })
+            print(result.reason)""" % thrown), 0, "done\n", "on_event failed at run.start: ")
+        assert len(r.err.splitlines()) == 1 and "gone wrong" in r.err, r
+
+
 def test_closed_stdout():
     """stdout: nobody reads any more is 141 at once, whatever writes; a full disk is 74"""
     for code in ("while true do print('x') end", "while true do io.write('x') end",

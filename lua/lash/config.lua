@@ -11,6 +11,7 @@
 --
 -- Every field is checked when the file is read: what nobody knows is refused, not ignored. The environment
 -- goes before it, command-line options before both. See `lash help providers`.
+local engine = require "lash.core.engine"
 local fault = require "lash.provider.fault"
 local json = require "lash.json"
 local near = require "lash.near"
@@ -218,7 +219,9 @@ local function read(file)
         return failure(file, "has a fault: " .. fault.clean(why)) -- Lua shows what is written there
     end
     local ok, value = pcall(chunk)
-    if not ok then
+    if not ok and engine.cancel_reason(value) then
+        error(value, 0) -- --timeout or Ctrl-C: no fault of the file
+    elseif not ok then
         return failure(file, "fails: " .. fault.clean(tostring(value)))
     elseif type(value) ~= "table" then
         return failure(file, "must return a table: return { model = ..., providers = { ... } }")

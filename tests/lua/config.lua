@@ -104,6 +104,8 @@ case("fields of another type are refused with their path", function()
         ["models = { [2] = 'b' }"] = "gaps", ["module = '/x'"] = "module must be the name of a Lua module",
         ["quirks = 5"] = "quirks must be a table", ["quirks = { ids = 'x' }"] = "quirks.ids must be a number, got 'x'",
         ["quirks = { role = 'user' }"] = 'quirks.role must be "system" or "developer", got \'user\'',
+        ["quirks = { output = 'json' }"] = 'quirks.output must be true or false or "json_object", got \'json\'',
+        ["quirks = { think = 'no' }"] = "quirks.think must be true or false or",
         ["quirks = { parallel = 1 }"] = "quirks.parallel must be true or false",
         ["protocol = {}"] = "protocol must be a text",
     } do

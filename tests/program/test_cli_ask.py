@@ -98,6 +98,7 @@ def test_material():
         assert message_of("say it", stdin=f) == "<stdin>\nsome notes\n</stdin>\n\nsay it"
     with open("notes.md") as f:
         assert message_of("-f", "notes.md", stdin=f).endswith("</file>\n\nsome notes\n")
+    one_line(expect(lash("ask", "-m", "demo", "-f", "-", "-f", "-", "go", stdin="in"), 64, "", "stdin can be read once"))
 
 
 def test_no_prompt():

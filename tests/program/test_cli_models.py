@@ -116,6 +116,7 @@ def test_nobody():
     one_line(expect(models(), 78, "", ["OPENAI_API_KEY", "lash doctor"]))
     one_line(expect(models("openai"), 78, "", "OPENAI_API_KEY is not set"))
     one_line(expect(models("opnai"), 64, "", "did you mean 'openai'"))
+    one_line(expect(models("claude"), 64, "", "did you mean 'anthropic'"))
     one_line(expect(models("demo"), 64, "", "-m demo"))
     one_line(expect(models("openai", OPENAI_API_KEY="k", OPENAI_BASE_URL="http://127.0.0.1:1/v1"), 75, "",
                     "no connection"))

@@ -99,13 +99,22 @@ def test_broken_config():
     with Lists({"o": (200, data("a"))}) as server:
         config("return {\n model = = }")
         value = report(status=78, **openai(server))
-        assert ":2:" in value["config"]["error"] and value["next"].startswith("mend the configuration"), value
+        assert ":2:" in value["config"]["error"] and value["next"].startswith("mend config.lua: "), value
         assert value["by_name"]["openai"]["state"] == "ok", value
         assert report(status=0, LASH_MODEL="demo")["model"]["usable"] is True
         config('return { providers = { openai = { base_url = "nonsense" }, own = { module = "no.such" } } }')
         value = report(status=78, OPENAI_API_KEY="k")
         assert value["by_name"]["openai"]["state"] == "fault", value
         assert "providers.own.module" in value["by_name"]["own"]["error"], value
+
+
+def test_config_that_loops():
+    """config.lua: one that never ends, and a key function that does, end with --timeout: 124, and name no fault"""
+    for text in ("while true do end",
+                 "return { providers = { openai = { key = function() while true do end end } } }"):
+        write("config/lash/config.lua", text)
+        r = expect(lash("ask", "--timeout", "200ms", "-m", "openai/m", "Hi"), 124, "", "time limit")
+        assert "fails" not in r.err and "failed" not in r.err, r
 
 
 def test_config():

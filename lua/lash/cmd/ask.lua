@@ -75,7 +75,9 @@ function M.message(parsed, ends)
     local words = input.check_text(prompt_words(parsed), "the prompt")
     local list, named = {}, false
     for _, path in ipairs(parsed.options.file or {}) do
-        if path == "-" and not named then
+        if path == "-" and named then
+            failure.raise(USAGE, "-f - stands twice, and stdin can be read once; a file of that name is ./-")
+        elseif path == "-" then
             named = true
             add_material(list, "stdin", "", input.read_stdin(ends), "stdin")
         else

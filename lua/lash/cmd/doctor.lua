@@ -256,7 +256,7 @@ local function next_step(report)
     if report.libcurl.error then
         return report.libcurl.error
     elseif report.config.error then
-        return "mend " .. report.config.error
+        return "mend config.lua: " .. report.config.error
     elseif chosen.name and not chosen.usable then
         return chosen.error
     elseif chosen.name then

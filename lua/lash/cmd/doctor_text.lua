@@ -86,7 +86,8 @@ end
 
 local function answer_column(provider)
     if provider.state == "ok" then
-        return provider.models and ("%d models, %d ms"):format(provider.models, provider.ms)
+        return provider.models and ("%d model%s, %d ms"):format(provider.models, provider.models == 1 and "" or "s",
+                provider.ms)
             or ("answers, %d ms"):format(provider.ms)
     elseif provider.state == "not asked" then
         return ("answers, %d ms; its protocol has no list of models"):format(provider.ms)

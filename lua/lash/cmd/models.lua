@@ -81,10 +81,16 @@ local function everybody()
         failure.raise(broken.exit, "%s", broken.message)
     end
     local list, variables, seen = {}, {}, {}
+    local function add_variable(var)
+        if var and not seen[var] then -- openai and openai-chat have the same
+            seen[var] = true
+            variables[#variables + 1] = var
+        end
+    end
     for _, name in ipairs(registry.remote()) do
         local one, entry = candidate(name, seen)
         list[#list + 1] = one
-        variables[#variables + 1] = entry and not entry.keyless and entry.keys[1] or nil
+        add_variable(entry and not entry.keyless and entry.keys[1])
     end
     return list, variables
 end

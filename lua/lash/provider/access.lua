@@ -1,6 +1,7 @@
 --- Access to a provider: its address, its key and further headers, from the environment and config.lua; and what
 -- of them may be shown. An entry is that of lash.provider.registry.
 local config = require "lash.config"
+local engine = require "lash.core.engine"
 local fault = require "lash.provider.fault"
 local uri = require "lash.uri"
 
@@ -73,7 +74,9 @@ local function key_of_config(entry)
         return key or nil, where
     elseif told[key] == nil then
         local ok, value = pcall(key)
-        if not ok or type(value) ~= "string" then
+        if not ok and engine.cancel_reason(value) then
+            error(value, 0) -- --timeout or Ctrl-C: no fault of the function
+        elseif not ok or type(value) ~= "string" then
             return nil, where, ("%s is a function that %s"):format(where, ok and "returned a " .. type(value)
                 .. ", not a text" or "failed: " .. fault.clean(tostring(value)))
         end

@@ -4,7 +4,7 @@ local near = require "lash.near"
 
 local M = {}
 
--- name -> what it may be: a Lua type, or one of several words
+-- name -> what it may be: a Lua type, or one of several values
 M.KNOWN = {
     -- openai-chat
     max_tokens = { "max_tokens", "max_completion_tokens" }, -- the field for the limit of an answer
@@ -18,11 +18,11 @@ M.KNOWN = {
     strict = "boolean",                -- false: no schema is strict
     reasoning = "boolean",             -- false: neither reasoning nor its sealed content is asked for
     -- several
-    output = "string|boolean",  -- structured answers: true = by schema, "json_object", false = in words only
-    think = "string|boolean",   -- reasoning: how it is asked for, or stands in the answer
-    effort = "string|boolean",  -- false: the server refuses the effort of reasoning
-    version = "string",         -- of the protocol
-    cache = "boolean",          -- false: no marks for the cache of prompts
+    output = { true, false, "json_object" },  -- structured answers: true = by schema, false = in words only
+    think = { true, false, "adaptive", "budget", "level" }, -- reasoning: how it is asked for, or stands in the answer
+    effort = "boolean",                -- false: the server refuses the effort of reasoning
+    version = "string",                -- of the protocol
+    cache = "boolean",                 -- false: no marks for the cache of prompts
 }
 
 local function allows(kinds, value)
@@ -39,7 +39,11 @@ end
 
 local function wanted(kinds)
     if type(kinds) == "table" then
-        return '"' .. table.concat(kinds, '" or "') .. '"'
+        local words = {}
+        for i, word in ipairs(kinds) do
+            words[i] = type(word) == "string" and '"' .. word .. '"' or tostring(word)
+        end
+        return table.concat(words, " or ")
     end
     return (kinds:gsub("boolean", "true or false"):gsub("string", "a text"):gsub("number", "a number"):gsub("|", ", "))
 end

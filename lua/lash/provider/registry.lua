@@ -152,8 +152,10 @@ local function users_module(name, where)
     local ok, module = pcall(require, name)
     package.path = path
     if not ok then
-        return nil, ("%s: the module '%s' cannot be loaded: %s"):format(where, name,
-            tostring(module):gsub("%s*\n.*$", ""))
+        local why = tostring(module):gsub("%s*\n.*$", "")
+        return nil, ("%s: the module '%s' cannot be loaded: %s"):format(where, name, why:find("not found:$")
+            and ("there is no %s.lua in %s, and none where LUA_PATH leads"):format(name:gsub("%.", "/"), dir or "?")
+            or why)
     end
     for _, field in ipairs { "request", "read" } do
         if type(module) ~= "table" or type(module[field]) ~= "function" then
@@ -228,10 +230,14 @@ local function alias(name, own)
     return entry
 end
 
+-- What people take for the name of a provider.
+local MEANT = { claude = "anthropic", google = "gemini", vertex = "gemini", gpt = "openai", chatgpt = "openai" }
+
 local function no_provider(name)
-    local known = M.names()
+    local known, meant = M.names(), MEANT[name:lower()]
     return refuse("model", 64, "there is no provider '%s'%s; there are: %s. config.lua may name others, see: "
-        .. "lash help providers", name, near.hint(name, known), table.concat(known, ", "))
+        .. "lash help providers", name, meant and (" (did you mean '%s'?)"):format(meant) or near.hint(name, known),
+        table.concat(known, ", "))
 end
 
 --- entry(name [, own]) -> what is known about a remote provider | nil, err

@@ -238,11 +238,9 @@ case("a delta is the same however it is written", function()
         equal(read(('{ "delta" : { "text" : %s, "type":"text_delta"}, "index":0,"type":"content_block_delta"}'):format(text)), usual)
         equal(usual[3], { text ~= '""' and '{"type":"text","text":' .. text .. "}" or nil })
     end
-    for _, bad in ipairs { "\xff", "\xed\xa0\x80", "\1" } do
-        local answer, err = wire.streamed("anthropic", sse(START, delta(0, "text_delta", "text", '"' .. bad .. '"'), STOP), user())
-        equal(answer, nil)
-        equal(err.code, "nonsense")
-    end
+    local answer, err = wire.streamed("anthropic", sse(START, delta(0, "text_delta", "text", '"\1"'), STOP), user())
+    equal(answer, nil)
+    equal(err.code, "nonsense")
 end)
 
 case("a ping is no sign of life, however it is written; unknown events and deltas are passed over", function()

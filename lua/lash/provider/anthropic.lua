@@ -22,6 +22,7 @@ local fault = require "lash.provider.fault"
 local faults = require "lash.provider.anthropic.errors"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 local messages = require "lash.provider.anthropic.messages"
 local stream = require "lash.provider.anthropic.stream"
 
@@ -40,10 +41,14 @@ M.defaults = {
 -- Settings that this protocol has no field for.
 M.ignores = { seed = true, verbosity = true }
 
---- forget(conv): from now on the answers so far are sent as if another provider had given them, as their
--- sealed thinking was refused (another key or model).
--- @return whether there was anything to forget
-function M.forget(conv)
+--- forget(conv, err, target): what was refused is left out from now on: the sealed thinking of the answers so far
+-- (of another key or model), which are then sent as if another provider had given them; or the wish that this
+-- model must call a tool.
+-- @return whether there was anything to leave out
+function M.forget(conv, err, target)
+    if err and err.strip == "tool_choice" then
+        return body.unforce(conv, target)
+    end
     return history.forget(conv, M.name)
 end
 
@@ -146,11 +151,11 @@ local function blocks_of(value, text)
 end
 
 --- read(res, conv, view, target) -> answer | nil, err. `res` is { status =, headers =, body = }.
-function M.read(res, conv, view, target) -- luacheck: ignore view
+function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
-        return nil, faults.failed(target, res)
+        return nil, faults.failed(target, res, body.is_forced(view))
     end
-    local value, err = history.decode(res.body)
+    local value, err, text = mend.decode(res.body)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     end
@@ -158,7 +163,7 @@ function M.read(res, conv, view, target) -- luacheck: ignore view
     if e then
         return nil, faults.described(target, res, e, value.request_id)
     end
-    local blocks = blocks_of(value, res.body)
+    local blocks = blocks_of(value, text)
     if not blocks then
         return nil, fault.nonsense(target, res, "is no answer of Anthropic's protocol")
     end

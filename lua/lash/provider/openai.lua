@@ -10,6 +10,7 @@ local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local inputs = require "lash.provider.openai.input"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 local own = require "lash.provider.own"
 local server = require "lash.provider.openai_chat.server"
 local streams = require "lash.provider.openai.stream"
@@ -224,7 +225,7 @@ function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, errors.refused(target, res)
     end
-    local value, err = history.decode(res.body)
+    local value, err, body_text = mend.decode(res.body)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     elseif not history.is_object(value) then
@@ -238,9 +239,9 @@ function M.read(res, conv, view, target)
     elseif value.status ~= nil and not DONE[value.status] then
         return nil, fault.nonsense(target, res, ("has the status '%s'"):format(tostring(value.status)))
     end
-    local builder = answers.builder(conv, view, inputs.used(conv, target), value.status == "incomplete")
+    local builder = answers.builder(conv, view, target, inputs.used(conv, target), value.status == "incomplete")
     return answers.entry({ name = M.name, target = target, res = res }, builder, value, value.output,
-        json.elements(json.raw(res.body, "output")))
+        json.elements(json.raw(body_text, "output")))
 end
 
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }

@@ -118,6 +118,23 @@ end
 local FORCED = { any = true, tool = true }
 local THINKS = { enabled = true, adaptive = true }
 
+--- is_forced(view) -> whether its model must call a tool
+function M.is_forced(view)
+    return view.tool_choice == "required" or type(view.tool_choice) == "table"
+end
+
+local function free_name(target)
+    return ("anthropic_free\n%s\n%s"):format(target.origin or "", target.model)
+end
+
+--- unforce(conv, target) -> whether it was not known yet that this model cannot be told to call a tool
+function M.unforce(conv, target)
+    local name = free_name(target)
+    local known = conv.scratch[name]
+    conv.scratch[name] = true
+    return not known
+end
+
 -- A model that was told to think must not be forced to call.
 local function unforce(fields)
     local choice, thinks = fields.tool_choice, fields.thinking
@@ -192,9 +209,9 @@ local function system_text(view, hint)
     return text:find("%S") and text or nil
 end
 
-local function settings_fields(view, own, target)
-    local settings, choice = view.settings or {}, view.tool_choice
-    local stop, forced = settings.stop, choice == "required" or type(choice) == "table"
+local function settings_fields(view, own, target, forced)
+    local settings = view.settings or {}
+    local stop = settings.stop
     return {
         model = target.model,
         max_tokens = whole(settings.max_tokens),
@@ -208,17 +225,19 @@ local function settings_fields(view, own, target)
 end
 
 -- All of the body but the history, in two halves around it.
--- @param about what it depends on besides the view: { stream =, bare = without thinking, names = }
+-- @param about what it depends on besides the view: { stream =, bare = without thinking, free = no tool must be
+-- called, names = }
 local function frame(view, target, about)
     local own, more = M.own_settings(view.settings or {}, target)
     if not own then
         return nil, more
     end
-    local fields, raw = settings_fields(view, own, target), { messages = "\0" } -- no JSON text has a NUL
+    local forced = M.is_forced(view) and not about.free
+    local fields, raw = settings_fields(view, own, target, forced), { messages = "\0" } -- no JSON text has a NUL
     local hint = view.output and structured(fields, view, target)
     local tools, gone = tools_text(view, more, about.names)
     if tools ~= "" then
-        fields.tool_choice = tool_choice(gone and "none" or view.tool_choice,
+        fields.tool_choice = tool_choice(gone and "none" or (forced or view.tool_choice == "none") and view.tool_choice,
             view.parallel == false and (target.quirks or {}).parallel ~= false)
     end
     own.betas = nil
@@ -250,7 +269,7 @@ end
 local frames = setmetatable({}, { __mode = "k" })
 
 local function kept_frame(view, target, about)
-    local kind = ("%s %s %s"):format(about.stream, about.bare, table.concat(about.names, ","))
+    local kind = ("%s %s %s %s"):format(about.stream, about.bare, about.free, table.concat(about.names, ","))
     local kept = frames[view] or {}
     frames[view] = kept
     if not kept[kind] or kept[kind].target ~= target then
@@ -270,7 +289,8 @@ function M.text(conv, view, target, streamed)
         return nil, state
     end
     local none = not (view.tools and view.tools[1])
-    local about = { stream = streamed or false, bare = false, names = none and state.names or {} }
+    local about = { stream = streamed or false, bare = false, free = conv.scratch[free_name(target)] or false,
+        names = none and state.names or {} }
     local made, err = kept_frame(view, target, about)
     if made and made.budget and state.looped and not state.thinks then
         about.bare = true -- a turn that began without thinking has to end without

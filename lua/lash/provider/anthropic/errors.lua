@@ -54,10 +54,20 @@ local function with_id(res, id)
     return headers
 end
 
---- described(target, res, e, id) -> err for an error that the server described.
+-- What the request can do without: seals; that a tool must be called, which some models do not let themselves be told.
+local function strip_of(message, forced)
+    if is_seal(message) then
+        return true
+    end
+    return forced and (message:find("tool_choice", 1, true) or message:find("tool choice", 1, true)) and "tool_choice"
+        or nil
+end
+
+--- described(target, res, e, id, forced) -> err for an error that the server described.
 -- @param e `error` of the body: an object or a text
 -- @param id `request_id` of the body, or nil
-function M.described(target, res, e, id)
+-- @param forced whether the request said that a tool must be called
+function M.described(target, res, e, id, forced)
     if type(e) ~= "table" then
         e = { message = e }
     end
@@ -70,7 +80,7 @@ function M.described(target, res, e, id)
     end
     local about = { name = code or kind, message = message }
     about.code, about.retry = kind_of(status, code, (message or ""):lower())
-    about.strip = status == 400 and is_seal((message or ""):lower()) or nil
+    about.strip = status == 400 and strip_of((message or ""):lower(), forced) or nil
     if status == 413 then
         about.what = "the request is larger than the server takes"
     elseif status == 404 and about.code == "bad_request" then
@@ -94,12 +104,12 @@ function M.error_in(value)
     return nil
 end
 
---- failed(target, res) -> err for an answer with an error status.
-function M.failed(target, res)
+--- failed(target, res, forced) -> err for an answer with an error status; forced as above.
+function M.failed(target, res, forced)
     local value = history.decode(res.body)
     local e = M.error_in(value) or history.is_object(value) and (text_of(value.detail) or text_of(value.message))
     if e then
-        return M.described(target, res, e, value.request_id)
+        return M.described(target, res, e, value.request_id, forced)
     end
     local code, retry = fault.status_kind(res.status)
     if res.status == 404 or res.status < 400 then

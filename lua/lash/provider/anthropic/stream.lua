@@ -8,6 +8,7 @@ local fault = require "lash.provider.fault"
 local faults = require "lash.provider.anthropic.errors"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 
 local M = {}
 
@@ -319,7 +320,7 @@ function Reader:event(event, tell)
     if what then
         return what
     end
-    local value = json.decode(event.data, { size = 64 << 20 })
+    local value, _, data = mend.decode(event.data)
     if not history.is_object(value) then
         if event.event == "error" then
             return nil, faults.described(self.ctx.target, self.res, event.data)
@@ -333,7 +334,7 @@ function Reader:event(event, tell)
         kind = "error"
     end
     if KNOWN[kind] then
-        return EVENTS[kind](self, value, event.data, tell)
+        return EVENTS[kind](self, value, data, tell)
     end
     return "idle"
 end

@@ -6,6 +6,7 @@
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local server = require "lash.provider.openai_chat.server"
 
 local M = {}
 
@@ -94,10 +95,17 @@ local function patched(item, raw, changes)
     return (assert(json.encode(copy, { lossy = true })))
 end
 
---- builder(conv, view, taken, cut) -> what calls are added to: { items =, calls = how many }.
+--- builder(conv, view, target, taken, cut) -> what calls are added to: { items =, calls = how many }.
 -- taken: ids that no call may get; cut: the answer ended before its end.
-function M.builder(conv, view, taken, cut)
-    return { items = {}, calls = 0, view = view, cut = cut, id_for = history.namer(conv, taken) }
+function M.builder(conv, view, target, taken, cut)
+    local lenient = server.traits(target).openai or server.is_azure(target)
+    return { items = {}, calls = 0, view = view, cut = cut, lenient = lenient, id_for = history.namer(conv, taken) }
+end
+
+-- The arguments as they go back. OpenAI takes back whatever its models wrote; others read it, and refuse all of the
+-- conversation when that fails.
+local function sent_arguments(builder, args)
+    return builder.lenient and args or history.object_text(args) or "{}"
 end
 
 --- call(builder, item, raw) -> the text to send again; the call (or those that it wraps) is added to the items
@@ -129,8 +137,9 @@ function M.call(builder, item, raw)
         items[#items + 1] = call
         builder.calls = builder.calls + 1
     end
-    if id ~= item.call_id or args ~= item.arguments or M.call_name(name) ~= item.name then
-        return patched(item, raw, { call_id = id, arguments = args, name = M.call_name(name) })
+    local sent = sent_arguments(builder, args)
+    if id ~= item.call_id or sent ~= item.arguments or M.call_name(name) ~= item.name then
+        return patched(item, raw, { call_id = id, arguments = sent, name = M.call_name(name) })
     end
     return raw
 end

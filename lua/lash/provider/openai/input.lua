@@ -23,7 +23,7 @@ end
 
 local function call_item(call, id)
     return ('{"arguments":%s,"call_id":%s,"name":%s,"type":"function_call"}'):format(
-        quote(call.args ~= "" and call.args or "{}"), quote(id), quote(answers.call_name(call.name)))
+        quote(history.object_text(call.args) or "{}"), quote(id), quote(answers.call_name(call.name)))
 end
 
 local function assistant_text(text, phase)

@@ -11,14 +11,12 @@ local errors = require "lash.provider.openai.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local mend = require "lash.provider.mend"
 
 local M = {}
 
 local Reader = {}
 Reader.__index = Reader
-
--- Of an event, as of a whole body.
-local LIMITS = { size = 64 << 20 }
 
 -- A greater index is no index.
 local INDEX_MAX = 1 << 20
@@ -28,7 +26,7 @@ function M.new(from, conv, view, taken)
     return setmetatable({
         from = from,
         make = function(cut) -- one builder for the calls as they come, one for the answer: of the same ids
-            return answers.builder(conv, view, taken, cut)
+            return answers.builder(conv, view, from.target, taken, cut)
         end,
         slots = {},   -- place -> slot
         last = -1,    -- the highest place
@@ -361,10 +359,11 @@ function Reader:event(event, tell)
     if what then
         return what
     end
-    local e = json.decode(data, LIMITS)
+    local e, _, text = mend.decode(data)
     if not history.is_object(e) then
         return odd(self, event)
     end
+    data = text
     local kind, inside = e.type, errors.inside(e)
     if inside or kind == "error" or event.event == "error" then
         return nil, errors.described(self.from.target, self.from.res, inside or e)

@@ -261,7 +261,8 @@ local function next_step(report)
         return chosen.error
     elseif chosen.name then
         return chosen.warning and ("check the model's name: %s; `lash models %s` lists them"):format(chosen.warning,
-            chosen.provider) or ("nothing is missing; try: lash ask \"Hello\"")
+            chosen.provider) or ("nothing is missing; try: lash ask %s\"Hello\""):format(
+            chosen.from == "-m" and ("-m %s "):format(chosen.name) or "")
     elseif there then
         return ("choose a model: `lash models %s` lists them; then lash ask -m %s/NAME \"Hello\", or export "
             .. "LASH_MODEL=%s/NAME"):format(there.name, there.name, there.name)

@@ -22,7 +22,8 @@ local ALIASES = { [""] = "overview", model = "providers", keys = "providers", ke
     log = "scripts", main = "scripts", in_worker = "sync-vs-async", null = "json",
     file = "fs", files = "fs", memory = "limits", budgets = "limits",
     watchdog = "signals", ["ctrl-c"] = "signals", signal = "signals", channels = "channel", progress = "tools",
-    idempotent = "tools", fail_fast = "agents", stream = "streaming", events = "streaming", event = "streaming",
+    idempotent = "tools", fail_fast = "agents", stream = "streaming", event = "events", on_event = "events", jsonl = "events",
+    settings = "agents", usage = "events",
     delta = "streaming", image = "attachments", images = "attachments", document = "attachments",
     documents = "attachments", attach = "attachments", pdf = "attachments", structured = "output", value = "output",
     outputs = "output" }

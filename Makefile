@@ -9,7 +9,9 @@
 # make stress     long runs: random cancels, hostile tools, a million handoffs, memory (STRESS=cancel)
 # make fuzz       streams of models, changed at random: libFuzzer, all providers (FUZZ_SECONDS=60)
 # make check-all  test asan tsan valgrind lint faults fuzz stress stress-asan (the random ones of these, watched)
+#                 bench-check
 # make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
+# make bench-check   fails when fixed work takes 3 % more instructions than recorded; make bench-record: records them
 # make format     clang-format over the C files
 # make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
 # make clean      removes the build directories; make help: this list
@@ -50,7 +52,7 @@ LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua lua/lash/*/*/*.lua))
 UNIT = $(wildcard tests/unit/*.c)
 
 .PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress stress-asan \
-        faults fuzz clean help deps deps-check tests-only FORCE
+        faults fuzz clean help deps deps-check tests-only bench-check bench-record FORCE
 all: $(B)/lash $(B)/lash.so
 
 $(B)/lash: $(B)/main.o $(OBJ)
@@ -123,6 +125,11 @@ tests-only: all $(TEST_PROGRAMS)
 # What lash costs, beside bare programs: tests/bench/bench.py tells how. BENCHARGS="--only Q5"
 bench: all $(B)/bench/server $(B)/bench/floor $(B)/bench/run
 	$(Q)$(PYTHON) tests/bench/bench.py --build $(B) $(BENCHARGS)
+
+# The instructions of fixed work, beside recorded figures; who makes them grow on purpose records them anew.
+bench-check bench-record: deps-check
+	@$(SUBMAKE) all $(B)/bench/server
+	$(Q)$(PYTHON) tests/bench/instructions.py --build $(B) $(if $(findstring record,$@),--record)
 
 $(B)/bench/server: BENCH_PKGS = libuv $(if $(BENCH_SSL),openssl)
 $(B)/bench/server: tests/bench/answers.c tests/bench/tls.c
@@ -197,7 +204,7 @@ $(B)/fuzz-obj/%.o: tests/fuzz/%.c $(B)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
 
-check-all: test asan tsan valgrind lint faults fuzz stress stress-asan
+check-all: test asan tsan valgrind lint faults fuzz stress stress-asan bench-check
 
 format: deps-check
 	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] scripts/*.c tests/unit/*.[ch] tests/bench/*.[ch] tests/fuzz/*.c)

@@ -69,7 +69,8 @@ local function start()
     base = base or start_server()
 end
 
-local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: req_7\r\n"
+    .. "Transfer-Encoding: chunked\r\n\r\n"
 local END = "0\r\n\r\n"
 
 local function chunk(text)
@@ -174,6 +175,7 @@ case("P5 what was delivered in part is not asked for again", function()
         equal(found, nil)
         equal(err.exit, 75)
         has(err.message, "a part of the answer was delivered")
+        has(err.message, "[request req_7]")
         equal(told, { "a" })
         equal(retries, 0)
     end

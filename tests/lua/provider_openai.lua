@@ -350,6 +350,14 @@ case("errors of compatible servers and gateways are told apart", function()
         equal(err.status, row[1])
     end
     equal(wire.refused("openai", wire.answer('{"error":{"code":"invalid_encrypted_content","message":"x"}}', 400)).strip, true)
+    for message, status in pairs { ["Item with id 'rs_1' not found."] = 404, ["the URL is not known"] = false,
+        ["Item 'rs_1' of type 'reasoning' was provided without its required following item."] = 400,
+        ["Item 'fc_1' of type 'function_call' was provided without its required 'reasoning' item: 'rs_1'."] = 400 } do
+        local body = wire.encode { error = { message = message, type = "invalid_request_error", code = json.null } }
+        equal(wire.refused("openai", wire.answer(body, status or 404)).strip, status and true or nil)
+    end
+    local suspended = wire.refused("openai", wire.answer('{"error":{"code":"account_suspended","message":"x"}}', 403))
+    equal(suspended.code, "refused")
 end)
 
 case("errors inside a 200 are errors", function()

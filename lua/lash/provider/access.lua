@@ -172,7 +172,7 @@ local function is_secret(name)
             return true
         end
     end
-    return name == "sig"
+    return name == "sig" or name == "code"
 end
 
 --- secrets(key, base, headers) -> list of all texts that must not be shown, the longest first: the key; user and

@@ -213,14 +213,18 @@ local function advice(target, err)
     return message
 end
 
---- transport(target, err) -> err for a request that got no complete answer; `err` is that of lash.http.
-function M.transport(target, err)
+--- transport(target, err [, res]) -> err for a request that got no complete answer; `err` is that of lash.http, `res`
+-- the head of the answer if that came.
+function M.transport(target, err, res)
     local kind = TRANSPORT[err.code] or { "network", false }
+    local id = res and request_id(res)
     return M.new {
         code = kind[1],
         retry = kind[2],
         exit = kind[3],
-        message = ("%s: %s"):format(target.provider_name, clean(advice(target, err), secrets_of(target))),
+        request_id = id,
+        message = ("%s: %s%s"):format(target.provider_name, clean(advice(target, err), secrets_of(target)),
+            id and (" [request %s]"):format(id) or ""),
     }
 end
 

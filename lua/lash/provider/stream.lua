@@ -17,7 +17,7 @@ end
 local function read_whole(target, res, conv, view, tell, begun)
     local body, broken = res:read "a"
     if not body then
-        return nil, fault.transport(target, broken)
+        return nil, fault.transport(target, broken, res)
     end
     local whole = { status = res.status, headers = res.headers, body = body }
     local answer, err, more = target.provider.read(whole, conv, view, target, begun)
@@ -84,7 +84,7 @@ function M.answer(target, conv, view, request, limits, tell, begun)
         if engine.cancel_reason(ok) or type(ok) ~= "table" or not ok.code then
             error(ok, 0)
         end
-        return nil, fault.transport(target, ok)
+        return nil, fault.transport(target, ok, res)
     elseif not ok then
         return nil, ended
     elseif ended then

@@ -16,7 +16,7 @@ end
 -- A limit of what may be spent: no wait helps.
 local function is_spent(code, message)
     code = code or ""
-    return code:find("spend") or code:find("billing") or code:find("credit") or code:find("usage_limit")
+    return code:find("%f[%a]spend") or code:find("billing") or code:find("credit") or code:find("usage_limit")
         or message:find("credit balance") or message:find("spend limit") or message:find("usage limits")
         or message:find("spending limit")
 end

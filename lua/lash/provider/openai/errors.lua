@@ -54,7 +54,7 @@ end
 
 local function kind_of(status, code, kind, param)
     local words = (code or "") .. " " .. (kind or "")
-    if words:find("usage_limit", 1, true) or words:find("spend", 1, true) then
+    if words:find("usage_limit", 1, true) or words:find("%f[%a]spend") then
         return "quota", false
     end
     local known = KNOWN[code] or KNOWN[kind]
@@ -70,6 +70,13 @@ local function kind_of(status, code, kind, param)
     return "overloaded", true
 end
 
+-- Whether it is about reasoning that the server does not take back: its sealed part is another's, or it has none, or it
+-- stands without what it led to. But for the first these have no code.
+local function is_sealed(code, words)
+    return code == "invalid_encrypted_content" or (words:find("item with id 'rs_", 1, true)
+        or words:find("required following item", 1, true) or words:find("required 'reasoning' item", 1, true)) ~= nil
+end
+
 --- described(target, res, e) -> err for an error that the server described: `e` is its error object or text.
 function M.described(target, res, e)
     if type(e) ~= "table" then
@@ -83,7 +90,7 @@ function M.described(target, res, e)
     end
     local about = { name = code or kind, message = text_of(e.message) }
     about.code, about.retry = kind_of(status_of(res, e), code, kind, e.param)
-    about.strip = code == "invalid_encrypted_content" or nil
+    about.strip = about.code == "bad_request" and is_sealed(code, (about.message or ""):lower()) or nil
     if (res.status == 404 or res.status == 405) and about.code == "bad_request" then
         about.what = ("%s was not found"):format(target.shown_url or "the URL")
         about.remedy = ("check %s and the model's name"):format(target.base_var or "the base URL")

@@ -126,7 +126,7 @@ local function classify(about, status, codes, words)
     end
     local row = status ~= 401 and status ~= 402 and status ~= 429 and sentence_of(words)
     for _, code in ipairs(row and row[3] and {} or codes) do -- a sentence with a remedy says more than a code
-        local spent = code:find("usage_limit", 1, true) or code:find("spend", 1, true)
+        local spent = code:find("usage_limit", 1, true) or code:find("%f[%a]spend")
         local known = KNOWN[code] or spent and KNOWN.insufficient_quota
         if known and not (status == 404 and known[1] == "overloaded") then
             about.code, about.retry = known[1], known[2] or false

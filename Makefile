@@ -9,7 +9,7 @@
 # make stress     long runs: random cancels, hostile tools, a million handoffs, memory (STRESS=cancel)
 # make fuzz       streams of models, changed at random: libFuzzer, all providers (FUZZ_SECONDS=60)
 # make check-all  test asan tsan valgrind lint faults fuzz stress stress-asan (the random ones of these, watched)
-#                 bench-check
+#                 bench-check, with LASH_THOROUGH=1: tests try all combinations, and more of what chance gives
 # make bench      what lash costs, beside bare programs (BENCHARGS="--only Q5")
 # make bench-check   fails when fixed work takes 3 % more instructions than recorded; make bench-record: records them
 # make format     clang-format over the C files
@@ -204,6 +204,8 @@ $(B)/fuzz-obj/%.o: tests/fuzz/%.c $(B)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/unit -c -o $@ $<
 
+# All combinations, and the full numbers of what chance gives: `make test` tries fewer, to take less than a minute.
+check-all: export LASH_THOROUGH = 1
 check-all: test asan tsan valgrind lint faults fuzz stress stress-asan bench-check
 
 format: deps-check

@@ -310,7 +310,7 @@ t.case("T1 an attempt whose turn does not come is given up with the last error",
     t.equal(outcomes[1].output, "fell; its turn for another attempt did not come in time")
 end)
 
-t.case("10 000 retried calls leave no memory and no task behind", function()
+t.case("thousands of retried calls leave no memory and no task behind", function()
     local tool = lash.tool { name = "x", idempotent = true, retry = { attempts = 2, delay = 0 },
         async = function(_, ctx) return ctx.attempt == 2 or error("fell", 0) end }
     local list = {}
@@ -330,7 +330,7 @@ t.case("10 000 retried calls leave no memory and no task behind", function()
     end
     round()
     local before = round()
-    for _ = 1, 18 do
+    for _ = 1, t.times(18, 4) do
         round()
     end
     local after = round()

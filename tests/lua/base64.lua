@@ -49,8 +49,8 @@ t.case("base64 random bytes come back", function()
     end
 end)
 
-t.case("base64 100 MB take a moment", function()
-    local bytes = ("0123456789abcdef"):rep(100 * 1024 * 1024 // 16)
+t.case("base64 many megabytes take a moment", function()
+    local bytes = ("0123456789abcdef"):rep(t.times(100, 25) * 1024 * 1024 // 16)
     local started = lash.hrtime()
     local text = base64.encode(bytes)
     t.ok(base64.decode(text) == bytes)

@@ -87,9 +87,9 @@ t.case("path is_absolute", function()
 end)
 
 t.case("path hostile texts take linear time, misuse names the thing", function()
-    local started = lash.hrtime()
-    for _, long in ipairs { ("/"):rep(500000) .. "x", ("/"):rep(500000), ("."):rep(500000), ("a/"):rep(200000) .. "..",
-        ("../"):rep(200000), ("a/../"):rep(100000), ("x"):rep(500000) } do
+    local started, n = lash.hrtime(), t.times(100000, 40000)
+    for _, long in ipairs { ("/"):rep(5 * n) .. "x", ("/"):rep(5 * n), ("."):rep(5 * n), ("a/"):rep(2 * n) .. "..",
+        ("../"):rep(2 * n), ("a/../"):rep(n), ("x"):rep(5 * n) } do
         for _, name in ipairs { "split", "dirname", "basename", "extension", "stem", "normalize", "absolute", "relative" } do
             path[name](long)
         end

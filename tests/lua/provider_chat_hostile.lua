@@ -81,8 +81,8 @@ end
 -- Calls fn with every text that differs from this one in one value.
 local function each_change(text, fn)
     local count = 0
-    for _, path in ipairs(paths(text)) do
-        for _, with in ipairs(VALUES) do
+    for turn, path in ipairs(paths(text)) do
+        for _, with in ipairs(t.part(VALUES, turn, 3)) do
             fn(replaced(text, path, with), table.concat(path, ".") .. " = " .. tostring(with))
             count = count + 1
         end
@@ -180,7 +180,7 @@ case("P1 no field of a chunk can be so wrong that the reader raises", function()
             read_stream(list, ("chunk %d, %s"):format(i, what))
         end)
     end
-    ok(count > 2000, count)
+    ok(count > t.times(2000, 600), count)
 end)
 
 case("P1 chunks that are lost, come twice or in another order do no harm", function()

@@ -161,8 +161,8 @@ for n, event in ipairs { table.unpack(EVENTS, 1, TERMINAL - 1) } do
     case(("P1 no value of any type in any field raises: %s %d"):format(event:match '"type":"response%.([%w_.]+)"', n), function()
         local rest = table.move(EVENTS, 1, TERMINAL, 1, {})
         local empty = '{"type":"response.completed","response":{"output":[]}}'
-        for _, path in ipairs(paths(event)) do
-            for _, value in ipairs(VALUES) do
+        for turn, path in ipairs(paths(event)) do
+            for _, value in ipairs(t.part(VALUES, turn, 3)) do
                 rest[n] = replaced(event, path, value)
                 for _, last in ipairs { EVENTS[TERMINAL], empty } do
                     rest[TERMINAL] = last
@@ -175,8 +175,8 @@ end
 
 case("P1 no value of any type in any field raises: the last event, with and without what came before", function()
     for _, last in ipairs { EVENTS[TERMINAL], (EVENTS[TERMINAL]:gsub('"completed"', '"incomplete"')), ERROR, FAILED } do
-        for _, path in ipairs(paths(last)) do
-            for _, value in ipairs(VALUES) do
+        for turn, path in ipairs(paths(last)) do
+            for _, value in ipairs(t.part(VALUES, turn, 3)) do
                 local text = replaced(last, path, value)
                 read_stream({ text }, text)
                 read_stream({ EVENTS[10], EVENTS[13], text }, text)
@@ -203,7 +203,7 @@ end)
 
 case("P1 events in any order, left out, twice, cut or garbled: an answer or an error", function()
     math.randomseed(20)
-    for round = 1, 3000 do
+    for round = 1, t.times(3000, 800) do
         local events = {}
         for i = 1, math.random(1, 20) do
             local text = EVENTS[math.random(#EVENTS - (math.random(4) > 1 and 1 or 0))]

@@ -27,6 +27,21 @@ end
 --- How many times slower than usual this run may find things: 1, or more under valgrind and the like.
 M.slower = tonumber(os.getenv "TEST_SLOWER") or 1
 
+--- How often a case does what costs time, such as trying what chance gives: `full` in `make check-all`, `few` else.
+function M.times(full, few)
+    return os.getenv "LASH_THOROUGH" and full or few
+end
+
+--- In `make check-all` the whole list, else one of `share` of its elements: others each `turn`.
+function M.part(list, turn, share)
+    share = M.times(1, share)
+    local part = {}
+    for i = 1 + turn % share, #list, share do
+        part[#part + 1] = list[i]
+    end
+    return part
+end
+
 --- Skips a case that needs signals to come at once: the thread sanitizer keeps them back while code
 -- that it does not know runs, valgrind until its turn comes.
 function M.needs_prompt_signals()

@@ -160,7 +160,7 @@ end)
 
 t.case("url hostile texts take linear time", function()
     local started = lash.hrtime()
-    local n = 30000
+    local n = t.times(30000, 12000)
     for _, long in ipairs { ("a"):rep(n), ("/"):rep(n), ("../"):rep(n), ("a/../"):rep(n), ("@"):rep(n), ("%41"):rep(n), ("&"):rep(n),
         ("a=1&"):rep(n), (":"):rep(n), ("?"):rep(n), ("#"):rep(n), ("["):rep(n), (" "):rep(n), ("/."):rep(n),
         "[" .. (":"):rep(n) .. "x]" } do

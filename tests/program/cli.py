@@ -14,6 +14,7 @@ import time
 LASH = shlex.split(os.environ.get("LASH_WRAP", "")) + [os.environ["LASH"]]
 SLOW = 10 if os.environ.get("LASH_WRAP") else 1
 SLOWER = SLOW * float(os.environ.get("TEST_SLOWER", "1"))
+THOROUGH = bool(os.environ.get("LASH_THOROUGH"))    # `make check-all`: all combinations, the full numbers
 KEPT_BACK = SLOWER >= 20  # the thread sanitizer keeps signals back while Lua, which it does not know, runs
 
 TOOLS = """

@@ -4,7 +4,7 @@ import re
 
 from cli import SLOWER, expect, lash, needs_prompt_signals, write
 
-MS = int(50 * SLOWER)
+MS = int(30 * SLOWER)
 ENV = {"LASH_WATCHDOG": str(MS)}
 
 # burns(s): computes for s seconds of the machine's usual speed, and longer where it is slow
@@ -16,11 +16,11 @@ local function burns(s)
     while os.clock() < ends do end
 end
 local computes = lash.tool { name = "computes", params = { n = "integer?" }, async = function(args)
-    burns(0.3)
+    burns(0.18)
     return "computed"
 end }
 local offloads = lash.tool { name = "offloads", sync = function(args)
-    burns(0.3)
+    burns(0.18)
     return "computed"
 end }
 local waits = lash.tool { name = "waits", async = function(args)
@@ -33,7 +33,7 @@ local blocks = lash.tool { name = "blocks", async = function(args)
 end }
 local nested = lash.tool { name = "nested", async = function(args)
     coroutine.wrap(function()
-        lash.gather { function() burns(0.3) end }
+        lash.gather { function() burns(0.18) end }
     end)()
     return "nested"
 end }
@@ -41,8 +41,8 @@ return { computes, offloads, waits, blocks, nested }
 """ % SLOWER
 
 
-def play(*names):
-    write("tools.lua", TOOLS)
+def play(*names, tools=TOOLS):
+    write("tools.lua", tools)
     calls = [{"name": n, "args": {"n": i} if n == "computes" else {}} for i, n in enumerate(names)]
     write("play.json", json.dumps([{"calls": calls}, {"text": "end"}]))
     return ["ask", "-m", "script:play.json", "-t", "tools.lua", "hi"]
@@ -72,7 +72,8 @@ def test_async_tool():
 def test_default():
     """watchdog: it is on by default, LASH_WATCHDOG=0 switches it off, a wrong value is refused"""
     needs_prompt_signals()
-    expect(lash(*play("computes"), env={"LASH_WATCHDOG": ""}), 0, None, "the main loop for ")
+    longer = play("computes", tools=TOOLS.replace("burns(0.18)", "burns(0.3)"))
+    expect(lash(*longer, env={"LASH_WATCHDOG": ""}), 0, None, "the main loop for ")
     expect(lash(*play("computes"), env={"LASH_WATCHDOG": "0"}), 0, None, "")
     expect(lash(*play("computes"), env={"LASH_WATCHDOG": "60000"}), 0, None, "")
     expect(lash(*play("computes"), env={"LASH_WATCHDOG": "soon"}), 64, None, "LASH_WATCHDOG")
@@ -136,7 +137,7 @@ def test_script_alone():
     needs_prompt_signals()
     for body in ("burns(%g)", "lash.gather { function() burns(%g) end }",
                  "local t = lash.spawn(function() burns(%g) end) t:wait()"):
-        write("s.lua", SCRIPT % (body % (0.3 * SLOWER)))
+        write("s.lua", SCRIPT % (body % (0.18 * SLOWER)))
         expect(lash("s.lua", env=ENV), 0, "", "")
         expect(lash("run", "--timeout", "1h", "s.lua", env=ENV), 0, "", "")
 
@@ -147,7 +148,7 @@ def test_script_with_others():
     for body, place in (("lash.spawn(function() lash.sleep(3600) end)\nlash.sleep(0)\nburns(%g)", "a task (s.lua)"),
                         ("lash.gather { function() lash.sleep(0.01) end,\nfunction() burns(%g) end }",
                          "a task (s.lua:7)")):
-        write("s.lua", SCRIPT % (body % (0.3 * SLOWER)))
+        write("s.lua", SCRIPT % (body % (0.18 * SLOWER)))
         done = expect(lash("s.lua", env=ENV), 0, "")
         assert told(done, place) >= MS, done
         assert "lash.sleep(0)" in done.err and "s.lua:4: in " in done.err, done
@@ -166,7 +167,7 @@ def test_still_holding():
 def test_handful():
     """watchdog: at most a handful is told"""
     needs_prompt_signals()
-    body = "\n".join("lash.spawn(function() burns(%g) end)" % (0.12 * SLOWER) for _ in range(8))
+    body = "\n".join("lash.spawn(function() burns(%g) end)" % (0.09 * SLOWER) for _ in range(7))
     write("s.lua", SCRIPT % (body + "\nlash.sleep(0)"))
     done = expect(lash("s.lua", env=ENV), 0, "", "further ones are not told")
     assert done.err.count("main loop") == 5, done
@@ -182,5 +183,5 @@ debug.sethook(function() n = n + 1 end, "", 1000)
 local ends = os.clock() + %g
 while os.clock() < ends do end
 print(n > 100, debug.gethook() ~= nil)
-""" % (0.3 * SLOWER))
+""" % (0.18 * SLOWER))
     expect(lash("s.lua", env=ENV), 0, "true\ttrue\n", "")

@@ -24,6 +24,9 @@ void test_register(struct test_case *test);
  * like. */
 unsigned test_slower(void);
 
+/* `full` in `make check-all`, `few` in any other run: how much a case does that takes long. */
+unsigned test_times(unsigned full, unsigned few);
+
 /* Skips a case that needs signals to come at once: the thread sanitizer keeps them back while code
  * that it does not know runs, valgrind until its turn comes. */
 void test_needs_prompt_signals(void);

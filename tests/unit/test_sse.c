@@ -293,7 +293,7 @@ TEST(sse_events_are_bounded)
 /* Quadratic buffers would take hours for it. */
 TEST(sse_large_event_byte_by_byte)
 {
-    size_t size = ((size_t)64 << 20) / test_slower();
+    size_t size = ((size_t)test_times(64, 16) << 20) / test_slower();
     struct sse *s = sse_new(size + 100);
     struct sse_event event;
     size_t used;

@@ -3,6 +3,7 @@
 #include "shell/editor.h"
 
 #include "base/buf.h"
+#include "shell/crash.h"
 #include "shell/readline_dl.h"
 #include "shell/screen.h"
 
@@ -573,29 +574,6 @@ static int open_tty(void)
     return fd;
 }
 
-static void on_crash(int sig)
-{
-    editor_restore();
-    (void)raise(sig); // the default by now
-}
-
-/* Ways to end without a word leave the terminal right, too. */
-static void take_crashes(void)
-{
-    static const int signals[] = {SIGQUIT, SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
-        struct sigaction action;
-        if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL &&
-            (action.sa_flags & SA_SIGINFO) == 0) {
-            memset(&action, 0, sizeof(action));
-            sigemptyset(&action.sa_mask);
-            action.sa_handler = on_crash;
-            action.sa_flags = (int)(SA_RESETHAND | SA_NODEFER);
-            (void)sigaction(signals[i], &action, NULL);
-        }
-    }
-}
-
 const char *editor_open(uv_loop_t *loop)
 {
     if (self.open) {
@@ -630,7 +608,7 @@ const char *editor_open(uv_loop_t *loop)
     self.thread = pthread_self();
     self.open = true;
     set_up(rl);
-    take_crashes();
+    crash_open(editor_restore);
     return NULL;
 }
 

@@ -403,6 +403,14 @@ end
 local OPTIONS = { on_event = "function", limits = "table", model = "string", stream = "boolean",
     no_raise = "boolean", deltas = "boolean" }
 
+-- What waits needs a task. A stock Lua has none at first.
+local function check_task()
+    if not engine.current() then
+        error("an agent runs in a task, and this caller is none: outside of lash call agent:run_sync or "
+            .. "conversation:send_sync, with on_event for what a stream would tell", 3)
+    end
+end
+
 -- @return the entry of the message
 local function check_message(message, opts)
     local entry, wrong = attach.entry(message)
@@ -423,6 +431,7 @@ end
 -- @param alone true: nobody else has the conversation, so nobody can cancel it
 function M.send(conv, text, opts, alone)
     local message = check_message(text, opts)
+    check_task()
     if lash.loading then -- a command loads a file for what it declares
         error("an agent was run while the file was loaded for what it declares: put what is only for a script "
             .. "under `if lash.main then`", 2)
@@ -513,6 +522,7 @@ local leaving_mt = {
 --- The events of a run as they happen. See agent:stream.
 function M.stream(conv, text, opts)
     check_message(text, opts)
+    check_task()
     local queue, group, last, failed = event_queue(), engine.group(), nil, nil
     local own = {}
     for name, value in pairs(opts or {}) do

@@ -41,6 +41,17 @@ def test_no_network():
     ask("ollama/m", 75, "no connection", "start it with `ollama serve`, or set OLLAMA_HOST", OLLAMA_HOST="127.0.0.1:1")
 
 
+def test_no_version():
+    """an address without /v1, which these protocols want: what is missing in which variable"""
+    page = {"status": 404, "body_text": "404 page not found", "content_type": "text/plain"}
+    with modeld.Server([{"repeat": True, "reply": page}]) as server:
+        for name in ("openai", "openai-chat"):
+            env = {**server.env, "OPENAI_BASE_URL": server.url}
+            ask(name + "/m", 76, "does not speak", "check OPENAI_BASE_URL: most such addresses end in /v1", **env)
+            r = ask(name + "/m", 76, "does not speak", "check OPENAI_BASE_URL", **server.env)
+            assert "most such" not in r.err, r
+
+
 def test_no_key():
     """without a key: 78, the variables looked for and what to do"""
     for name, var in KEYS.items():

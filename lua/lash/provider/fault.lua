@@ -165,6 +165,17 @@ function M.answer(target, res, about)
     return M.new(err)
 end
 
+--- no_protocol(target, res, name) -> err for a server that does not know the address of the protocol `name`, one of
+-- OpenAI's.
+function M.no_protocol(target, res, name)
+    local versioned = (target.base_url or ""):find("/v%d") ~= nil
+    return M.answer(target, res, {
+        code = "nonsense",
+        what = ("%s does not speak %s"):format(target.shown_url or "the server", name),
+        remedy = not versioned and "check %B: most such addresses end in /v1" or nil,
+    })
+end
+
 --- nonsense(target, res, why) -> err for an answer that does not follow the protocol.
 function M.nonsense(target, res, why)
     local head = clean((res.body or ""):sub(1, 4096), secrets_of(target), 60)

@@ -259,10 +259,7 @@ function M.refused(target, res, fields)
     end
     local code, retry = fault.status_kind(res.status)
     if res.status == 404 or res.status == 405 or res.status < 400 then
-        return fault.answer(target, res, {
-            code = "nonsense",
-            what = ("%s does not speak Chat Completions"):format(target.shown_url or "the server"),
-        })
+        return fault.no_protocol(target, res, "Chat Completions")
     end
     return fault.answer(target, res, { code = code, retry = retry, message = title(body) })
 end

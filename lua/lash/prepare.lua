@@ -1,6 +1,7 @@
 --- What an agent's requests need, made before the first of them: its model, its instructions (all parts at
 -- once, kept in order), its tools and the agents that it may hand over to.
 local handoff = require "lash.handoff"
+local json = require "lash.json"
 local model = require "lash.model"
 local prompt = require "lash.prompt"
 local tasks = require "lash.tasks"
@@ -86,11 +87,28 @@ end
 -- agent -> its view, while it is made of constants only: providers keep the text that they made of it
 local constant_views = setmetatable({}, { __mode = "k" })
 
+local function same_list(list, other)
+    if #list ~= #other then
+        return false
+    end
+    for i, value in ipairs(list) do
+        if value ~= other[i] then
+            return false
+        end
+    end
+    return true
+end
+
+-- The settings as a text, as an agent's may be changed in place.
+local function settings_text(agent)
+    return json.encode(agent.settings, { lossy = true }) or false
+end
+
 local function constant_view(agent)
     local kept = constant_views[agent]
-    if kept and kept.tools == agent.tools and kept.count == #agent.tools and kept.instructions == agent.instructions
-        and kept.settings == agent.settings and kept.output == agent.output
-        and kept.view.tool_choice == agent.tool_choice then
+    if kept and same_list(kept.tools, agent.tools) and same_list(kept.instructions, agent.instructions)
+        and kept.output == agent.output and kept.view.tool_choice == agent.tool_choice
+        and kept.settings == agent.settings and kept.said == settings_text(agent) then
         return kept
     end
     if agent.handoffs ~= nil then
@@ -102,8 +120,9 @@ local function constant_view(agent)
         end
     end
     kept = {
-        tools = agent.tools, count = #agent.tools, instructions = agent.instructions, settings = agent.settings,
-        output = agent.output,
+        tools = table.move(agent.tools, 1, #agent.tools, 1, {}), output = agent.output,
+        instructions = table.move(agent.instructions, 1, #agent.instructions, 1, {}),
+        settings = agent.settings, said = settings_text(agent),
         view = make_view(agent, agent.instructions, table.move(agent.tools, 1, #agent.tools, 1, {})),
         views = {},
     }

@@ -100,8 +100,8 @@ local function add_header(list, name, value, level)
     list[#list + 1] = value
 end
 
--- { name = value | { value, ... } } -> { name, value, ... } in an order that is always the same
-local function check_headers(headers, level)
+--- headers({ name = value | { value, ... } }, level) -> { name, value, ... } in an order that is always the same
+function M.headers(headers, level)
     local list = {}
     if headers == nil then
         return list
@@ -190,7 +190,7 @@ function M.check(options, method, kind, level)
     if type(method) ~= "string" then
         misuse(level + 1, "method must be a string, not a %s", type(method))
     end
-    local headers = check_headers(options.headers, level + 1)
+    local headers = M.headers(options.headers, level + 1)
     local text, source = body.make(options, headers, level + 1)
     return {
         method = method:upper(),

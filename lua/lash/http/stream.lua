@@ -12,20 +12,24 @@ local header_mt = {
 
 --- { name, value, ... } -> keys in lower case; repeated headers joined by ", " but for set-cookie, which is a list.
 function M.headers(list)
-    local headers, joined = {}, {}
+    local headers = {}
     for i = 1, #list, 2 do
         local name, value = list[i]:lower(), list[i + 1]
-        local values = headers[name]
-        if values then
-            values[#values + 1] = value
+        local before = headers[name]
+        if type(before) == "table" then
+            before[#before + 1] = value
+        elseif before then
+            headers[name] = { before, value }
         else
-            headers[name] = { value }
+            headers[name] = name == "set-cookie" and { value } or value
         end
     end
-    for name, values in next, headers do
-        joined[name] = name == "set-cookie" and values or table.concat(values, ", ")
+    for name, value in next, headers do
+        if type(value) == "table" and name ~= "set-cookie" then
+            headers[name] = table.concat(value, ", ")
+        end
     end
-    return setmetatable(joined, header_mt)
+    return setmetatable(headers, header_mt)
 end
 
 -- Gives the body until the head of the answer is there.

@@ -50,6 +50,29 @@ local function no_stream(life, stray)
     return not life.more and first:find "%S" and not first:find "^%s*{" and not first:find "^%s*%[DONE%]" and first
 end
 
+-- As lash.http.stream, whose checks of what a user writes cost more than all else here.
+local function open(request, limits, life)
+    local http = require "lash.http.stream"
+    local plan = {
+        method = "POST",
+        url = request.url,
+        headers = require("lash.http.options").headers(request.headers, 1),
+        body = request.body,
+        keep_alive = function()
+            return life.idle
+        end,
+        core = {
+            idle_timeout = limits.idle_timeout,
+            event_timeout = limits.event_timeout,
+            max_body = M.MAX_BODY,
+            max_event = M.MAX_EVENT,
+            redirects = 0,
+        },
+    }
+    local handle, broken = http.open(plan)
+    return handle and http.new(handle, plan), broken
+end
+
 --- answer(target, conv, view, request, limits, tell, begun) -> answer | nil, err | nil, nil, begun
 -- @param request of the provider: { url =, headers =, body = }
 -- @param limits { idle_timeout = seconds without a byte, event_timeout = seconds in which nothing of the answer
@@ -58,20 +81,7 @@ end
 -- @param begun what an earlier request brought of this answer, for the provider
 function M.answer(target, conv, view, request, limits, tell, begun)
     local life = { idle = false, first = nil, more = false } -- of its events
-    local res <close>, broken = require("lash.http").stream {
-        method = "POST",
-        url = request.url,
-        headers = request.headers,
-        body = request.body,
-        idle_timeout = limits.idle_timeout,
-        event_timeout = limits.event_timeout,
-        max_body = M.MAX_BODY,
-        max_event = M.MAX_EVENT,
-        keep_alive = function()
-            return life.idle
-        end,
-        follow = false,
-    }
+    local res <close>, broken = open(request, limits, life)
     if not res then
         return nil, fault.transport(target, broken)
     elseif not res.ok or is_whole(res) then

@@ -11,7 +11,7 @@
 -- says so.
 
 local compile = require "lash.schema.compile"
-local evaluate = require "lash.schema.evaluate"
+local evaluate = require("lash.schema.evaluate").evaluate
 local json = require "lash.json"
 
 local M = {}

@@ -209,10 +209,9 @@ static int l_json_decode(lua_State *L)
 
 /* ---- raw text ---- */
 
-/* Reads a whole text for its faults only. */
-static bool check_text(struct json_reader *r, const char *text, size_t len)
+/* Reads what is left of a text for its faults only. */
+static bool check_rest(struct json_reader *r)
 {
-    json_reader_init(r, text, len, JSON_DEPTH_CAP);
     for (;;) {
         enum json_token t = json_next(r);
         if (t == JSON_ERROR || t == JSON_END) {
@@ -221,43 +220,47 @@ static bool check_text(struct json_reader *r, const char *text, size_t len)
     }
 }
 
-/* Narrows text[*from..*to) to the value under `key`, or under `index` (from 1) when key is NULL. Of
- * equal keys the last counts, as in decode(). The text was checked before. */
-static bool narrow(const char *text, const char *key, size_t key_len, lua_Integer index,
-                   size_t *from, size_t *to, lua_State *L)
+static bool is_key(lua_State *L, struct json_str found, const char *key, size_t len)
 {
-    struct json_reader r;
+    if (!found.escaped) {
+        return found.len == len && memcmp(found.raw, key, len) == 0;
+    }
+    size_t n;
+    push_string(L, found); // -- found
+    const char *s = lua_tolstring(L, -1, &n);
+    bool same = n == len && memcmp(s, key, len) == 0;
+    lua_pop(L, 1);
+    return same;
+}
+
+/* Narrows text[*from..*to) to the value under `key`, or under `index` (from 1) when key is NULL. Of
+ * equal keys the last counts, as in decode(). The reader is left where it stopped: at a fault, if
+ * it met one. */
+static bool narrow(lua_State *L, struct json_reader *r, const char *text, const char *key,
+                   size_t key_len, lua_Integer index, size_t *from, size_t *to)
+{
     bool found = false;
     size_t base = *from;
 
-    json_reader_init(&r, text + base, *to - base, JSON_DEPTH_CAP);
-    if (json_next(&r) != (key != NULL ? JSON_OBJECT_BEGIN : JSON_ARRAY_BEGIN)) {
+    json_reader_init(r, text + base, *to - base, JSON_DEPTH_CAP);
+    if (json_next(r) != (key != NULL ? JSON_OBJECT_BEGIN : JSON_ARRAY_BEGIN)) {
         return false;
     }
-    for (lua_Integer i = 1; r.depth > 0; i++) {
+    for (lua_Integer i = 1; r->depth > 0; i++) {
         bool match = i == index;
-        enum json_token t = json_next(&r);
+        enum json_token t = json_next(r);
         if (t == JSON_KEY) {
-            if (r.u.str.escaped) {
-                size_t n;
-                push_string(L, r.u.str); // -- key
-                const char *s = lua_tolstring(L, -1, &n);
-                match = key != NULL && n == key_len && memcmp(s, key, n) == 0;
-                lua_pop(L, 1);
-            } else {
-                match =
-                    key != NULL && r.u.str.len == key_len && memcmp(r.u.str.raw, key, key_len) == 0;
-            }
-            t = json_next(&r);
+            match = key != NULL && is_key(L, r->u.str, key, key_len);
+            t = json_next(r);
         }
         size_t start;
-        if (r.depth == 0 || !json_skip(&r, t, &start)) {
+        if (r->depth == 0 || !json_skip(r, t, &start)) {
             break;
         }
         if (match) {
             found = true;
             *from = base + start;
-            *to = base + r.end;
+            *to = base + r->end;
             if (key == NULL) {
                 break;
             }
@@ -275,14 +278,13 @@ static int l_json_raw(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &to);
     int n = lua_gettop(L);
 
-    if (!check_text(&r, text, to)) {
-        return fail_at_reader(L, &r);
-    }
-    while (from < to && strchr(" \n\t\r", text[from]) != NULL) {
-        from++;
-    }
-    while (to > from && strchr(" \n\t\r", text[to - 1]) != NULL) {
-        to--;
+    if (n == 1) {
+        json_reader_init(&r, text, to, JSON_DEPTH_CAP);
+        bool whole = json_skip(&r, json_next(&r), &from);
+        to = r.end;
+        if (!whole || !check_rest(&r)) {
+            return fail_at_reader(L, &r);
+        }
     }
     for (int i = 2; i <= n; i++) {
         const char *key = NULL;
@@ -293,7 +295,11 @@ static int l_json_raw(lua_State *L)
         } else {
             index = luaL_checkinteger(L, i);
         }
-        if (!narrow(text, key, key_len, index, &from, &to, L)) {
+        bool found = narrow(L, &r, text, key, key_len, index, &from, &to);
+        if (i == 2 && !check_rest(&r)) { // the first of them reads all of the text
+            return fail_at_reader(L, &r);
+        }
+        if (!found) {
             lua_pushnil(L);
             return 1;
         }
@@ -341,7 +347,8 @@ static int l_json_verbatim(lua_State *L)
     struct json_reader r;
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    if (!check_text(&r, text, len)) {
+    json_reader_init(&r, text, len, JSON_DEPTH_CAP);
+    if (!check_rest(&r)) {
         return fail_at_reader(L, &r);
     }
     lua_createtable(L, 1, 0);

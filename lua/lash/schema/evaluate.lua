@@ -143,7 +143,7 @@ function M.quietly(ctx, f, ...)
 end
 
 --- evaluate(document, value, steps) -> nil | errors, how many more
-local function evaluate(document, v, steps)
+function M.evaluate(document, v, steps)
     local ctx = {
         depth = 0, path = {}, errors = {}, more = 0, quiet = 0, steps = steps or STEPS,
         tracks = document.tracks, scope = document.dynamic and {} or nil,
@@ -159,4 +159,4 @@ local function evaluate(document, v, steps)
     return ctx.errors, ctx.more
 end
 
-return setmetatable(M, { __call = function(_, ...) return evaluate(...) end })
+return M

@@ -361,16 +361,21 @@ M["patternProperties"] = function(c, _, schemas)
     end
 end
 
+local NONE = {}
+
 -- The sorted names in v for which `known` has no answer.
 local function other_names(v, known)
-    local names = {}
+    local names
     for name in next, v do
         if not known(name) then
+            names = names or {}
             names[#names + 1] = tostring(name)
         end
     end
-    table.sort(names)
-    return names
+    if names then
+        table.sort(names)
+    end
+    return names or NONE
 end
 
 -- Says so of the first few; which names are known, once.

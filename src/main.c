@@ -135,7 +135,7 @@ int main(int argc, char **argv)
     trace_init();
     struct runtime rt;
     out_of_memory_hook(kill_children);
-    if (runtime_init(&rt) != 0) {
+    if (runtime_init(&rt, true) != 0) {
         out_of_memory(0);
     }
     int err = runtime_open_loop(&rt); /* later, when a script has used up the files, it could not */

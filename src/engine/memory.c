@@ -52,18 +52,56 @@ static bool fails(struct memory *m, const void *ptr, size_t nsize)
 }
 #endif
 
-/* `osize` is a type tag when ptr is NULL; shrinking never fails. */
+/* Never under a sanitizer: it sees only what malloc() gives. */
+static bool in_blocks(const struct memory *m, size_t size)
+{
+#ifdef LASH_DEBUG
+    return false;
+#endif
+    return m->blocked && size > 0 && size <= BLOCK_MAX;
+}
+
+static void give_back(struct memory *m, void *ptr, size_t size)
+{
+    if (in_blocks(m, size)) {
+        blocks_put(&m->blocks, ptr, size);
+    } else {
+        free(ptr);
+    }
+}
+
+/* As realloc(), for memory that may be a small block, or become one. */
+static void *resize(struct memory *m, void *ptr, size_t old, size_t size)
+{
+    bool was_block = in_blocks(m, old);
+    bool is_block = in_blocks(m, size);
+    if (!was_block && !is_block) {
+        return realloc(ptr, size);
+    }
+    if (was_block && is_block && blocks_alike(old, size)) {
+        return ptr;
+    }
+    void *moved = is_block ? blocks_get(&m->blocks, size) : malloc(size);
+    if (moved != NULL && old > 0) {
+        memcpy(moved, ptr, old < size ? old : size);
+        give_back(m, ptr, old);
+    }
+    return moved;
+}
+
+/* `osize` is a type tag when ptr is NULL; shrinking never fails: a block that cannot be moved stays
+ * where it is, and counts among the smaller ones from then on. */
 void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct memory *m = ud;
     size_t old = ptr != NULL ? osize : 0;
     if (nsize == 0) {
-        free(ptr);
+        give_back(m, ptr, old);
         m->used -= old;
         return NULL;
     }
     if (nsize <= old) {
-        void *shrunk = realloc(ptr, nsize);
+        void *shrunk = resize(m, ptr, old, nsize);
         m->used -= old - nsize;
         return shrunk != NULL ? shrunk : ptr;
     }
@@ -71,11 +109,16 @@ void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     if (m->limit != 0) {
         note_request(m, ptr, nsize, granted);
     }
-    void *grown = granted ? realloc(ptr, nsize) : NULL;
+    void *grown = granted ? resize(m, ptr, old, nsize) : NULL;
     if (grown != NULL) {
         m->used += nsize - old;
     }
     return grown;
+}
+
+void memory_release(struct memory *m)
+{
+    blocks_release(&m->blocks);
 }
 
 void memory_begin(struct memory *m, size_t bytes)

@@ -12,6 +12,8 @@
 
 #include "base/base.h"
 
+#include "engine/blocks.h"
+
 #include <lua.h>
 
 struct memory {
@@ -22,11 +24,16 @@ struct memory {
     size_t wanted_size; /* 0: none was */
     const void *failed; /* the same for what failed on purpose: base/fault.h */
     size_t failed_size;
-    bool met; /* the job was refused memory, and garbage was not the reason */
+    bool met;     /* the job was refused memory, and garbage was not the reason */
+    bool blocked; /* small objects live in `blocks`; set before the state is made */
+    struct blocks blocks;
 };
 
 /* The lua_Alloc of a state; `ud` is its struct memory. */
 void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
+
+/* The state is closed. */
+void memory_release(struct memory *m);
 
 /* A job begins, or ends: may add `bytes`, 0 = as many as it likes. */
 void memory_begin(struct memory *m, size_t bytes);

@@ -60,9 +60,9 @@ static int open_state(lua_State *L)
     return 0;
 }
 
-int runtime_init(struct runtime *rt)
+int runtime_init(struct runtime *rt, bool blocks)
 {
-    *rt = (struct runtime){0};
+    *rt = (struct runtime){.memory.blocked = blocks};
     lua_State *L = lua_newstate(memory_alloc, &rt->memory);
     if (L == NULL) {
         return UV_ENOMEM;
@@ -72,6 +72,7 @@ int runtime_init(struct runtime *rt)
     lua_pushlightuserdata(L, rt);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
         lua_close(L);
+        memory_release(&rt->memory);
         return UV_ENOMEM;
     }
     init_fields(rt);
@@ -372,6 +373,7 @@ void runtime_close_state(struct runtime *rt)
     if (rt->owns_state && rt->L != NULL) {
         lua_close(rt->L); /* its finalizers may still stop io, so the loop is open */
         rt->L = NULL;
+        memory_release(&rt->memory);
     }
 }
 

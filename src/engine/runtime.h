@@ -70,8 +70,11 @@ struct runtime {
     struct memory memory; /* of the Lua state, when owns_state */
 };
 
-/* Makes a runtime with a Lua state of its own, standard libraries open. Returns 0 or UV_ENOMEM. */
-int runtime_init(struct runtime *rt);
+/* Makes a runtime with a Lua state of its own, standard libraries open. Returns 0 or UV_ENOMEM.
+ * `blocks`: the state's small objects live in engine/blocks.h. Their memory is kept for others of
+ * their size until the state is closed, so this is for the state that lives as long as the process.
+ */
+int runtime_init(struct runtime *rt, bool blocks);
 
 /* Lets the collector run in the mode and with the parameters of the beginning. */
 void runtime_reset_gc(lua_State *L);

@@ -468,7 +468,7 @@ static int pool_grow(struct pool *pool)
     reap(pool);
     struct worker *w = xcalloc(1, sizeof(*w));
     w->pool = pool;
-    int status = runtime_init(&w->rt);
+    int status = runtime_init(&w->rt, false);
     if (status != 0) {
         free(w);
         return status;

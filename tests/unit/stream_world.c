@@ -202,7 +202,7 @@ static int open_world(lua_State *L)
 
 void stream_world_open(struct runtime *rt, const char *name)
 {
-    if (runtime_init(rt) != 0 || bind_open(rt) != 0) {
+    if (runtime_init(rt, true) != 0 || bind_open(rt) != 0) {
         fputs("stream_world: no memory\n", stderr);
         exit(1);
     }

@@ -53,7 +53,7 @@ static int l_leave(lua_State *L)
 
 static void open_runtime(struct runtime *rt)
 {
-    ASSERT_INT(runtime_init(rt), 0);
+    ASSERT_INT(runtime_init(rt, false), 0);
     bind_open(rt);
 }
 

@@ -17,7 +17,7 @@ static struct runtime rt;
 
 static void begin(void)
 {
-    ASSERT_INT(runtime_init(&rt), 0);
+    ASSERT_INT(runtime_init(&rt, true), 0);
     ASSERT_INT(bind_open(&rt), 0);
 }
 

@@ -18,7 +18,7 @@ static struct runtime rt;
 
 static void begin(size_t jobs)
 {
-    ASSERT_INT(runtime_init(&rt), 0);
+    ASSERT_INT(runtime_init(&rt, true), 0);
     ASSERT_INT(bind_open(&rt), 0);
     pool_set_limit(bind_pool(&rt), jobs);
 }

@@ -116,7 +116,30 @@ local function tools_text(view, quirks, more)
     return more[1] and "[" .. table.concat(more, ",") .. "]" or ""
 end
 
--- All of the body but the history, in two halves around it.
+-- ---- the request ----
+
+local function url(target, path)
+    local base, query = target.base_url:match("^([^?]*)(%??.*)$")
+    return base:gsub("/+$", "") .. path .. query
+end
+
+local function headers_of(target)
+    local headers = { accept = "application/json" } -- for a stream too, as the official client does
+    local key_header = (target.quirks or {}).api_key_header or server.is_azure(target) and "api-key"
+    if target.key and type(key_header) == "string" then
+        headers[key_header:lower()] = target.key
+    elseif target.key then
+        headers.authorization = "Bearer " .. target.key
+    end
+    headers["openai-organization"] = target.organization
+    headers["openai-project"] = target.project
+    for name, value in pairs(target.headers or {}) do
+        headers[name:lower()] = value
+    end
+    return headers
+end
+
+-- All of a request but the history, which stands between two halves of the body.
 local function frame(view, target, stream)
     local settings, quirks = view.settings or {}, target.quirks or {}
     local fields = settings_fields(settings, quirks)
@@ -149,13 +172,17 @@ local function frame(view, target, stream)
         return nil, err
     end
     local before, after = text:match("^(.-)%z(.*)$")
-    return { target = target, stream = stream, before = before, after = after }
+    local headers = headers_of(target)
+    headers["content-type"] = "application/json"
+    return { target = target, stream = stream, before = before, after = after, headers = headers,
+        url = url(target, "/responses") }
 end
 
 -- view -> its frame: the same for all requests that are made of it
 local frames = setmetatable({}, { __mode = "k" })
 
-local function body(conv, view, target, stream)
+-- @return { url =, headers =, body = } | nil, why not
+local function request(conv, view, target, stream)
     local kept, err = frames[view], nil
     if not kept or kept.target ~= target or kept.stream ~= stream then
         kept, err = frame(view, target, stream)
@@ -169,44 +196,19 @@ local function body(conv, view, target, stream)
     if not input then
         return nil, err
     end
-    return kept.before .. input .. kept.after
-end
-
--- ---- the request ----
-
-local function url(target, path)
-    local base, query = target.base_url:match("^([^?]*)(%??.*)$")
-    return base:gsub("/+$", "") .. path .. query
-end
-
-local function headers_of(target)
-    local headers = { accept = "application/json" } -- for a stream too, as the official client does
-    local key_header = (target.quirks or {}).api_key_header or server.is_azure(target) and "api-key"
-    if target.key and type(key_header) == "string" then
-        headers[key_header:lower()] = target.key
-    elseif target.key then
-        headers.authorization = "Bearer " .. target.key
-    end
-    headers["openai-organization"] = target.organization
-    headers["openai-project"] = target.project
-    for name, value in pairs(target.headers or {}) do
-        headers[name:lower()] = value
-    end
-    return headers
+    return { url = kept.url, headers = kept.headers, body = kept.before .. input .. kept.after }
 end
 
 --- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err. `stream`: ask for events.
 -- The padding of events against those who measure packets is left on: a server that does not know
 -- `stream_options` might refuse it, and it is the user's to give up (settings.openai.stream_options).
 function M.request(conv, view, target, stream)
-    local text, why = body(conv, view, target, stream and true or false)
-    if not text then
+    local made, why = request(conv, view, target, stream and true or false)
+    if not made then
         return nil, fault.new { code = "bad_request", exit = 64,
             message = ("%s: %s"):format(target.provider_name or M.name, why) }
     end
-    local headers = headers_of(target)
-    headers["content-type"] = "application/json"
-    return { url = url(target, "/responses"), headers = headers, body = text }
+    return made
 end
 
 --- forget(conv): from now on the answers so far are sent as if another provider had given them, as

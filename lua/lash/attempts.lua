@@ -58,7 +58,9 @@ local function attempt(job, n)
         task:deadline(job.tool.timeout)
     end
     local args = n == 1 and job.args or job.fresh_args()
-    local ctx = { call = job.label, agent = job.agent, key = job.key, attempt = n }
+    local ctx = { -- with room for the functions
+        call = job.label, agent = job.agent, key = job.key, attempt = n, progress = nil, cancelled = nil,
+    }
     local done, status, text, traceback, final = pcall(tool.run, job.tool, args, ctx, job.on_report)
     local held = signals.held()
     if held then -- before the end of the call that it tells of

@@ -13,9 +13,10 @@ local M = {}
 local MESSAGE = 2000 -- bytes of a failed call's output in the message of the run's error
 
 local function note_calls(run, calls, outcomes)
+    local turn = run.turn .. "."
     for i, call in ipairs(calls) do
         run.calls[#run.calls + 1] = {
-            call = ("%d.%d"):format(run.turn, i), name = call.name, args = call.args,
+            call = turn .. i, name = call.name, args = call.args,
             status = outcomes[i].status, output = outcomes[i].output, ms = outcomes[i].ms or 0,
         }
     end
@@ -34,7 +35,7 @@ end
 
 local function dispatch_calls(run, calls, skip)
     local at = run.current
-    local turn = run.turn
+    local turn = run.turn .. "."
     return dispatch.run(calls, {
         tools = at.agent.by_name,
         agent = at.agent.name,
@@ -45,7 +46,7 @@ local function dispatch_calls(run, calls, skip)
         skip = skip,
         key = run.key,
         label = function(i)
-            return turn .. "." .. i
+            return turn .. i
         end,
         emit = run.listened and function(kind, fields)
             run.emit(kind, at.agent.name, fields)

@@ -172,8 +172,10 @@ end
 -- ---- one turn ----
 
 local function add_usage(sum, usage)
-    for _, name in ipairs { "input", "output", "cached", "reasoning", "total" } do
-        sum[name] = sum[name] + ((usage or {})[name] or 0)
+    if usage then
+        for name, count in pairs(sum) do
+            sum[name] = count + (usage[name] or 0)
+        end
     end
 end
 
@@ -299,7 +301,7 @@ local function turn(run)
         return "error", run.last_text, err
     end
     run.conv:append(answer)
-    local asked = conversation.calls(answer)
+    local asked = run.conv.open_calls or {}
     local text = run.before .. conversation.text(answer)
     run.before = ""
     if text ~= "" then

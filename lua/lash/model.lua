@@ -201,7 +201,7 @@ local function pause(target, err, attempt, delivered, emit)
     elseif not err.retry or attempt > (M.RETRIES > 0 and err.attempts or M.RETRIES) then
         return give_up(err, attempt)
     elseif err.after and err.after > LONGEST_WAIT then
-        return give_up(err, attempt, ("; it asks to wait %d s, longer than lash waits by itself"):format(
+        return give_up(err, attempt, ("; it asks to wait %.0f s, longer than lash waits by itself"):format(
             math.ceil(err.after)))
     end
     local wait = err.after and err.after + math.random() * 0.1 * math.min(err.after, 1) or backoff(attempt)

@@ -151,6 +151,10 @@ case("P5 a wait of more than a minute is not waited, and said", function()
     equal(answer, nil)
     equal({ #sent, #waits, err.exit }, { 1, 0, 75 })
     has(err.message, "61 s")
+    play { { 429, "", { ["retry-after"] = "99999999999999999999999" } } }
+    answer, err = ask(target())
+    equal(answer, nil)
+    has(err.message, "longer than lash waits")
 end)
 
 case("P5 a rate limit holds back the other conversations of that key", function()

@@ -186,6 +186,26 @@ case("keys and other secrets of an address or a header never stand in a message"
     end)
 end)
 
+case("a conversation that is too long is known by its words where there is no code", function()
+    for _, file in ipairs { "openai", "openai_chat", "anthropic" } do
+        for _, message in ipairs { "This model's maximum context length is 8192 tokens", "the request exceeds the available context size" } do
+            local err = refused(file, 400, wire.encode { error = { code = 400, message = message, type = "BadRequestError" } })
+            equal({ err.code, err.retry, err.exit }, { "context", false, 69 }, file)
+        end
+        equal(refused(file, 500, wire.encode { error = { message = "context deadline exceeded" } }).code, "overloaded")
+    end
+end)
+
+case("an error inside a 200 that says nothing else may pass; a page is known by its title", function()
+    each(function(file)
+        local err = refused(file, 200, '{"error":"boom"}')
+        equal({ err.code, err.retry }, { "overloaded", true }, file)
+        has(err.message, "boom")
+        err = refused(file, 502, "<html><head><title> Bad gateway\n</title></head><body>...")
+        has(err.message, "(502: Bad gateway)")
+    end)
+end)
+
 -- ---- addresses and keys ----
 
 case("a base URL may end in a slash, have a query, a user, an address in brackets", function()

@@ -239,6 +239,28 @@ function M.transport(target, err, res)
     }
 end
 
+--- title(body) -> what a page says about itself, or its beginning: more than a message takes
+function M.title(body)
+    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 4096)
+end
+
+local OVERFLOW = { "length", "size", "window", "maximum", "exceed" }
+
+--- is_overflow(status, words) -> whether this text of an error, in lower case, tells of a conversation that is too
+-- long, as many servers have only words for that. A status below 400: one that came inside a stream.
+function M.is_overflow(status, words)
+    if status >= 400 and status ~= 400 and status ~= 413 and status ~= 422
+        or not words:find("context", 1, true) or words:find("context deadline", 1, true) then
+        return false
+    end
+    for _, word in ipairs(OVERFLOW) do
+        if words:find(word, 1, true) then
+            return true
+        end
+    end
+    return false
+end
+
 --- status_kind(status) -> code, retry: what an HTTP status means when nothing more is known.
 function M.status_kind(status)
     if status == 401 then

@@ -118,7 +118,7 @@ function M.failed(target, res, forced)
             what = ("%s does not speak Anthropic's protocol"):format(target.shown_url or "the server"),
         })
     end
-    return fault.answer(target, res, { code = code, retry = retry, message = (res.body or ""):sub(1, 4096) })
+    return fault.answer(target, res, { code = code, retry = retry, message = fault.title(res.body or "") })
 end
 
 return M

@@ -141,7 +141,7 @@ function M.described(target, res, e)
     local status = res.status
     if status < 400 then
         local code = math.type(e.code) == "integer" and e.code or STATUS[name]
-        status = code and code >= 400 and code < 600 and code or status
+        status = code and code >= 400 and code < 600 and code or 500
     end
     local text = (message or ""):lower()
     local found = read_details(e.details, message or "")
@@ -173,7 +173,7 @@ function M.failed(target, res)
             what = ("%s does not speak Gemini's protocol"):format(target.shown_url or "the server"),
         })
     end
-    return fault.answer(target, res, { code = code, retry = retry, message = (res.body or ""):sub(1, 4096) })
+    return fault.answer(target, res, { code = code, retry = retry, message = fault.title(res.body or "") })
 end
 
 return M

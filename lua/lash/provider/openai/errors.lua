@@ -52,7 +52,7 @@ local function status_of(res, e)
     return res.status
 end
 
-local function kind_of(status, code, kind, param)
+local function kind_of(status, code, kind, param, message)
     local words = (code or "") .. " " .. (kind or "")
     if words:find("usage_limit", 1, true) or words:find("%f[%a]spend") then
         return "quota", false
@@ -62,6 +62,8 @@ local function kind_of(status, code, kind, param)
         return known[1], known[2] or false
     elseif status == 404 and param == "model" then
         return "model", false
+    elseif fault.is_overflow(status, message) then -- of servers that have no code for it
+        return "context", false
     elseif status >= 400 then
         return fault.status_kind(status)
     elseif words:find("invalid", 1, true) or words:find("image", 1, true) or words:find("unsupported", 1, true) then
@@ -89,7 +91,7 @@ function M.described(target, res, e)
         kind = nil
     end
     local about = { name = code or kind, message = text_of(e.message) }
-    about.code, about.retry = kind_of(status_of(res, e), code, kind, e.param)
+    about.code, about.retry = kind_of(status_of(res, e), code, kind, e.param, (about.message or ""):lower())
     about.strip = about.code == "bad_request" and is_sealed(code, (about.message or ""):lower()) or nil
     if (res.status == 404 or res.status == 405) and about.code == "bad_request" then
         about.what = ("%s was not found"):format(target.shown_url or "the URL")
@@ -107,10 +109,6 @@ function M.inside(value)
     return nil
 end
 
-local function title(body)
-    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 4096)
-end
-
 --- refused(target, res) -> err for an answer with an error status, whatever its body is.
 function M.refused(target, res)
     local body = res.body or ""
@@ -123,7 +121,7 @@ function M.refused(target, res)
     if res.status == 404 or res.status == 405 or res.status < 400 then
         return fault.no_protocol(target, res, "the Responses protocol")
     end
-    return fault.answer(target, res, { code = code, retry = retry, message = title(body) })
+    return fault.answer(target, res, { code = code, retry = retry, message = fault.title(body) })
 end
 
 --- verdict(target, res, value) -> err when a decoded response says that it failed | nil

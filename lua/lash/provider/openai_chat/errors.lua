@@ -90,21 +90,6 @@ local function status_of(res, e)
     return res.status
 end
 
-local OVERFLOW = { "length", "size", "window", "maximum", "exceed" }
-
-local function is_overflow(status, words)
-    if status >= 400 and status ~= 400 and status ~= 413 and status ~= 422
-        or not words:find("context", 1, true) or words:find("context deadline", 1, true) then
-        return false
-    end
-    for _, word in ipairs(OVERFLOW) do
-        if words:find(word, 1, true) then
-            return true
-        end
-    end
-    return false
-end
-
 local function sentence_of(words)
     for _, row in ipairs(SENTENCES) do
         local all = true
@@ -120,7 +105,7 @@ end
 
 -- Fills in what kind of error it is: about.code, about.retry, perhaps about.what and about.remedy.
 local function classify(about, status, codes, words)
-    if is_overflow(status, words) then
+    if fault.is_overflow(status, words) then
         about.code, about.retry = "context", false
         return
     end
@@ -245,11 +230,6 @@ function M.inside(value)
     return nil
 end
 
--- What a page says about itself, or its beginning.
-local function title(body)
-    return body:match("<[tT][iI][tT][lL][eE][^>]*>%s*([^<]+)") or body:sub(1, 4096)
-end
-
 --- refused(target, res, fields) -> err for an answer with an error status, whatever its body is.
 function M.refused(target, res, fields)
     local body = res.body or ""
@@ -261,7 +241,7 @@ function M.refused(target, res, fields)
     if res.status == 404 or res.status == 405 or res.status < 400 then
         return fault.no_protocol(target, res, "Chat Completions")
     end
-    return fault.answer(target, res, { code = code, retry = retry, message = title(body) })
+    return fault.answer(target, res, { code = code, retry = retry, message = fault.title(body) })
 end
 
 --- failed(target, res, reason) -> err for an answer whose finish_reason says that the server gave up.

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """`make bench`: what lash costs, each figure beside its goal and beside what a bare program costs in the same run.
 
-    bench.py [--build build] [--lash build/lash] [--only TEXT] [--seconds 600]
+    bench.py [--build build] [--lash build/lash] [--only TEXT] [--seconds 900]
 
-Prints one table, writes build/bench.json and build/bench.md. Every figure is the median of several runs with [least .. most]; a figure
-that could not be taken is printed as `not measured` with the reason. Goals are those of semantics.md (Q, D). The bare
-programs are stock lua5.4 for the start and floor.c, libcurl on libuv sending the bytes that lash sent, for the rest;
-peers/ are the same agents on Python's and Node's standard libraries.
-The soft limit of descriptors is set to the usual 1024: who wants 10 000 connections has to raise it.
+Prints one table, writes build/bench.json, build/bench.md and build/growth.svg. Every figure is the median of several
+runs with [least .. most]; a figure that could not be taken is printed as `not measured` with the reason. Goals are
+those of semantics.md (Q, D). The bare programs are stock lua5.4 for the start and floor.c, libcurl on libuv sending
+the bytes that lash sent, for the rest; peers/ are the same agents on Python's and Node's standard libraries. The soft
+limit of descriptors is set to the usual 1024: who wants 10 000 connections has to raise it.
 """
 import argparse
 import json
@@ -21,6 +21,7 @@ import time
 
 from kit import Kit, NotMeasured, markdown
 from rows_calls import CallRows
+from rows_growth import GrowthRows
 from rows_peers import PeerRows
 from rows_start import StartRows
 from rows_stops import StopRows
@@ -28,7 +29,7 @@ from rows_streams import StreamRows
 from rows_talks import TalkRows
 
 
-class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows):
+class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows, GrowthRows):
     def run(self):
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft[1]), soft[1]))
@@ -45,6 +46,8 @@ class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows):
         self.talk_rows()
         self.peer_rows()
         self.waiting_rows()
+        self.growth_rows()
+        self.plot_rows()
         measured = [r for r in self.rows if "not_measured" not in r]
         with_goal = [r for r in measured if "goal" in r]
         print("\n%d figures, %d not measured; %d of %d goals met. Bodies of the bare program: %s." % (
@@ -82,7 +85,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--lash")
     parser.add_argument("--only", help="only rows with this text in their id or name")
-    parser.add_argument("--seconds", type=float, default=600, help="no row is begun after this time")
+    parser.add_argument("--seconds", type=float, default=900, help="no row is begun after this time")
     args = parser.parse_args()
     args.lash = args.lash or os.path.join(args.build, "lash")
     try:

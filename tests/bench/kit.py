@@ -55,7 +55,7 @@ class Server:
     def __init__(self, bench, *options, tls=False):
         cert = os.path.join(bench.dir, "certificate.pem")
         options = (*options, "--tls", cert) if tls else options
-        self.child = subprocess.Popen([bench.tool("server"), "--seconds", "100", *map(str, options)],
+        self.child = subprocess.Popen([bench.tool("server"), "--seconds", "300", *map(str, options)],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         line_of_port = self.child.stdout.readline().split()
         if len(line_of_port) != 2:

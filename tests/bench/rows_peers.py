@@ -74,8 +74,10 @@ class PeerRows:
     def peer_rows(self):
         for name, _, times in PEERS:
             for mode, words in MODES:
-                self.row("P", "conversations, %s, %s" % (words, name), "/s", lambda n=name, m=mode: self.peer_speed(n, m),
-                         times_at_least(times, name))
-                self.row("P", "CPU per conversation, %s, %s" % (words, name), "us", lambda n=name, m=mode: self.peer_cpu(n, m))
+                self.row("P", "conversations, %s, %s" % (words, name), "/s",
+                         lambda n=name, m=mode: self.peer_speed(n, m), times_at_least(times, name))
+                self.row("P", "CPU per conversation, %s, %s" % (words, name), "us",
+                         lambda n=name, m=mode: self.peer_cpu(n, m))
             self.row("P", "first request byte after start, %s" % name, "ms", lambda n=name: self.peer_first_byte(n))
-            self.row("P", "peak RSS, %d conversations at a time, %s" % (AT_ONCE, name), "MB", lambda n=name: self.peer_memory(n))
+            self.row("P", "peak RSS, %d conversations at a time, %s" % (AT_ONCE, name), "MB",
+                     lambda n=name: self.peer_memory(n))

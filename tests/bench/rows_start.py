@@ -44,8 +44,8 @@ class StartRows:
         return lash, bare, "bare C"
 
     def start_rows(self):
-        for words in (("-e", ""), ("version",)):
-            name = "lash " + " ".join(w or "''" for w in words)
+        call = ("call", os.path.join(HERE, "tool.lua"), "noop", "--n", "1")
+        for words, name in ((("-e", ""), "lash -e ''"), (("version",), "lash version"), (call, "lash call of a tool")):
             self.row("Q1", name + ": time", "ms", lambda w=words: self.start_time(*w), at_most(2.5, "2.5 ms"))
             self.row("Q1", name + ": peak RSS", "MB", lambda w=words: self.start_memory(*w), at_most(4, "4 MB"))
         self.row("Q1", "first request byte after start", "ms", self.first_byte, at_most(10, "10 ms"))

@@ -2,10 +2,12 @@
 import contextlib
 import os
 import resource
+import shutil
 import subprocess
 import tempfile
 import time
 
+import instructions
 from kit import HERE, NotMeasured, Server, at_least, at_most, first_line, pinned, pss_mb, times_at_least, times_at_most
 
 COUNT, AT_ONCE, WARM, RUNS = 300, 32, 32, 7
@@ -55,8 +57,21 @@ class TalkRows:
                 self.row("Q5", "conversations, %s" % words, "/s", lambda m=mode, t=tls: self.talk_speed(m, t),
                          times_at_least(0.6, "bare C"))
 
+        for mode, words in MODES:
+            self.row("Q5", "instructions per conversation, %s" % words, "million", lambda m=mode: self.talk_counted(m))
         self.row("M", "what the server could answer (one processor)", "/s", self.server_speed,
                  at_least(20000, "20000 /s"))
+
+    def talk_counted(self, mode):
+        """What other work on the machine does not change: see instructions.py. One conversation at a time."""
+        if not shutil.which("valgrind"):
+            raise NotMeasured("valgrind is not there")
+        bodies, floor = self.bodies(mode), self.tool("floor")
+        with tempfile.TemporaryDirectory() as home:
+            counter = instructions.Counter(self.args.build, home)
+            lash = counter.talk(mode)
+            bare = counter.conversation(lambda url, n: [floor, url, str(n), "1", "5", *bodies])
+        return [lash / 1e6], [bare / 1e6], "bare C"
 
     def server_speed(self):
         """Requests a second of the server's CPU time, without TLS: it must not be what is measured."""

@@ -311,6 +311,27 @@ case("P1 letters that are broken become U+FFFD, and the conversation can go on",
     end
 end)
 
+case("J3 a text of nothing but broken letters is no answer, and costs little", function()
+    local mend = require "lash.provider.mend"
+    for _, what in ipairs { "\xff", "\\ud83d", "\\\\\\ude00" } do
+        for n, fine in pairs { [9000] = true, [1 << 20] = false } do
+            local before = collectgarbage "count"
+            local value, err = mend.decode('{"a":"' .. what:rep(n) .. '"}')
+            equal(value ~= nil, fine)
+            equal(err == nil, fine)
+            ok(fine or collectgarbage "count" - before < 40 << 10, "memory")
+        end
+    end
+    equal(mend.decode '"\\\\ud83d"', "\\ud83d")
+    equal(mend.decode '"\xff\\\\ud83d\\ud83d\\ude00"', "\u{FFFD}\\ud83d\u{1F600}")
+    equal(mend.decode '\u{FEFF}{"a":"x"}', { a = "x" })
+    for _, bad in ipairs { '"\xff', '{"\xff":1}', '"\\x"', '"\xff" x', "", "\xff" } do
+        local value, err = mend.decode(bad)
+        equal(value, nil)
+        equal(err.code, "json")
+    end
+end)
+
 case("D11 arguments that are no object go back as the model wrote them to OpenAI only, as others refuse them", function()
     local view = { tools = { { name = "f" } } }
     for _, args in ipairs { "", "{", "[1]", '{"a":1}' } do

@@ -5,35 +5,62 @@ local history = require "lash.provider.history"
 
 local M = {}
 
-local function mend_bytes(text)
-    local parts, at = {}, 1
-    while at <= #text do
+-- More broken letters than this are no accident: such a text is no answer.
+local MOST = 10000
+
+-- @return the text with its bytes mended from `at` on | nil when there are too many
+local function mend_bytes(text, at)
+    local parts, done = {}, 1
+    while #parts <= MOST do
         local _, bad = utf8.len(text, at)
         if not bad then
-            break
+            return table.concat(parts) .. text:sub(done)
         end
-        parts[#parts + 1] = text:sub(at, bad - 1) .. "\u{FFFD}"
-        at = bad + 1
+        parts[#parts + 1] = text:sub(done, bad - 1) .. "\u{FFFD}"
+        at, done = bad + 1, bad + 1
     end
-    return table.concat(parts) .. text:sub(at)
+    return nil
 end
 
-local HIGH, LOW = "^\\u[dD][89aAbB]%x%x", "^\\u[dD][c-fC-F]%x%x"
+local HALF, HIGH, LOW = "\\u[dD][89a-fA-F]%x%x", "^\\u[dD][89aAbB]", "^\\u[dD][c-fC-F]%x%x"
 
-local function mend_escapes(text)
-    local parts, done, at = {}, 1, text:find("\\", 1, true)
-    while at do
-        local next = at + 2
-        if text:find(HIGH, at) and text:find(LOW, at + 6) then
+-- Whether the backslash at this place stands for itself, or begins an escape.
+local function is_escaped(text, at)
+    local before = at - 1
+    while before > 0 and text:byte(before) == 92 do
+        before = before - 1
+    end
+    return (at - before) % 2 == 0
+end
+
+local function mend_escapes(text, at)
+    local parts, done = {}, 1
+    at = text:find(HALF, at)
+    while at and #parts <= MOST do
+        local next = at + 6
+        if is_escaped(text, at) then
+            next = at + 1
+        elseif text:find(HIGH, at) and text:find(LOW, at + 6) then
             next = at + 12
-        elseif text:find(HIGH, at) or text:find(LOW, at) then
-            next = at + 6
+        else
             parts[#parts + 1] = text:sub(done, at - 1) .. "\\ufffd"
             done = next
         end
-        at = text:find("\\", next, true)
+        at = text:find(HALF, next)
     end
-    return table.concat(parts) .. text:sub(done)
+    return not at and table.concat(parts) .. text:sub(done) or nil
+end
+
+-- @param at where the first fault is
+-- @return the text without it and without others of its kind | nil when it is of another kind
+local function mended(text, at)
+    local byte = at and text:byte(at)
+    if not byte or byte < 0x80 and not text:find("^" .. HALF, at) then
+        return nil
+    end
+    local letters = mend_bytes(text, at)
+    letters = letters and mend_escapes(letters, at)
+    return letters and letters:gsub("^\u{FEFF}", "")
 end
 
 -- Whether the name of a field is broken: then who knows what is missing.
@@ -53,15 +80,15 @@ function M.decode(text)
     if not err then
         return value, nil, text
     end
-    local mended = mend_escapes(mend_bytes(text or ""):gsub("^\u{FEFF}", ""))
-    if mended == text then
+    local new = mended(text or "", err.position)
+    if not new or new == text then
         return nil, err
     end
-    local again, still = history.decode(mended)
+    local again, still = history.decode(new)
     if still or type(again) == "table" and broken_name(again) then
         return nil, err
     end
-    return again, nil, mended
+    return again, nil, new
 end
 
 return M

@@ -131,4 +131,17 @@ t.case("answer: a pipe gets whole lines, a file everything at the end, as it is"
     t.equal(writes, {})
 end)
 
+t.case("answer: a pipe gets long lines in a time that grows with their length, not with its square", function()
+    local long = ("x"):rep(64 << 10)
+    local answer, writes = new "pipe"
+    local started = os.clock()
+    for _ = 1, 4 do
+        say(answer, 1, { long, "\nnext", "\n" })
+    end
+    local seconds = os.clock() - started
+    answer:finish((long .. "\nnext\n"):rep(4))
+    t.equal(#table.concat(writes), 4 * (#long + 6))
+    t.ok(seconds < 2 * t.slower, ("%g s"):format(seconds))
+end)
+
 return t.main(...)

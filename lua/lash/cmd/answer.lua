@@ -44,7 +44,7 @@ end
 -- whole lines.
 local function writable(self, whole)
     if not self.terminal then
-        return #whole - #whole:match("[^\n]*$")
+        return #(whole:match("^.*\n") or "")
     end
     local tail = whole:match("[\xC2-\xF4][\x80-\xBF]*$") or ""
     local first = tail:byte() or 0

@@ -184,7 +184,7 @@ end)
 
 case("much goes up in bounded memory", function()
     serve()
-    local mb = (t.slower > 1 and 20 or t.times(200, 80))
+    local mb = (t.slower > 1 and 20 or t.times(200, 50))
     local path = t.path()
     local f = assert(io.open(path, "wb"))
     f:seek("set", mb * 1000000 - 1) -- a sparse file

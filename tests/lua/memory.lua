@@ -422,7 +422,7 @@ t.case("D15 memory comes back to its level after many that met their limit", fun
         return engine.memory(), resident()
     end
     local memory, level = round(10)
-    local later, after = round(t.times(100, 30) // t.slower)
+    local later, after = round(t.times(100, 20) // t.slower)
     t.ok(later <= memory * 1.01 + 2000, ("%d bytes, then %d"):format(memory, later))
     if t.slower == 1 then -- the sanitizers keep what was freed
         t.ok(after <= level + (4 << 20), ("%d bytes resident, then %d"):format(level, after))

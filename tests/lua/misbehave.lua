@@ -8,7 +8,7 @@ local misbehave = require "support.misbehave"
 local near = require "lash.near"
 local serve = require "support.serve"
 
-local LIMIT = 0.05 -- seconds that the tool may take
+local LIMIT = 0.03 -- seconds that the tool may take
 
 -- Longest time from the deadline to the answer: a stuck worker is waited for 100 ms.
 local PATIENCE = 2
@@ -66,7 +66,7 @@ local function judge(entry)
     t.equal(outcomes[2].status, entry.status, outcomes[2].output)
     t.has(outcomes[2].output, entry.has or "")
     if entry.status == "timeout" then
-        t.has(outcomes[2].output, "timed out after 0.05 s")
+        t.has(outcomes[2].output, "timed out after 0.03 s")
         t.ok(seconds >= LIMIT and seconds < (LIMIT + PATIENCE) * t.slower, seconds)
     end
     no_children()

@@ -123,10 +123,10 @@ case("T8 comments, signs of life and lines of no sense without end: no event, ho
         turn = turn + 1
         local texts = t.part(all, turn, 3)
         lash.map(texts, function(text)
-            fails(name, "timeout", "no event came", { CHUNKED, chunk(words.begin), endless(text) }, { event_timeout = 0.2 })
+            fails(name, "timeout", "no event came", { CHUNKED, chunk(words.begin), endless(text) }, { event_timeout = 0.05 })
         end, { raise = true })
         local slow = { ["repeat"] = { chunk(words.idle), 0.01 } }
-        fails(name, "timeout", "no event came", { CHUNKED, chunk(words.begin), slow }, { event_timeout = 0.2 })
+        fails(name, "timeout", "no event came", { CHUNKED, chunk(words.begin), slow }, { event_timeout = 0.05 })
     end)
 end)
 

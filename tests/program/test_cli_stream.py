@@ -124,12 +124,10 @@ def test_protocols():
     for model in ("openai/gpt-5", "openai-chat/gpt-4.1", "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"):
         for more in ((), ("--no-stream",)):
             args = ("-m", model, "-t", "tools.lua", *more, "add")
-            with modeld.Server(script) as server:
+            with modeld.Server(script * 3) as server:
                 text, status = terminal(server, "-q", *args).rest()
-            assert (text, status) == ("loading\r\nLet me see.\r\n\r\nIt is\r\n3.\r\n", 0), (model, more, text)
-            with modeld.Server(script) as server:
+                assert (text, status) == ("loading\r\nLet me see.\r\n\r\nIt is\r\n3.\r\n", 0), (model, more, text)
                 assert expect(lash("ask", *args, env=server.env), 0).out == "It is\n3.\n"
-            with modeld.Server(script) as server:
                 events = objects(expect(lash("ask", "--jsonl", *args, env=server.env), 0))
             kinds = [e["type"] for e in events if e["type"] not in ("text", "reasoning")]
             assert kinds == ["run.start", "model.request", "call.ready", "model.end", "call.start", "call.end",

@@ -85,8 +85,8 @@ def test_broken_streams():
             {"stop_after": 12, "end": "reset"}, {"no_done": True, "close": True}]
     hows += [{"error_after": 12, "error": {"status": status, "form": form}}
              for status, form in ((529, "event"), (429, "bare"), (500, "failed"), (500, "choice"))]
-    cases = [(provider, how) for provider in ALL for how in hows
-             if how.get("error", {}).get("form") not in {"openai": ("choice",), "openai-chat": ("failed",)}.get(
+    cases = [(provider, how) for p, provider in enumerate(ALL) for n, how in enumerate(hows)
+             if (THOROUGH or (p + n) % 2 == 0) and how.get("error", {}).get("form") not in {"openai": ("choice",), "openai-chat": ("failed",)}.get(
                  provider, ("choice", "failed"))]
 
     def turns(case):
@@ -194,7 +194,8 @@ def test_one_gate_for_all():
                 assert out == "13\t13\n", (provider, asks, out)
                 requests = server.requests()[before:]
                 assert [r["status"] for r in requests] == [429] + [200] * 13, (provider, asks)
-                gap = min(r["t_in"] for r in requests[1:]) - requests[0]["t_out"]
+                # from when it came: the server may write down late when its answer went
+                gap = min(r["t_in"] for r in requests[1:]) - requests[0]["t_in"]
                 assert gap >= least, (provider, asks, gap)
             followed(server)
 

@@ -20,7 +20,7 @@ static long number(const char *variable, long otherwise)
 /* What of the tries fits between the other tests; `make fuzz` makes all. */
 static long runs(void)
 {
-    return number("LASH_FUZZ_RUNS", 2000 / (long)test_slower());
+    return number("LASH_FUZZ_RUNS", (long)(test_times(2000, 700) / test_slower()));
 }
 
 /* Calls cases.FUNCTION(seed, runs), the results are on the stack. */

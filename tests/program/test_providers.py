@@ -97,8 +97,7 @@ def script(*more):
 
 
 def test_everywhere():
-    """J1 J4 P0 one script with parallel calls, one failing, has the same outcome on four protocols, streamed and not;
-    other processes send the same bytes"""
+    """J1 J4 P0 parallel calls, one failing: the same outcome on four protocols, streamed and not, the same bytes each time"""
     outcomes, bodies = set(), {}
     for (provider, streamed), (result, requests) in everywhere(lambda _: script()).items():
         assert result["text"] == "Oslo is cold." and result["ok"] and result["retries"] == 0, result

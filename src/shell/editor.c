@@ -336,6 +336,9 @@ void editor_area(const char *text)
         buf_release(&lines);
         free(self.area);
     } else {
+        if (self.tail.len > 0 && text != NULL) {
+            screen_write("\n", 1);
+        }
         end_bottom(self.area != NULL);
     }
     self.area = text != NULL ? xstrdup(text) : NULL;
@@ -347,8 +350,11 @@ void editor_area(const char *text)
 
 void editor_tail(const char *text, size_t len)
 {
-    ASSERT(self.open && !self.editing && self.area == NULL);
+    ASSERT(self.open && !self.editing);
     (void)fflush(stdout);
+    if (self.area != NULL) {
+        editor_area(NULL);
+    }
     print_waiting();
     screen_write(text, len);
     const char *last = len > 0 ? memrchr(text, '\n', len) : NULL;

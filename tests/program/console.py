@@ -128,10 +128,12 @@ class Console:
         return self.wait_prompt(prompt)
 
     def enter(self, text, prompt="lua>"):
-        """Types a line that fits in one; what came of it."""
+        """Types a line; what came of it."""
+        before = self.screen.row(self.screen.y)
         lines = self.lines(text, prompt)
-        assert lines[0].split("> ", 1)[-1].rstrip() == text.rstrip(), lines
-        return "\n".join(lines[1:])
+        typed = fold(before.ljust(len(before) + 1) + text, self.screen.columns)
+        assert lines[:len(typed)] == typed, lines
+        return "\n".join(lines[len(typed):])
 
     def talk(self, text, then="lua>"):
         """A session as it stands on the screen: what stands behind a prompt is typed, all else must come of it. {*}
@@ -176,4 +178,5 @@ class Console:
     def leave(self):
         """Ctrl-D on an empty line."""
         self.send("\x04")
-        assert self.exit_status() == 0
+        status = self.exit_status()
+        assert status == 0, (status, self.screen.text())

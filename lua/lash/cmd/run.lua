@@ -72,6 +72,14 @@ local function declared_by(results)
     return found or nil
 end
 
+-- `lash FILE -i`: what stands behind FILE is the script's own; but one that returns an agent or tools has no use
+-- for a lone -i.
+local function wants_console(parsed, results)
+    local words = parsed.words
+    return parsed.options.interactive
+        or parsed.file and #words == 1 and words[1] == "-i" and declared_by(results) ~= nil
+end
+
 --- @return exit status
 function M.run(parsed)
     local opts = parsed.options
@@ -100,7 +108,7 @@ function M.run(parsed)
     elseif fault then
         script.say(fault)
         return script.EXIT.data
-    elseif opts.interactive then
+    elseif wants_console(parsed, results) then
         return require("lash.console").loop(opts.color, parsed.file and declared_by(results), parsed.file)
     end
     return 0

@@ -80,6 +80,9 @@ function M.about(console, name)
         return out(START)
     end
     local known = of_value(variable(console, name)) or of_value((console.workspace:find_tool(name)))
+    for _, one in ipairs(known and {} or console.workspace:agents()) do
+        known = known or one.name == name and of_agent(one.value) or nil
+    end
     local entry, err = nil, nil
     if not known then
         entry, err = reference.find(name)

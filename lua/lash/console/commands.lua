@@ -177,13 +177,13 @@ local function edit(console)
     if not editor or editor == "" then
         failure.raise(1, "set EDITOR to the editor that you like")
     end
-    local path = assert(fs.tempfile { suffix = ".lua" })
-    local before = last_entry(console)
+    local temp <close> = assert(fs.tempfile { suffix = ".lua" })
+    local path, before = temp.path, last_entry(console)
     assert(fs.write(path, before ~= "" and before .. "\n" or ""))
     system.flush()
     local ok = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
     local entry = (fs.read(path) or ""):gsub("%s+$", "")
-    fs.remove(path)
+    temp:remove() -- before what was entered runs
     if not ok then
         failure.raise(1, "%s has failed: nothing was entered", editor)
     elseif entry:find "%S" then

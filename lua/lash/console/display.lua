@@ -41,7 +41,7 @@ local function seconds_since(started)
 end
 
 local function running_line(call, width)
-    local tail = ("  %s %.1f s"):format(call.note and text.line(call.note, width // 3) or call.mark,
+    local tail = ("  %s %.1f s"):format(call.note and text.line(call.note, width // 3) or call.mark or "",
         seconds_since(call.started))
     local head = ("\u{00B7} %s(%s)"):format(text.line(call.name, NAME), live.summary(call.args, math.huge))
     return text.line(head, math.max(width - 1 - #tail, 8)) .. tail
@@ -49,7 +49,7 @@ end
 
 --- Draws the running calls as they are now.
 function Display:draw()
-    if not read.is_edited() then
+    if not read.is_edited() or self.open then -- a text that goes on stands at the bottom
         return
     end
     local columns, rows = system.columns(1)
@@ -97,8 +97,8 @@ end
 local function done_line(self, event, call)
     local ok = event.status == "ok"
     local width = width_of()
-    local tail = ("  %s%s %s"):format(ok and "" or event.status .. ", ", call and call.mark or "not run",
-        duration(event.ms))
+    local how = call and call.mark and call.mark .. " " or (call or ok) and "" or "not run " -- a handoff has no mark
+    local tail = ("  %s%s%s"):format(ok and "" or event.status .. ", ", how, duration(event.ms))
     local head = ("%s(%s)"):format(text.line(event.name, NAME), live.summary(call and call.args or "", math.huge))
     local mark = self.paint(ok and "green" or "red", ok and self.marks.ok or self.marks.other)
     local line = mark .. " " .. text.line(head, math.max(width - 3 - #tail, 8)) .. self.paint("dim", tail)

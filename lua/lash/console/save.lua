@@ -40,7 +40,7 @@ local function expression_text(saved, entry, is_needed)
     local expression = expression_of(entry.text)
     local result = entry.result
     if not expression:find "%S" or not load("return (" .. expression .. "\n)") then
-        return load(expression) and expression or ("local _ = %s"):format(expression)
+        return load(expression) and expression or shown_text(expression) -- several values
     elseif is_needed then
         return "_ = " .. expression
     elseif (tool.is(result) or agents.is(result)) and not saved.names[result] and expression:find "[({\"']" then

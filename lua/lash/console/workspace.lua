@@ -180,6 +180,7 @@ local function successor(chosen, file, found)
                     return new.value
                 end
             end
+            return found.agents[1] and found.agents[1].value -- it has another name now
         end
     end
     return nil
@@ -211,18 +212,16 @@ end
 
 --- find_tool(name) -> tool | nil, message
 function Workspace:find_tool(name)
-    local names = {}
-    for i, one in ipairs(self:tools()) do
-        if one.name == name then
-            return one
+    local names, seen = {}, {}
+    for _, list in ipairs { self:tools(), self.chosen and self.chosen.tools or {} } do
+        for _, one in ipairs(list) do
+            if one.name == name then
+                return one
+            elseif not seen[one.name] then
+                seen[one.name] = true
+                names[#names + 1] = one.name
+            end
         end
-        names[i] = one.name
-    end
-    for _, one in ipairs(self.chosen and self.chosen.tools or {}) do
-        if one.name == name then
-            return one
-        end
-        names[#names + 1] = one.name
     end
     if #names == 0 then
         return nil, "there are no tools: .load FILE, or declare one with lash.tool"

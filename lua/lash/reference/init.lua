@@ -81,6 +81,10 @@ end
 
 -- The first line may be the signature: `read(path [, options]) -> text | nil, err`.
 local function entry_of(full, name, args, doc)
+    local short = full:match "[%w_]+$" -- lash.tool is `new` in its module
+    if doc[1]:find(short .. "(", 1, true) == 1 then
+        name = short
+    end
     local signature = doc[1]:match("^" .. name:gsub("%p", "%%%0") .. "%s*%b().*$")
     local text = table.move(doc, signature and 2 or 1, #doc, 1, {})
     if signature then
@@ -90,7 +94,6 @@ local function entry_of(full, name, args, doc)
             table.insert(text, 1, rest)
         end
     end
-    local short = full:match "[%w_]+$" -- lash.tool is `new` in its module
     return {
         name = full,
         signature = signature and short .. signature:sub(#name + 1) or args and ("%s(%s)"):format(short, args) or short,
@@ -146,6 +149,8 @@ local function add_library(found)
         add_module(found, module, about.prefix, not about.prefix and about.only or nil)
     end
     add_module(found, "lash.conversation", nil, {})
+    add_module(found, "lash.fs.watch", nil, { watch = "lash.fs.watch" })
+    add_module(found, "lash.fs.temp", nil, { file = "lash.fs.tempfile", dir = "lash.fs.tempdir" })
 end
 
 -- What has no Lua source: made in C, and Lua's own.

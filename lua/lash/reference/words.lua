@@ -5,6 +5,12 @@ lash.sleep(seconds)  Waits; other tasks go on. 0 lets them run once.
 lash.now()  Seconds since 1970-01-01 UTC, as a float with the parts of a second.
 lash.hrtime()  Nanoseconds of a clock that only goes forward, for measuring.
 lash.channel([n])  A queue that passes values from task to task, for at most n values. See: lash help channel
+lash.http.get(url [, options]) -> res | nil, err  Fetches; options as of lash.http.request.
+lash.http.head(url [, options]) -> res | nil, err  Asks for the headers only; options as of lash.http.request.
+lash.http.delete(url [, options]) -> res | nil, err  Deletes; options as of lash.http.request.
+lash.http.post(url [, options]) -> res | nil, err  Sends options.body, json, form, multipart or file.
+lash.http.put(url [, options]) -> res | nil, err  Sends options.body, json, form, multipart or file.
+lash.http.patch(url [, options]) -> res | nil, err  Sends options.body, json, form, multipart or file.
 lash.main  true while the file runs as a script, false while a command loads it for what it declares.
 lash.null  The value of JSON null.
 lash.version  The version of lash.

@@ -35,7 +35,7 @@ end
 
 -- A field without metamethods: raw, then where __index points to.
 local function field(value, name)
-    if value == lash then
+    if rawequal(value, lash) then
         return lash[name] -- its parts are loaded when they are first used
     end
     local mt = debug.getmetatable(value)
@@ -104,7 +104,7 @@ local function fields_of(console, word)
         return {}
     end
     local names = {}
-    if value == lash then
+    if rawequal(value, lash) then
         for name in pairs(debug.getmetatable(lash).parts) do
             names[name] = true
         end

@@ -18,8 +18,10 @@ function M.new(color)
     return { locals = locals.new(), time = false, entries = {}, paint = text.painter(system.isatty(1), color) }
 end
 
-local function is_unfinished(err)
+-- A string in quotes ends on its line, unless that ends in a backslash.
+local function is_unfinished(err, entry)
     return err ~= nil and err:sub(-5) == "<eof>"
+        and (not err:find("unfinished string near", 1, true) or entry:find "\\z?%s*$" ~= nil)
 end
 
 local function expression_of(entry)
@@ -35,7 +37,7 @@ function M.check(entry)
     local chunk, err = load(entry, M.CHUNK, "t")
     if chunk then
         return "chunk"
-    elseif is_unfinished(err) or is_unfinished(problem) then
+    elseif is_unfinished(err, entry) or is_unfinished(problem, entry) then
         return "unfinished"
     end
     return nil, err

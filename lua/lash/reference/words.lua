@@ -53,6 +53,10 @@ coroutine.status(co)  "running", "suspended", "normal" or "dead".
 coroutine.wrap(f)  A function that resumes a coroutine that runs f; errors are raised.
 coroutine.yield(...)  Suspends the coroutine; its resume returns these values.
 
+debug.debug()  Reads lines from stdin and runs them, until one is `cont`.
+debug.gethook([thread])  The hook, its mask and count.
+debug.getuservalue(u, n)  The n-th user value of a userdata, and whether it has that one.
+debug.setuservalue(u, value, n)  Sets the n-th user value of a userdata.
 debug.getinfo([thread,] f [, what])  What is known of a function or a level of the stack.
 debug.getlocal([thread,] f, local)  Name and value of a local variable.
 debug.getmetatable(value)  The metatable, whatever __metatable says.
@@ -66,6 +70,7 @@ debug.upvalueid(f, n)  What tells whether closures share an upvalue.
 debug.upvaluejoin(f1, n1, f2, n2)  Makes f1's upvalue the one of f2.
 
 io.close([file])  Closes a file, or the default output.
+io.flush()  Writes what waits in the buffer of the default output.
 io.input([file])  The default input; sets it.
 io.lines([filename, ...])  For loops: the lines of a file.
 io.open(filename [, mode])  Opens a file: "r" "w" "a" "r+" "w+" "a+", with "b"; nil and a message when it cannot.

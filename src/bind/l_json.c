@@ -106,16 +106,63 @@ static void push_container(lua_State *L, bool array, int size)
 struct level {
     lua_Integer count; // elements or members so far
     bool array;
+    bool made; // its table is there; else what it has so far lies on the stack from `bottom` on
+    int bottom;
 };
+
+/* So many members wait on the stack until their number is known: a table that grows is made anew
+ * for 1, 2, 4, 8 of them. */
+#define WAITING_MAX 8
 
 /* Neighbours tend to be of one size, so a table gets room for as many as the one before had. Each
  * count is used only once: the room in all is at most the number of values. */
 static void open_level(lua_State *L, struct level *level, bool array)
 {
-    bool alike = level->array == array && level->count < 1 << 20;
-    push_container(L, array, alike ? (int)level->count : 0);
+    bool alike = level->array == array && level->count > 0 && level->count < 1 << 20;
+    if (alike) {
+        push_container(L, array, (int)level->count);
+    }
     level->count = 0;
     level->array = array;
+    level->made = alike;
+    level->bottom = lua_gettop(L) + 1;
+}
+
+/* Makes the table of what lies on the stack, in the order in which it came. */
+static void make_table(lua_State *L, struct level *level)
+{
+    int top = lua_gettop(L);
+    push_container(L, level->array, (int)level->count); // -- ... waiting... table
+    lua_Integer n = 0;
+    for (int i = level->bottom; i <= top; i++) {
+        lua_pushvalue(L, i);
+        if (level->array) {
+            lua_rawseti(L, -2, ++n);
+        } else {
+            lua_pushvalue(L, ++i);
+            lua_rawset(L, -3); // a key that comes again replaces the value before
+        }
+    }
+    if (top >= level->bottom) {
+        lua_replace(L, level->bottom);
+        lua_settop(L, level->bottom);
+    }
+    level->made = true;
+}
+
+/* -- ... container [key] value; the value is the container's then. */
+static void add_value(lua_State *L, struct level *level)
+{
+    level->count++;
+    if (!level->made) {
+        if (level->count == WAITING_MAX) {
+            make_table(L, level);
+        }
+    } else if (level->array) {
+        lua_rawseti(L, -2, level->count);
+    } else {
+        lua_rawset(L, -3);
+    }
 }
 
 /* Pushes the value of a token that is one value by itself. */
@@ -174,7 +221,7 @@ static int l_json_decode(lua_State *L)
             continue;
         case JSON_ARRAY_BEGIN:
         case JSON_OBJECT_BEGIN:
-            luaL_checkstack(L, 8, "JSON");
+            luaL_checkstack(L, 2 * WAITING_MAX + 8, "JSON");
             ASSERT(r.depth > 0);
             if (r.depth > known_levels) {
                 levels[known_levels++] = (struct level){0};
@@ -183,6 +230,9 @@ static int l_json_decode(lua_State *L)
             continue;
         case JSON_ARRAY_END:
         case JSON_OBJECT_END:
+            if (!levels[r.depth].made) {
+                make_table(L, &levels[r.depth]);
+            }
             break;
         default:
             push_scalar(L, &r, t);
@@ -194,15 +244,8 @@ static int l_json_decode(lua_State *L)
                             (lua_Integer)r.start + 1);
             return l_json_fail(L, r.start + 1);
         }
-        if (r.depth == 0) {
-            continue;
-        }
-        struct level *level = &levels[r.depth - 1];
-        level->count++;
-        if (level->array) {
-            lua_rawseti(L, -2, level->count);
-        } else {
-            lua_rawset(L, -3); // a key that comes again replaces the value before
+        if (r.depth > 0) {
+            add_value(L, &levels[r.depth - 1]);
         }
     }
 }

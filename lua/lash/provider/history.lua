@@ -192,9 +192,11 @@ function M.is_object(value)
     return type(value) == "table" and getmetatable(value) == nil
 end
 
+local BODY = { size = 64 << 20 }
+
 --- decode(text) -> value | nil, err: an answer's body, up to the size that lash.http gives.
 function M.decode(text)
-    return json.decode(text or "", { size = 64 << 20 })
+    return json.decode(text or "", BODY)
 end
 
 --- object(fields, raw) -> JSON object text with sorted keys | nil, err. `fields` are values, `raw` are

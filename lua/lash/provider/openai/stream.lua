@@ -272,6 +272,34 @@ local PLAIN = {
     ["response.reasoning_text.delta"] = { '{"type":"response.reasoning_text.delta",', "thought", "reasoning" },
 }
 
+-- Events that say no more than that the server is at work, or again what deltas have said: what they count as.
+-- Some have the whole request in them, so they are not decoded either, unless they may tell of an error.
+local UNREAD = {
+    ["response.queued"] = "idle",
+    ["response.in_progress"] = "idle",
+    ["response.created"] = "more",
+    ["response.content_part.added"] = "more",
+    ["response.content_part.done"] = "more",
+    ["response.output_text.done"] = "more",
+    ["response.refusal.done"] = "more",
+    ["response.reasoning_text.done"] = "more",
+    ["response.reasoning_summary_text.done"] = "more",
+    ["response.reasoning_summary_part.added"] = "more",
+    ["response.reasoning_summary_part.done"] = "more",
+}
+
+local function may_fail(data)
+    local at = data:find('"error":', 1, true)
+    while at and data:sub(at + 8, at + 11) == "null" do
+        at = data:find('"error":', at + 8, true)
+    end
+    return at ~= nil
+end
+
+local function is_unread(name, data)
+    return data:find('{"type":"' .. name .. '",', 1, true) == 1 and data:byte(-1) == 125 and not may_fail(data)
+end
+
 -- What stands between the number of the event and its text is the same for all deltas of a part.
 -- @return the slot of a delta whose fields from `item_id` on are `head`
 local function slot_at(self, head, data)
@@ -357,6 +385,10 @@ function Reader:event(event, tell)
     local plain = PLAIN[event.event]
     local what = plain and data:find(plain[1], 1, true) == 1 and plain_delta(self, data, plain, tell)
     if what then
+        return what
+    end
+    what = UNREAD[event.event]
+    if what and is_unread(event.event, data) then
         return what
     end
     local e, _, text = mend.decode(data)

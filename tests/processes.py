@@ -77,7 +77,8 @@ def fork(work, directory, env, out, listening=None):
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDONLY)
         for fd, target in ((null, 0), (out, 1), (out, 2)):
             os.dup2(fd, target)
@@ -101,11 +102,29 @@ def fork(work, directory, env, out, listening=None):
         os._exit(status)
 
 
+def end_children():
+    """Kills our children, when there should be none; their command lines."""
+    lines = []
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid(), encoding="ascii") as file:
+            pids = [int(pid) for pid in file.read().split()]
+        for pid in pids:
+            with open("/proc/%d/cmdline" % pid, encoding="utf-8", errors="replace") as file:
+                line = file.read().replace("\0", " ").strip()
+            if line:    # a zombie has none
+                lines.append(line)
+                os.kill(pid, signal.SIGKILL)
+    except OSError:     # a kernel without such a list
+        pass
+    return lines
+
+
 class Pool:
     """Keeps `count` jobs running; run() gives them as they end."""
 
     def __init__(self, count):
         self.count, self.running = count, {}
+        self.left = []      # what jobs have left behind in sessions of their own: command lines
         self.sessions, self.others = {}, 0      # session -> job; processor time of those in none of these
         self.selector = selectors.DefaultSelector()
         # What a job leaves behind becomes our child: its time counts, and it is seen to end.
@@ -138,6 +157,7 @@ class Pool:
             for job in self.running.values():
                 job.kill()
                 shutil.rmtree(job.dir, ignore_errors=True)
+            self.left = end_children()
 
     def wait(self):
         """Until something happens: output, an end, or the time of a job is over."""

@@ -15,9 +15,19 @@ local function as_name(name)
     return load(("local %s"):format(made)) and made or made .. "_"
 end
 
+local function comment(text)
+    return "-- " .. text:gsub("\n", "\n-- ")
+end
+
 -- `return x` in the middle of a script ends it: what it did stays, without the results.
 local function chunk_text(entry)
-    local last = tokens.outline(entry).last
+    local outline = tokens.outline(entry)
+    local last = outline.last
+    if outline.ends_inside and #outline.locals == 0 then
+        return ("(function()\n%s\nend)()"):format(entry)
+    elseif outline.ends_inside then
+        return comment("not saved, as it returns in the middle:\n" .. entry)
+    end
     if not last then
         return entry
     end
@@ -32,7 +42,8 @@ local function chunk_text(entry)
 end
 
 local function shown_text(expression)
-    return ("if lash.main then\n    print(%s\n    )\nend"):format(expression)
+    local stop = expression:find("--", 1, true) and "\n" or ""
+    return ("if lash.main then\n    print(%s%s)\nend"):format(expression, stop)
 end
 
 -- `is_needed`: the next entry uses `_`.
@@ -53,10 +64,6 @@ local function expression_text(saved, entry, is_needed)
         return expression
     end
     return shown_text(expression)
-end
-
-local function comment(text)
-    return "-- " .. text:gsub("\n", "\n-- ")
 end
 
 local function entry_text(saved, entry, following)

@@ -275,7 +275,7 @@ function M.values(size, paint, n, ...)
     for i = 1, n do
         texts[i] = show(out, list[i], DEPTH)
         long = long or texts[i]:find("\n", 1, true) ~= nil
-        is_text = is_text and texts[i]:find "^[^\1-\7{]" ~= nil
+        is_text = is_text and (type(list[i]) == "string" or own_text(list[i]) ~= nil)
     end
     local shown = table.concat(texts, long and "\n" or "\t")
     local more = 0

@@ -99,11 +99,13 @@ local function names_of(tokens, at, add)
 end
 
 --- outline(text) -> { locals = list of the names that are declared at the top level, constant = { name = true },
--- used = { name = true }, last = position of the `return` at the top level or nil }; `text` must compile
+-- used = { name = true }, last = position of the `return` at the top level or nil, ends_inside = whether one stands
+-- in a block below it }; `text` must compile
 function M.outline(text)
     local tokens = M.list(text)
-    local found = { locals = {}, constant = {}, used = {}, last = nil }
+    local found = { locals = {}, constant = {}, used = {}, last = nil, ends_inside = false }
     local seen, depth = {}, 0
+    local functions = {} -- depths at which one was opened
     local function add(name, attribute)
         found.constant[name] = attribute == "const" or nil
         if not seen[name] then
@@ -117,8 +119,14 @@ function M.outline(text)
         elseif t.kind == "keyword" then
             if OPENS[t.text] then
                 depth = depth + 1
+                functions[#functions + 1] = t.text == "function" and depth or nil
             elseif CLOSES[t.text] then
+                if functions[#functions] == depth then
+                    functions[#functions] = nil
+                end
                 depth = depth - 1
+            elseif t.text == "return" and depth > 0 then
+                found.ends_inside = found.ends_inside or #functions == 0
             elseif depth == 0 and t.text == "local" then
                 names_of(tokens, i, add)
             elseif depth == 0 and t.text == "return" then

@@ -16,12 +16,14 @@
 # make install    into PREFIX (/usr/local), below DESTDIR; make uninstall takes it away again
 # make clean      removes the build directories; make help: this list
 #
+# LINE_EDITOR=edit builds the console on libedit instead of GNU readline (it is loaded, not linked).
 # V=1 shows the commands. A variant keeps its objects apart: make B=build-asan SAN=address,undefined
 
 B ?= build
 CFLAGS ?= -O2 -g
 SAN ?=
 DEV ?=
+LINE_EDITOR ?= readline
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LUA_CMODDIR ?= $(PREFIX)/lib/lua/5.4
@@ -33,8 +35,9 @@ Q = $(if $(V),,@)
 # For a build that a target starts itself: all processors, unless -j says otherwise.
 SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-# Of libcurl the headers only: it is loaded when the first request is made.
+# Of libcurl and of the line editor the headers only: they are loaded when they are first used.
 PKGS = lua5.4 libuv
+EDITOR_PKG = $(if $(filter edit,$(LINE_EDITOR)),libedit,readline)
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \
        -Wpointer-arith -Wwrite-strings $(if $(DEV),-Werror)
 # Expanded once, and only when something is compiled: nothing needs to be installed to read this file.
@@ -42,7 +45,7 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) libcurl 2>
 PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
 SAN_FLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -DLASH_DEBUG)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Isrc -fPIC -fvisibility=hidden -pthread -MMD -MP $(WARN) \
-             $(PKG_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
+             $(PKG_CFLAGS) $(if $(filter edit,$(LINE_EDITOR)),-DLASH_LIBEDIT) $(SAN_FLAGS) $(CFLAGS)
 ALL_LDFLAGS = -pthread $(SAN_FLAGS) $(LDFLAGS)
 LIBS = $(PKG_LIBS) -ldl -lm
 
@@ -87,7 +90,7 @@ $(B)/embed: scripts/embed.c $(B)/flags
 
 # Rewritten only when the flags, or the list of Lua files, differ: then all that depends on them is made anew.
 $(B)/flags: FORCE
-	@CC='$(CC)' scripts/missing $(PKGS) libcurl
+	@CC='$(CC)' scripts/missing $(PKGS) libcurl $(EDITOR_PKG)
 	@mkdir -p $(B)
 	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(B)/lua-list: FORCE

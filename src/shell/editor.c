@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -466,6 +467,11 @@ void editor_end(const char *mark)
     if (!self.editing) {
         return;
     }
+#ifdef LASH_LIBEDIT
+    if (self.rl->kill_text != NULL) {
+        (void)self.rl->kill_text(0, *self.rl->end); // else the next line begins in this one
+    }
+#endif
     if (self.rl->free_line_state != NULL) {
         self.rl->free_line_state();
     }
@@ -531,6 +537,9 @@ static void initialize(const struct readline_api *rl)
     if (unset) {
         (void)setenv("LC_CTYPE", "C.UTF-8", 1);
     }
+#ifdef LASH_LIBEDIT
+    (void)setlocale(LC_CTYPE, ""); // readline does so itself
+#endif
     (void)rl->initialize();
     if (unset) {
         (void)unsetenv("LC_CTYPE");

@@ -35,6 +35,11 @@ static bool find_all(void *lib)
 #define RL(name) find(lib, "rl_" #name, &api.name, true)
 #define PLAIN(name) find(lib, #name, &api.name, true)
 #define MAYBE(name) find(lib, "rl_" #name, &api.name, false)
+#ifdef LASH_LIBEDIT
+#define KNOWN(name) true /* it has the name, for something else */
+#else
+#define KNOWN(name) MAYBE(name)
+#endif
     return RL(initialize) && RL(callback_handler_install) && RL(callback_handler_remove) &&
            RL(callback_read_char) && RL(forced_update_display) && RL(prep_terminal) &&
            RL(deprep_terminal) && RL(resize_terminal) && RL(completion_matches) &&
@@ -43,13 +48,14 @@ static bool find_all(void *lib)
            RL(end) && RL(catch_signals) && RL(attempted_completion_function) &&
            RL(attempted_completion_over) && RL(completion_append_character) &&
            RL(completer_word_break_characters) && MAYBE(clear_visible_line) && MAYBE(on_new_line) &&
-           MAYBE(redisplay) && MAYBE(variable_bind) && MAYBE(free_line_state) &&
+           KNOWN(redisplay) && MAYBE(kill_text) && KNOWN(variable_bind) && MAYBE(free_line_state) &&
            MAYBE(callback_sigcleanup) && MAYBE(catch_sigwinch) && MAYBE(change_environment) &&
            MAYBE(eof_found) && MAYBE(basic_quote_characters) && MAYBE(reset_screen_size) &&
            MAYBE(getc_function);
 #undef RL
 #undef PLAIN
 #undef MAYBE
+#undef KNOWN
 }
 
 const struct readline_api *readline_dl(void)

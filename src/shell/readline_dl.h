@@ -10,8 +10,12 @@
 
 #include <stdio.h>
 
+#ifdef LASH_LIBEDIT
+#include <editline/readline.h>
+#else
 #include <readline/history.h>
 #include <readline/readline.h>
+#endif
 
 /* Functions, and pointers to the library's variables. Those behind the line may be NULL: libedit
  * has none of them. */
@@ -40,14 +44,15 @@ struct readline_api {
     int *completion_append_character;
     const char **completer_word_break_characters;
     /* ---- */
-    __typeof__(rl_clear_visible_line) *clear_visible_line;
-    __typeof__(rl_on_new_line) *on_new_line;
-    __typeof__(rl_redisplay) *redisplay;
-    __typeof__(rl_variable_bind) *variable_bind;
-    __typeof__(rl_free_line_state) *free_line_state;
-    __typeof__(rl_callback_sigcleanup) *callback_sigcleanup;
-    __typeof__(rl_reset_screen_size) *reset_screen_size;
-    rl_getc_func_t **getc_function;
+    int (*clear_visible_line)(void);
+    int (*on_new_line)(void);
+    void (*redisplay)(void);
+    int (*kill_text)(int from, int to);
+    int (*variable_bind)(const char *name, const char *value);
+    void (*free_line_state)(void);
+    void (*callback_sigcleanup)(void);
+    void (*reset_screen_size)(void);
+    int (**getc_function)(FILE *in);
     int *catch_sigwinch;
     int *change_environment;
     int *eof_found; /* NULL before 8.2, too */

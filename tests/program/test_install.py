@@ -94,8 +94,8 @@ def test_stock_lua():
 
 def test_missing_packages():
     """the build says which packages it lacks"""
-    error = run("/bin/sh", "scripts/missing", "lua5.4", "libuv", "libcurl", "readline", env={"PATH": "/nonexistent"}, status=1,
-                clean=True).stderr
+    error = run("/bin/sh", "scripts/missing", "lua5.4", "libuv", "libcurl", "readline", env={"PATH": "/nonexistent"},
+                status=1, clean=True).stderr
     for word in "gcc pkg-config liblua5.4-dev libuv1-dev libcurl4-openssl-dev libreadline-dev scripts/setup".split():
         assert word in error, error
     assert error.count("\n") == 1, error

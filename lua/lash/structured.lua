@@ -15,6 +15,7 @@
 local json = require "lash.json"
 local params = require "lash.params"
 local schema = require "lash.schema"
+local texts = require "lash.text"
 
 local M = {}
 
@@ -198,8 +199,12 @@ end
 
 -- One code fence around it and white space are all that an answer may have besides.
 local function bare(text)
-    text = text:match("^%s*(.-)%s*$")
-    return text:match("^```%a*%s+(.-)%s*```$") or text:match("^```%s*(.-)%s*```$") or text
+    text = texts.trim(text)
+    if #text < 6 or text:sub(1, 3) ~= "```" or text:sub(-3) ~= "```" then
+        return text
+    end
+    local inside = text:sub(4, -4)
+    return texts.trim(inside:sub(inside:match("^%a*%s+()") or 1))
 end
 
 local function is_wrapper(value)

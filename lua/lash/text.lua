@@ -99,4 +99,9 @@ function M.painter(is_terminal, choice)
     end
 end
 
+--- The text without white space around it, in linear time, whatever stands between.
+function M.trim(text)
+    return text:sub(text:find("%S") or 1, (text:match("^.*%S()") or 1) - 1)
+end
+
 return M

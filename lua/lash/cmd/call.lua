@@ -74,7 +74,7 @@ local function json_arguments(words, ends)
     elseif words[1] ~= "-" then
         return words[1]
     end
-    return (input.read_stdin(ends):gsub("%s+$", ""))
+    return require("lash.text").trim(input.read_stdin(ends))
 end
 
 local function arguments(entry, words, ends)

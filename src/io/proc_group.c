@@ -21,6 +21,7 @@
 enum {
     CHUNK = 64,
     STARTING = -1,
+    STARTING_MS = 250,   /* for those that are about to start when all are to be killed */
     STUCK_POLL_MS = 500, /* after SIGKILL, for one that hangs in the kernel */
 };
 
@@ -77,20 +78,21 @@ static atomic_int *take_slot(void)
     }
 }
 
-/* Calls kill() for each group; returns how many there are. */
-static size_t signal_all(int sig)
+/* Calls kill() for each group. Returns whether some are about to start, whose number is not known
+ * yet. */
+static bool signal_all(int sig)
 {
-    size_t n = 0;
+    bool starting = false;
     for (struct chunk *c = &first_chunk; c != NULL; c = atomic_load(&c->next)) {
         for (size_t i = 0; i < CHUNK; i++) {
             int pid = atomic_load(&c->pids[i]);
+            starting = starting || pid == STARTING;
             if (pid > 0) {
-                n++;
                 (void)kill(-pid, sig); // gone already: that is what is wanted
             }
         }
     }
-    return n;
+    return starting;
 }
 
 void proc_kill_all(int sig)
@@ -99,7 +101,11 @@ void proc_kill_all(int sig)
     if (sig == SIGKILL) {
         atomic_store(&leaving, true);
     }
-    (void)signal_all(sig);
+    // a thread that is not run may have started a child and not told its number yet
+    for (int i = 0; signal_all(sig) && sig == SIGKILL && i < STARTING_MS; i++) {
+        static const struct timespec pause = {.tv_nsec = 1000000L};
+        (void)nanosleep(&pause, NULL);
+    }
     errno = code;
 }
 

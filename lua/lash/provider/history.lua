@@ -48,6 +48,42 @@ function M.state(conv, name, new)
     return state
 end
 
+--- continue(state, conv, add) -> nil | why an entry cannot be sent
+-- Calls add(state, index, entry) -> nil | why for each entry that came since the last time.
+function M.continue(state, conv, add)
+    for i = state.upto + 1, #conv.entries do
+        local entry = conv.entries[i]
+        M.follow(state, i, entry)
+        local why = add(state, i, entry)
+        if why then
+            return why
+        end
+        state.upto = i
+    end
+    if state.open then
+        error("history: the last answer has calls without outcomes")
+    end
+    return nil
+end
+
+--- invent(used, prefix, index, n) -> an id of our own for the n-th call of the entry `index`, which another provider
+-- gave: it depends on what stands before it only. `used` = { [id] = true } of those that must not come again.
+function M.invent(used, prefix, index, n)
+    local id = ("%s_x%d_%d"):format(prefix, index, n)
+    while used[id] do
+        id = id .. "x"
+    end
+    return id
+end
+
+--- data_url(part) -> the content of an image or a file as a data: URL | nil without content
+function M.data_url(part)
+    if type(part.mime) ~= "string" or type(part.data) ~= "string" then
+        return nil
+    end
+    return ("data:%s;base64,%s"):format(part.mime, part.data)
+end
+
 --- forget(conv, name) -> whether there was anything to forget: from now on the answers that the provider
 -- gave so far are sent as if another one had given them; entries up to forgotten(conv, name) count.
 function M.forget(conv, name)

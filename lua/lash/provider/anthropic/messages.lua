@@ -122,15 +122,6 @@ local function is_native(state, index, entry)
         and index > state.forget
 end
 
--- An id of our own for a foreign call; it depends on what stands before it only.
-local function invent(state, index, n)
-    local id = ("toolu_x%d_%d"):format(index, n)
-    while state.used[id] do
-        id = id .. "x"
-    end
-    return id
-end
-
 local function call_block(call, id)
     local args = answer.is_object_text(call.args) and call.args or "{}"
     return ('{"id":%s,"input":%s,"name":%s,"type":"tool_use"}'):format(quote(id), args,
@@ -174,7 +165,7 @@ local function add_answer(state, index, entry)
     local native = is_native(state, index, entry)
     state.ids = {}
     for n, call in ipairs(state.calls) do
-        state.ids[n] = native and call.id or invent(state, index, n)
+        state.ids[n] = native and call.id or history.invent(state.used, "toolu", index, n)
         state.used[state.ids[n]] = true
         local name = answer.call_name(call.name)
         if not state.named[name] then
@@ -244,17 +235,9 @@ function M.messages(conv, target)
         return { messages = {}, used = {}, named = {}, names = {}, origin = target.origin,
             model = target.model, forget = history.forgotten(conv, "anthropic") }
     end)
-    for i = state.upto + 1, #conv.entries do
-        local entry = conv.entries[i]
-        history.follow(state, i, entry)
-        local why = add(state, i, entry)
-        if why then
-            return nil, why
-        end
-        state.upto = i
-    end
-    if state.open then
-        error("history: the last answer has calls without outcomes")
+    local why = history.continue(state, conv, add)
+    if why then
+        return nil, why
     end
     local messages, texts = state.messages, {}
     if #messages == 0 or messages[#messages].role == "assistant" and not state.paused then

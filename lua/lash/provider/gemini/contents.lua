@@ -146,11 +146,11 @@ local function add(state, index, entry)
     else
         local parts, why = user_parts(entry)
         if not parts then
-            return nil, why
+            return why
         end
         append(state, "user", parts)
     end
-    return true
+    return nil
 end
 
 local function content_text(content)
@@ -180,17 +180,9 @@ function M.text(conv, target)
     local state = history.state(conv, key, function()
         return { contents = {}, forget = forget, origin = target.origin, model = target.model }
     end)
-    for i = state.upto + 1, #conv.entries do
-        local entry = conv.entries[i]
-        history.follow(state, i, entry)
-        local ok, why = add(state, i, entry)
-        if not ok then
-            return nil, why
-        end
-        state.upto = i
-    end
-    if state.open then
-        error("history: the last answer has calls without outcomes")
+    local wrong = history.continue(state, conv, add)
+    if wrong then
+        return nil, wrong
     elseif #state.contents == 0 or state.contents[#state.contents].role == "model" then
         return nil, "there is no text to send: Gemini takes no empty message"
     end

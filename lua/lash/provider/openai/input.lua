@@ -31,15 +31,6 @@ local function assistant_text(text, phase)
         phase and (',"phase":' .. quote(phase)) or "")
 end
 
--- An id of our own for a foreign call; it depends on what stands before it only.
-local function invent(state, index, n)
-    local id = ("call_x%d_%d"):format(index, n)
-    while state.used[id] do
-        id = id .. "x"
-    end
-    return id
-end
-
 local function add_native(state, entry)
     local n = 0
     for _, raw in ipairs(entry.wire) do
@@ -59,7 +50,7 @@ local function add_foreign(state, index, entry)
     for _, item in ipairs(entry.items) do
         if item.type == "call" then
             n = n + 1
-            state.ids[n] = invent(state, index, n)
+            state.ids[n] = history.invent(state.used, "call", index, n)
             state.used[state.ids[n]] = true
             state.parts[#state.parts + 1] = call_item(item, state.ids[n])
         elseif item.text and item.text ~= "" and (item.type == "text"
@@ -121,24 +112,17 @@ end
 
 -- ---- messages of the user ----
 
-local function data_url(part)
-    if type(part.mime) ~= "string" or type(part.data) ~= "string" then
-        return nil
-    end
-    return ("data:%s;base64,%s"):format(part.mime, part.data)
-end
-
 local PARTS = {
     text = function(part)
         return type(part.text) == "string" and ('{"text":%s,"type":"input_text"}'):format(quote(part.text))
     end,
     image = function(part)
-        local url = type(part.url) == "string" and part.url or data_url(part)
+        local url = type(part.url) == "string" and part.url or history.data_url(part)
         return url and ('{"detail":%s,"image_url":%s,"type":"input_image"}'):format(
             quote(type(part.detail) == "string" and part.detail or "auto"), quote(url))
     end,
     file = function(part)
-        local data = data_url(part)
+        local data = history.data_url(part)
         return data and ('{"file_data":%s,"filename":%s,"type":"input_file"}'):format(quote(data),
             quote(type(part.name) == "string" and part.name or "file"))
     end,
@@ -199,17 +183,9 @@ end
 function M.input(conv, target)
     conv.scratch = conv.scratch or {}
     local state = state_of(conv, target)
-    for i = state.upto + 1, #conv.entries do
-        local entry = conv.entries[i]
-        history.follow(state, i, entry)
-        local why = add(state, i, entry)
-        if why then
-            return nil, why
-        end
-        state.upto = i
-    end
-    if state.open then
-        error("history: the last answer has calls without outcomes")
+    local why = history.continue(state, conv, add)
+    if why then
+        return nil, why
     end
     return "[" .. table.concat(state.parts, ",") .. "]"
 end

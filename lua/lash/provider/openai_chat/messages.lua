@@ -43,11 +43,7 @@ end
 local function invent(state, index, n)
     local length = state.traits.ids
     if not length then
-        local id = ("call_x%d_%d"):format(index, n)
-        while state.used[id] do
-            id = id .. "x"
-        end
-        return id
+        return history.invent(state.used, "call", index, n)
     end
     local number = index * 1000 + n
     local id
@@ -196,23 +192,16 @@ end
 
 -- ---- messages of the user ----
 
-local function data_url(part)
-    if type(part.mime) ~= "string" or type(part.data) ~= "string" then
-        return nil
-    end
-    return ("data:%s;base64,%s"):format(part.mime, part.data)
-end
-
 local PARTS = {
     text = function(part)
         return type(part.text) == "string" and ('{"text":%s,"type":"text"}'):format(quote(part.text))
     end,
     image = function(part)
-        local url = type(part.url) == "string" and part.url or data_url(part)
+        local url = type(part.url) == "string" and part.url or history.data_url(part)
         return url and ('{"image_url":{"url":%s},"type":"image_url"}'):format(quote(url))
     end,
     file = function(part)
-        local data = data_url(part)
+        local data = history.data_url(part)
         return data and ('{"file":{"file_data":%s,"filename":%s},"type":"file"}'):format(quote(data),
             quote(type(part.name) == "string" and part.name or "file"))
     end,
@@ -281,17 +270,9 @@ function M.messages(conv, target, traits)
     local state = history.state(conv, name, function()
         return { parts = {}, loop = {}, used = {}, traits = traits, forget = forget, origin = target.origin }
     end)
-    for i = state.upto + 1, #conv.entries do
-        local entry = conv.entries[i]
-        history.follow(state, i, entry)
-        local why = add(state, i, entry)
-        if why then
-            return nil, why
-        end
-        state.upto = i
-    end
-    if state.open then
-        error("history: the last answer has calls without outcomes")
+    local why = history.continue(state, conv, add)
+    if why then
+        return nil, why
     end
     return state.parts
 end

@@ -40,7 +40,8 @@ struct stream {
     uint64_t event_left_ns; /* of it, for the event that is waited for */
     struct timer *timer;    /* owned while an event is waited for */
     uint64_t timer_began_ns;
-    const char *code; /* NULL, or why nothing more is read: our own reasons */
+    uint64_t event_given_ns; /* when the last event was; 0 = none yet */
+    const char *code;        /* NULL, or why nothing more is read: our own reasons */
     struct buf message;
     struct buf shown; /* the URL for messages */
     struct buf stray; /* of the events, once it is closed */
@@ -105,11 +106,9 @@ static void end_lines(struct stream *s)
     }
 }
 
-static void on_event_timeout(void *arg)
+static void stall(struct stream *s)
 {
-    struct stream *s = arg;
     uint64_t comments = s->sse != NULL ? sse_comments(s->sse) : 0;
-    s->timer = NULL;
     if (s->code == NULL) {
         buf_appendf(&s->message,
                     "no event came from %s for %.3g s, though its connection is alive (%llu "
@@ -119,6 +118,13 @@ static void on_event_timeout(void *arg)
     }
     end_lines(s);
     give_up(s, "stalled");
+}
+
+static void on_event_timeout(void *arg)
+{
+    struct stream *s = arg;
+    s->timer = NULL;
+    stall(s);
     wake(s);
 }
 
@@ -289,8 +295,11 @@ static int read_line(lua_State *L, struct stream *s)
     return 1;
 }
 
-static int push_event(lua_State *L, const struct sse_event *event)
+static int push_event(lua_State *L, struct stream *s, const struct sse_event *event)
 {
+    if (s->event_timeout_ms > 0) {
+        s->event_given_ns = uv_hrtime();
+    }
     lua_createtable(L, 0, 4);
     lua_pushlstring(L, event->name, event->name_len);
     lua_setfield(L, -2, "event");
@@ -332,7 +341,7 @@ static int read_event(lua_State *L, struct stream *s)
         give_up(s, "too_large");
         return push_end(L, s);
     }
-    return what == SSE_EVENT ? push_event(L, &event) : s->done ? push_end(L, s) : -1;
+    return what == SSE_EVENT ? push_event(L, s, &event) : s->done ? push_end(L, s) : -1;
 }
 
 static int produce(lua_State *L, struct stream *s, enum what what, size_t n)
@@ -503,6 +512,14 @@ static int l_event(lua_State *L)
     struct stream *s = check_stream(L);
     if (lua_toboolean(L, 2) || s->event_left_ns == 0) {
         s->event_left_ns = s->event_timeout_ms * 1000000;
+    } else if (s->event_given_ns != 0 && s->code == NULL) {
+        // the one before was a mere sign of life: a flood of them leaves no time for waiting
+        uint64_t gone = uv_hrtime() - s->event_given_ns;
+        if (gone >= s->event_left_ns) {
+            stall(s);
+        } else {
+            s->event_left_ns -= gone;
+        }
     }
     return get(L, s, WANT_EVENT, 0);
 }

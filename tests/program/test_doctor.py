@@ -3,7 +3,7 @@ import json
 import os
 import re
 
-from cli import expect, lash, one_line, write
+from cli import expect, lash, needs_prompt_signals, one_line, write
 from lists import Lists, data
 from test_cli_models import CLEAN, config
 
@@ -110,6 +110,7 @@ def test_broken_config():
 
 def test_config_that_loops():
     """config.lua: one that never ends, and a key function that does, end with --timeout: 124, and name no fault"""
+    needs_prompt_signals()
     for text in ("while true do end",
                  "return { providers = { openai = { key = function() while true do end end } } }"):
         write("config/lash/config.lua", text)

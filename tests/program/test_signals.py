@@ -124,6 +124,7 @@ def play(*names):
 
 def test_ask_running_tools():
     """T9 T4 ask: SIGINT in a batch: settled calls stay, running ones end, a spinning worker too"""
+    needs_prompt_signals()
     p = Program(*play("quick", "waits", "spins"), "--jsonl")
     p.until("waits started", err=True)
     p.until("spins started", err=True)

@@ -21,6 +21,7 @@ import time
 
 from kit import Kit, NotMeasured, markdown
 from rows_calls import CallRows
+from rows_console import ConsoleRows
 from rows_growth import GrowthRows
 from rows_peers import PeerRows
 from rows_start import StartRows
@@ -29,7 +30,7 @@ from rows_streams import StreamRows
 from rows_talks import TalkRows
 
 
-class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows, GrowthRows):
+class Bench(Kit, StartRows, ConsoleRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows, GrowthRows):
     def run(self):
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, soft[1]), soft[1]))
@@ -39,6 +40,7 @@ class Bench(Kit, StartRows, CallRows, StreamRows, StopRows, TalkRows, PeerRows, 
             "  (other work is going on: times will be high)" if about["load"] > 1 else ""))
         print("%-4s %-52s %-32s %-26s %s" % ("", "", "lash [least .. most]", "beside", "goal"))
         self.start_rows()
+        self.console_rows()
         self.dispatch_rows()
         self.worker_rows()
         self.stream_rows()

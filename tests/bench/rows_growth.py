@@ -1,9 +1,5 @@
 """Rows of bench.py: work that grows, memory that must not; and the picture of it, build/growth.svg."""
 import os
-import pty
-import select
-import subprocess
-import time
 
 from kit import HERE, NotMeasured, Server, at_most, p99_at_most, pss_mb, summary, times_at_least
 from svg import plot
@@ -76,27 +72,6 @@ class GrowthRows:
             runs = [self.script(server, "sequence.lua", "kept", conversations) for _ in range(3)]
         return [(after - before) / conversations for before, after in runs]
 
-    def console(self):
-        """MB resident of a console that waits for its first line."""
-        ours, its = pty.openpty()
-        env = dict(os.environ, TERM="xterm", HOME=self.dir, XDG_STATE_HOME=self.dir, XDG_CONFIG_HOME=self.dir)
-        child = subprocess.Popen([self.lash()], stdin=its, stdout=its, stderr=its, env=env, start_new_session=True)
-        os.close(its)
-        try:
-            seen, end = b"", time.monotonic() + self.left(10)
-            while b"> " not in seen:
-                if not select.select([ours], [], [], max(0, end - time.monotonic()))[0]:
-                    raise NotMeasured("no prompt within 10 s")
-                seen += os.read(ours, 4096)
-            with open("/proc/%d/status" % child.pid, encoding="ascii") as file:
-                return [next(int(text.split()[1]) for text in file if text.startswith("VmRSS:")) / 1e3]
-        except OSError as why:
-            raise NotMeasured("the console ended") from why
-        finally:
-            child.kill()
-            child.wait()
-            os.close(ours)
-
     def growth_rows(self):
         self.lateness_rows()
         self.row("D4", "CPU-bound tools, 2 workers", "/s", self.two_workers,
@@ -108,7 +83,6 @@ class GrowthRows:
         self.row("L", "a tool's result of 1 MB, to the model", "ms/MB", lambda: self.large_cost(1, 1 << 20))
         self.row("L", "arguments of 10 MB, to the tool and back to the model", "ms/MB",
                  lambda: self.large_cost(10, 1, "--args-size", 10 << 20))
-        self.row("Q2", "idle console, resident", "MB", self.console, at_most(6, "6 MB"))
         self.row("Q2", "a conversation that is kept after its answer", "kB", lambda: self.kept(1000),
                  at_most(16, "16 kB"))
         self.row("Q4", "growth over 10 000 conversations in sequence", "%", lambda: self.grown_part((), 10000),

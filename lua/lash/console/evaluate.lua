@@ -1,11 +1,13 @@
 --- One entry of Lua: compiled with the session's locals, run as a task that Ctrl-C can end, its results shown.
 local engine = require "lash.core.engine"
+local later = require "lash.console.later"
 local locals = require "lash.console.locals"
 local script = require "lash.script"
-local show = require "lash.console.show"
 local system = require "lash.core.system"
 local text = require "lash.text"
 local turn = require "lash.console.turn"
+
+local show = later "lash.console.show"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- The history of what was entered: $XDG_STATE_HOME/lash/history (~/.local/state/lash/history), readable by its
 -- owner only; an entry a line, with `\n` for its own line ends and `\\` for a backslash.
-local fs = require "lash.fs"
+local fs = require "lash.console.later" "lash.fs"
 
 local M = {}
 
@@ -30,7 +30,11 @@ end
 
 local function read(path)
     local list = {}
-    local text = path and fs.read(path) or ""
+    local file = path and io.open(path, "rb")
+    local text = file and file:read "a" or ""
+    if file then
+        file:close()
+    end
     for line in text:gmatch "[^\n]+" do
         list[#list + 1] = unpacked(line)
     end

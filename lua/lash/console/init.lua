@@ -3,16 +3,18 @@
 --   anything    Lua; bare expressions print          ?name     help on a name
 --   > text      asks the current agent               ! command a shell command
 --   .command    see lash.console.commands
-local ask = require "lash.console.ask"
-local commands = require "lash.console.commands"
 local engine = require "lash.core.engine"
 local evaluate = require "lash.console.evaluate"
 local lash = require "lash"
+local later = require "lash.console.later"
 local read = require "lash.console.read"
 local script = require "lash.script"
 local signals = require "lash.core.signals"
 local system = require "lash.core.system"
 local turn = require "lash.console.turn"
+
+local ask = later "lash.console.ask"
+local commands = later "lash.console.commands"
 
 local M = {}
 

@@ -2,12 +2,14 @@
 --
 -- The global `tools` has the tools that the agent gets: those of loaded files, and every tool that an entry
 -- leaves in a variable or as its result; `tools.NAME = nil` takes one away.
-local agents = require "lash.agent"
-local declared = require "lash.declared"
+local later = require "lash.console.later"
 local near = require "lash.near"
-local prompt = require "lash.prompt"
 local script = require "lash.script"
-local tool = require "lash.tool"
+
+local agents = later "lash.agent"
+local declared = later "lash.declared"
+local prompt = later "lash.prompt"
+local tool = later "lash.tool"
 
 local M = {}
 

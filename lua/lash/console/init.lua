@@ -18,6 +18,18 @@ local commands = later "lash.console.commands"
 
 local M = {}
 
+-- The workspace is made when it is first needed.
+local console_mt = {
+    __index = function(console, key)
+        if key ~= "workspace" then
+            return nil
+        end
+        local workspace = require("lash.console.workspace").new(console.session)
+        rawset(console, key, workspace)
+        return workspace
+    end,
+}
+
 local function over(console, n, task)
     pcall(task.wait, task)
     console.tasks[n] = nil
@@ -155,7 +167,8 @@ end
 
 local function new_console(group, color)
     local console = { session = evaluate.new(color), background = group, tasks = {}, started = 0, over = false }
-    console.workspace = require("lash.console.workspace").new(console.session)
+    _G.tools = _G.tools or {}
+    setmetatable(console, console_mt)
     console.history = require("lash.console.history").open(read.add_history)
     function console.enter(text)
         local kind, err = evaluate.check(text)
@@ -203,7 +216,11 @@ function M.loop(color, found, path)
     if found then
         console.workspace:take(found, path)
     end
-    read.complete_with(require("lash.console.complete").of(console))
+    local complete
+    read.complete_with(function(...)
+        complete = complete or require("lash.console.complete").of(console)
+        return complete(...)
+    end)
     keep_tasks(console)
     mind_others(console)
     signals.console(nil)

@@ -6,6 +6,7 @@ local fault = require "lash.provider.fault"
 local json = require "lash.json"
 local near = require "lash.near"
 local registry = require "lash.provider.registry"
+local shared = require "lash.core.shared"
 local stream = require "lash.provider.stream"
 local timer = require "lash.core.timer"
 
@@ -125,29 +126,34 @@ local function send(target, conv, view, opts, tell, begun)
     return answer, err, more
 end
 
--- Until when nobody shall ask, by provider and key: a rate limit that one conversation met.
-local gates = {}
+-- Until when nobody shall ask, by address and key: a rate limit that one conversation met. In a table that all
+-- threads see: agents of sync functions ask with the same key. Names are digests: a key stands in no table.
+local GATES = "lash.model\0gates" -- no name of lash.shared has a zero byte
 
 local function clock()
     return engine.hrtime() / 1e9
 end
 
 local function gate_name(target)
-    return target.base_url and target.base_url .. "\n" .. (target.key or "") or nil
+    if target.base_url and not target.gate then
+        target.gate = require("lash.core.codec").sha256(target.base_url .. "\n" .. (target.key or ""))
+    end
+    return target.gate
 end
 
 -- Waits until it is open; meanwhile another conversation may be told to wait even longer.
 local function wait_at_gate(target, emit)
     local name = gate_name(target)
-    while name and gates[name] do
-        local rest = gates[name] - clock()
+    local ends = name and shared.get(GATES, name)
+    while ends do
+        local rest = ends - clock()
         if rest < 0.001 then
-            gates[name] = nil
             return
         end
         local wait = rest + math.random() * math.min(rest, 1) * 0.25 -- not all at the same moment
         emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = "rate limit" }
         timer.sleep(wait)
+        ends = shared.get(GATES, name)
     end
 end
 
@@ -155,7 +161,7 @@ end
 local function close_gate(target, err, wait)
     local name = gate_name(target)
     if name and (err.code == "rate" or err.status == 429) then
-        gates[name] = math.max(gates[name] or 0, clock() + wait)
+        shared.set(GATES, name, math.max(shared.get(GATES, name) or 0, clock() + wait), wait + 1)
     end
 end
 

@@ -203,6 +203,38 @@ def test_one_gate_for_all():
         list(pool.map(one, ALL))
 
 
+OFFLOADED = """
+local lash = require "lash"
+local inner = lash.agent { name = "inner" }
+local told = lash.channel(1)
+local ask = lash.tool { name = "ask", description = "asks", sync = function()
+  return lash.agent { name = "inner", model = "openai/m" }:run("second").text
+end }
+local task = lash.spawn(function()
+  return inner:run("first 150 ms", { model = "openai/m", on_event = function(event)
+    if event.type == "retry" then told:try_send(true) end
+  end }).text
+end)
+told:receive()
+local outer = lash.agent { name = "outer", model = "demo", tools = { ask } }:run("ask")
+task:wait()
+io.write(outer.text, "\\n")
+"""
+
+
+def test_gate_of_workers():
+    """P5 a 429 makes agents of sync functions at that key wait, too"""
+    script = {"rules": [{"when": {"user_contains": "first 150 ms"}, "turns": [
+        {"first": [{"status": 429, "headers": {"retry-after-ms": "150"}}], "reply": {"text": "x"}}]},
+        {"when": {"user_contains": "second"}, "turns": [{"reply": {"text": "two"}}]}]}
+    with modeld.Server(script) as server:
+        assert "two" in lash(OFFLOADED, server.env)
+        requests = server.requests()
+        assert [r["status"] for r in requests] == [429, 200, 200], requests
+        assert min(r["t_in"] for r in requests[1:]) - requests[0]["t_in"] >= 0.14
+        followed(server)
+
+
 def test_idle_timers():
     """T8 silence ends a stream, and so do keep-alives without anything new; keep-alives hold the first timer back"""
     wait = 0.25 * SLOWER

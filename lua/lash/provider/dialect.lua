@@ -119,6 +119,14 @@ function M.strict(schema)
     return type(schema) == "table" and schema.type == "object" and not schema.anyOf and strict(schema, 1)
 end
 
+--- is_strict(tool) -> whether it is declared strict: as it says itself, else where that costs nothing.
+function M.is_strict(tool)
+    if tool.strict ~= nil then
+        return tool.strict
+    end
+    return tool.schema == nil or M.strict(tool.schema)
+end
+
 local GEMINI = { ["$id"] = true, ["$defs"] = true, ["$ref"] = true, ["$anchor"] = true, type = true, format = true,
     title = true, description = true, enum = true, items = true, prefixItems = true, minItems = true,
     maxItems = true, minimum = true, maximum = true, anyOf = true, oneOf = true, properties = true,

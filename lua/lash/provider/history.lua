@@ -84,6 +84,21 @@ function M.data_url(part)
     return ("data:%s;base64,%s"):format(part.mime, part.data)
 end
 
+--- parts(entry, makers, protocol) -> JSON texts of the parts of a user's message, joined by commas | nil, why not
+-- makers: { [type of part] = fn(part) -> JSON text | nil when it lacks what it needs }
+function M.parts(entry, makers, protocol)
+    local parts = {}
+    for i, part in ipairs(entry.parts) do
+        local make = makers[part.type]
+        parts[i] = make and make(part)
+        if not parts[i] then
+            return nil, ("part %d of a message ('%s') cannot be sent by %s: it takes text, images and files, each with "
+                .. "its content"):format(i, tostring(part.type), protocol)
+        end
+    end
+    return table.concat(parts, ",")
+end
+
 --- forget(conv, name) -> whether there was anything to forget: from now on the answers that the provider
 -- gave so far are sent as if another one had given them; entries up to forgotten(conv, name) count.
 function M.forget(conv, name)

@@ -52,11 +52,7 @@ local function described(tool, strict)
 end
 
 local tools_json = history.encoder(function(tool)
-    local strict = tool.strict
-    if strict == nil then
-        strict = tool.schema == nil or dialect.strict(tool.schema)
-    end
-    return described(tool, strict)
+    return described(tool, dialect.is_strict(tool))
 end)
 
 local loose_tools_json = history.encoder(function(tool)

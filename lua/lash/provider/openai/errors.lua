@@ -4,52 +4,18 @@
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local shared = require "lash.provider.openai.codes"
 
 local M = {}
 
 -- code or type -> kind, worth another attempt
-local KNOWN = {
-    invalid_api_key = { "key" },
-    authentication_error = { "key" },
-    model_not_found = { "model" },
-    DeploymentNotFound = { "model" },
-    context_length_exceeded = { "context" },
-    exceed_context_size_error = { "context" },
-    invalid_prompt = { "refused" },
-    content_filter = { "refused" },
-    content_policy_violation = { "refused" },
+local KNOWN = shared.with {
     image_content_policy_violation = { "refused" },
-    unsupported_country_region_territory = { "refused" },
-    permission_error = { "refused" },
-    insufficient_quota = { "quota" },
-    credit_balance_exhausted = { "quota" },
-    billing_hard_limit_reached = { "quota" },
-    billing_not_active = { "quota" },
-    rate_limit_exceeded = { "rate", true },
-    rate_limit_error = { "rate", true },
-    too_many_requests = { "rate", true },
-    slow_down = { "overloaded", true },
-    server_error = { "overloaded", true },
-    overloaded = { "overloaded", true },
-    overloaded_error = { "overloaded", true },
     server_is_overloaded = { "overloaded", true },
 }
 
 local function text_of(value)
     return type(value) == "string" and value ~= "" and value or nil
-end
-
--- Gateways write the HTTP status as the code of an error inside a 200, as a number or as text.
-local function status_of(res, e)
-    local code = e.code
-    if type(code) == "string" and code:find("^%d%d%d$") then
-        code = tonumber(code)
-    end
-    local inner = type(code) == "number" and math.tointeger(code)
-    if res.status < 400 and inner and inner >= 400 and inner < 600 then
-        return inner
-    end
-    return res.status
 end
 
 local function kind_of(status, code, kind, param, message)
@@ -91,7 +57,7 @@ function M.described(target, res, e)
         kind = nil
     end
     local about = { name = code or kind, message = text_of(e.message) }
-    about.code, about.retry = kind_of(status_of(res, e), code, kind, e.param, (about.message or ""):lower())
+    about.code, about.retry = kind_of(shared.status(res, e.code), code, kind, e.param, (about.message or ""):lower())
     about.strip = about.code == "bad_request" and is_sealed(code, (about.message or ""):lower()) or nil
     if (res.status == 404 or res.status == 405) and about.code == "bad_request" then
         about.what = ("%s was not found"):format(target.shown_url or "the URL")

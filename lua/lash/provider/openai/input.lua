@@ -133,16 +133,11 @@ local function user_message(entry)
     if not entry.parts or #entry.parts == 0 then
         return ('{"content":%s,"role":"user"}'):format(quote(entry.text))
     end
-    local parts = {}
-    for i, part in ipairs(entry.parts) do
-        local make = PARTS[part.type]
-        parts[i] = make and make(part)
-        if not parts[i] then
-            return nil, ("part %d of a message ('%s') cannot be sent by the Responses protocol: it takes text, "
-                .. "images and files, each with its content"):format(i, tostring(part.type))
-        end
+    local parts, why = history.parts(entry, PARTS, "the Responses protocol")
+    if not parts then
+        return nil, why
     end
-    return ('{"content":[%s],"role":"user"}'):format(table.concat(parts, ","))
+    return ('{"content":[%s],"role":"user"}'):format(parts)
 end
 
 -- ---- all of it ----

@@ -4,38 +4,17 @@
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local shared = require "lash.provider.openai.codes"
 
 local M = {}
 
 -- code, type or status word -> kind, worth another attempt
-local KNOWN = {
-    invalid_api_key = { "key" },
-    authentication_error = { "key" },
+local KNOWN = shared.with {
     AuthenticationError = { "key" },
     UNAUTHENTICATED = { "key" },
-    model_not_found = { "model" },
     invalid_model = { "model" },
-    DeploymentNotFound = { "model" },
-    context_length_exceeded = { "context" },
-    exceed_context_size_error = { "context" },
-    invalid_prompt = { "refused" },
-    content_filter = { "refused" },
-    content_policy_violation = { "refused" },
-    unsupported_country_region_territory = { "refused" },
-    permission_error = { "refused" },
     PermissionDeniedError = { "refused" },
-    insufficient_quota = { "quota" },
-    credit_balance_exhausted = { "quota" },
-    billing_hard_limit_reached = { "quota" },
-    billing_not_active = { "quota" },
-    rate_limit_exceeded = { "rate", true },
-    rate_limit_error = { "rate", true },
     RateLimitError = { "rate", true },
-    too_many_requests = { "rate", true },
-    slow_down = { "overloaded", true },
-    server_error = { "overloaded", true },
-    overloaded = { "overloaded", true },
-    overloaded_error = { "overloaded", true },
     unavailable_error = { "overloaded", true },
 }
 
@@ -75,19 +54,6 @@ local LOADING = { wait = 2, attempts = 60 }
 
 local function text_of(value)
     return type(value) == "string" and value ~= "" and value or nil
-end
-
--- Gateways write the HTTP status as the code of an error inside a 200, as a number or as text.
-local function status_of(res, e)
-    local code = e.code or e.status_code
-    if type(code) == "string" and code:find("^%d%d%d$") then
-        code = tonumber(code)
-    end
-    local inner = type(code) == "number" and math.tointeger(code)
-    if res.status < 400 and inner and inner >= 400 and inner < 600 then
-        return inner
-    end
-    return res.status
 end
 
 local function sentence_of(words)
@@ -180,7 +146,7 @@ function M.described(target, res, e, fields)
     end
     local codes = { text_of(e.code), text_of(e.type) ~= "error" and text_of(e.type) or nil }
     codes = { codes[1] or codes[2] or text_of(e.status), codes[1] and codes[2] or text_of(e.status) }
-    local message, status = message_of(e), status_of(res, e)
+    local message, status = message_of(e), shared.status(res, e.code or e.status_code)
     local words = (message or ""):lower()
     local about = { name = codes[1], message = message, after = retry_delay(e.details) }
     if about.name and about.name:find("^%d+$") then

@@ -217,16 +217,11 @@ local function user_content(entry)
     if only_text then
         return quote(entry.text or "")
     end
-    local parts = {}
-    for i, part in ipairs(entry.parts) do
-        local make = PARTS[part.type]
-        parts[i] = make and make(part)
-        if not parts[i] then
-            return nil, ("part %d of a message ('%s') cannot be sent by Chat Completions: it takes text, images and "
-                .. "files, each with its content"):format(i, tostring(part.type))
-        end
+    local parts, why = history.parts(entry, PARTS, "Chat Completions")
+    if not parts then
+        return nil, why
     end
-    return "[" .. table.concat(parts, ",") .. "]"
+    return "[" .. parts .. "]"
 end
 
 -- @return why it cannot be sent | nil

@@ -86,7 +86,8 @@ $(B)/embedded.c: $(B)/embed $(LUA_SRC) $(B)/lua-list
 
 $(B)/embed: scripts/embed.c $(B)/flags
 	@echo "  CC    $<"
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 $(WARN) -o $@ $<
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O1 $(WARN) $(shell pkg-config --cflags lua5.4) -o $@ $< \
+		$(shell pkg-config --libs lua5.4)
 
 # Rewritten only when the flags, or the list of Lua files, differ: then all that depends on them is made anew.
 $(B)/flags: FORCE

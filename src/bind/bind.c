@@ -78,6 +78,26 @@ static int load_from_directory(lua_State *L, const char *dir, const char *name)
     return 2;
 }
 
+/* Whether the Lua that runs is that of the build: no other one promises to take its bytecode. */
+static bool has_own_release(void)
+{
+    size_t len = strlen(embedded_release);
+    const char *at = strstr(lua_ident, embedded_release); /* "$LuaVersion: Lua 5.4.4  Copyright" */
+    return at != NULL && at[len] == ' ';
+}
+
+/* Pushes the function of a file of the library, called `chunk` in messages. */
+static void load_embedded(lua_State *L, const struct embedded_file *f, const char *chunk)
+{
+    if (has_own_release() &&
+        luaL_loadbufferx(L, (const char *)f->code, f->code_len, chunk, "b") == LUA_OK) {
+        return;
+    }
+    if (luaL_loadbufferx(L, (const char *)f->data, f->len, chunk, "t") != LUA_OK) {
+        lua_error(L);
+    }
+}
+
 /* package.searchers entry for lash.*: from the binary, or from $LASH_LUA while developing. */
 static int l_search(lua_State *L)
 {
@@ -90,13 +110,8 @@ static int l_search(lua_State *L)
         return load_from_directory(L, dir, name);
     }
     for (const struct embedded_file *f = embedded_files; f->name != NULL; f++) {
-        size_t len = strlen(f->path);
-        if (name_matches(f->name, name) && len > 4 && strcmp(f->path + len - 4, ".lua") == 0) {
-            lua_pushfstring(L, "@%s", f->path);
-            if (luaL_loadbufferx(L, (const char *)f->data, f->len, lua_tostring(L, -1), "t") !=
-                LUA_OK) {
-                return lua_error(L);
-            }
+        if (f->code != NULL && name_matches(f->name, name)) {
+            load_embedded(L, f, lua_pushfstring(L, "@%s", f->path));
             lua_pushstring(L, f->path);
             return 2;
         }

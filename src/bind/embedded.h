@@ -12,7 +12,12 @@ struct embedded_file {
     const char *path; /* "lash/cmd/ask.lua" */
     const unsigned char *data;
     size_t len;
+    const unsigned char *code; /* of Lua files: what the compiler made of them; NULL of others */
+    size_t code_len;
 };
+
+/* The release of Lua whose compiler it was, "Lua 5.4.4": another one compiles the text. */
+extern const char *const embedded_release;
 
 extern const struct embedded_file embedded_files[];
 

@@ -3,7 +3,8 @@
  * by name: ROOT/lash/cmd/ask.lua becomes "lash.cmd.ask", ROOT/lash/help/run.txt "lash.help.run".
  * Of Lua files also what the compiler makes of them: parsing was most of the time in which a command
  * starts. The text stays: `lash help` reads it, and another release of Lua compiles it.
- * Arrays, not string literals: C compilers need not take long literals.
+ * Arrays, not string literals: C compilers need not take long literals. Those of the texts are not
+ * const: then they lie beside the program's data and not between what every start maps.
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -64,31 +65,31 @@ static bool is_lua(const struct file *file)
 }
 
 /* With names and lines: tracebacks show them. */
-static void print_code(lua_State *L, const struct file *file, const char *text, size_t len)
+static void print_code(lua_State *L, const struct file *file)
 {
+    size_t len;
+    size_t count = 0;
+    const char *text = read_file(L, file->path, &len);
     lua_pushfstring(L, "@%s", file->name);
     if (luaL_loadbufferx(L, text, len, lua_tostring(L, -1), "t") != LUA_OK) {
         fail("it does not compile", lua_tostring(L, -1));
     }
-    size_t count = 0;
     printf("static const unsigned char code_%d[] = {", file->index);
     if (lua_dump(L, print_bytes, &count, 0) != 0) {
         fail("it cannot be dumped", file->path);
     }
     printf("0};\n");
+    lua_settop(L, 0);
 }
 
-static void print_file(lua_State *L, const struct file *file)
+static void print_text(lua_State *L, const struct file *file)
 {
     size_t len;
     size_t count = 0;
     const char *text = read_file(L, file->path, &len);
-    printf("static const unsigned char text_%d[] = {", file->index);
+    printf("static unsigned char text_%d[] = {", file->index);
     print_bytes(L, text, len, &count);
     printf("0};\n");
-    if (is_lua(file)) {
-        print_code(L, file, text, len);
-    }
     lua_settop(L, 0);
 }
 
@@ -129,7 +130,13 @@ int main(int argc, char **argv)
     printf("#include \"base/base.h\"\n\n#include \"bind/embedded.h\"\n\n");
     for (int i = 2; i < argc; i++) {
         struct file file = file_at(argv[1], argv, i);
-        print_file(L, &file);
+        print_text(L, &file);
+    }
+    for (int i = 2; i < argc; i++) { /* apart from the texts: what nobody reads takes no memory */
+        struct file file = file_at(argv[1], argv, i);
+        if (is_lua(&file)) {
+            print_code(L, &file);
+        }
     }
     printf("const char *const embedded_release = \"%s\";\n", LUA_RELEASE);
     printf("const struct embedded_file embedded_files[] = {\n");

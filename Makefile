@@ -51,7 +51,13 @@ LIBS = $(PKG_LIBS) -ldl -lm
 
 SRC = $(wildcard src/*/*.c)
 OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o $(if $(findstring thread,$(SAN)),$(B)/tsan.o)
-LUA_SRC = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua lua/lash/*/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
+# What every start or call of a tool reads stands side by side: memory is mapped in pieces of 64 kB.
+LUA_START = $(patsubst %,lua/lash/%.lua,init cmd/init cmd/run cmd/settings failure options script json \
+	declared declare tool params schema schema/arguments schema/combine schema/compile schema/evaluate \
+	schema/keywords schema/uri schema/value size uri near dispatch attempts outcome retries context \
+	cmd/call cmd/input cmd/output arguments)
+LUA_FILES = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua lua/lash/*/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
+LUA_SRC = $(wildcard $(LUA_START)) $(filter-out $(LUA_START),$(LUA_FILES))
 UNIT = $(wildcard tests/unit/*.c)
 
 .PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress stress-asan \

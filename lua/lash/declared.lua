@@ -1,23 +1,21 @@
 --- What a file declares: the tools, prompts and agents that it returns, and those inside its agents.
-local agent = require "lash.agent"
 local failure = require "lash.failure"
-local handoff = require "lash.handoff"
 local near = require "lash.near"
-local prompt = require "lash.prompt"
 local script = require "lash.script"
-local tool = require "lash.tool"
 
 local M = {}
 
 local DEPTH = 8 -- of lists in lists
 
+local KINDS = { ["lash.tool"] = "tool", ["lash.prompt"] = "prompt", ["lash.agent"] = "agent" }
+
+-- Nothing is of a kind whose module nobody has loaded.
 local function kind_of(value)
-    if tool.is(value) then
-        return "tool"
-    elseif prompt.is(value) then
-        return "prompt"
-    elseif agent.is(value) then
-        return "agent"
+    for name, kind in pairs(KINDS) do
+        local module = package.loaded[name]
+        if module and module.is(value) then
+            return kind
+        end
     end
     return nil
 end
@@ -110,11 +108,11 @@ local function add_agent(found, one, seen)
         add(found, "tool", t, one.name)
     end
     for _, part in ipairs(one.instructions) do
-        if prompt.is(part) then
+        if kind_of(part) == "prompt" then
             add(found, "prompt", part, one.name)
         end
     end
-    for _, other in ipairs(handoff.targets(one) or {}) do
+    for _, other in ipairs(require("lash.handoff").targets(one) or {}) do
         add(found, "agent", other, one.name)
         add_agent(found, other, seen)
     end

@@ -45,6 +45,8 @@ def within(name, value):
 def stripped():
     """lash as packages install it. Of a file that a linker has just written more is mapped at once."""
     subprocess.run(["strip", "-o", "stripped", LASH], check=True)
+    with open("stripped", "rb") as file:
+        os.fsync(file.fileno()) # what is not on the disk yet counts as the process's own
     return os.path.abspath("stripped")
 
 

@@ -1,8 +1,8 @@
 /*
  * embed ROOT FILE...: prints one C file that holds each FILE as a byte array, and a table of them
  * by name: ROOT/lash/cmd/ask.lua becomes "lash.cmd.ask", ROOT/lash/help/run.txt "lash.help.run".
- * Of Lua files also what the compiler makes of them: parsing was most of the time in which a command
- * starts. The text stays: `lash help` reads it, and another release of Lua compiles it.
+ * Of Lua files also what the compiler makes of them: parsing was most of the time in which a
+ * command starts. The text stays: `lash help` reads it, and another release of Lua compiles it.
  * Arrays, not string literals: C compilers need not take long literals. Those of the texts are not
  * const: then they lie beside the program's data and not between what every start maps.
  */

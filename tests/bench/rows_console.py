@@ -22,7 +22,7 @@ class Terminal:
         self.left = bench.left
         self.ours, its = pty.openpty()
         env = dict(os.environ, TERM="xterm", HOME=bench.dir, XDG_STATE_HOME=bench.dir, XDG_CONFIG_HOME=bench.dir)
-        self.start = time.monotonic()
+        self.start, self.seen = time.monotonic(), b""
         self.child = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=env, start_new_session=True)
         os.close(its)
 
@@ -34,16 +34,17 @@ class Terminal:
         self.child.wait()
         os.close(self.ours)
 
-    def until(self, text, count=1):
-        """Waits for `count` of these bytes; seconds since the start of the program."""
-        seen, end = b"", time.monotonic() + self.left(10)
-        while seen.count(text) < count:
+    def until(self, text):
+        """Reads up to these bytes and no further; seconds since the start of the program."""
+        end = time.monotonic() + self.left(10)
+        while text not in self.seen:
             if not select.select([self.ours], [], [], max(0, end - time.monotonic()))[0]:
                 raise NotMeasured("no %r within 10 s" % text)
             try:
-                seen += os.read(self.ours, 4096)
+                self.seen += os.read(self.ours, 4096)
             except OSError as why:
                 raise NotMeasured("the program ended") from why
+        self.seen = self.seen.partition(text)[2]
         return time.monotonic() - self.start
 
     def send(self, data):

@@ -31,15 +31,7 @@ static int l_asked(lua_State *L)
     return 1;
 }
 
-/* line(fd) -> true when a line can be read | false: Ctrl-C took it. For a terminal. */
-static int l_line(lua_State *L)
-{
-    check_main(L);
-    lua_pushboolean(L, interrupt_wait_line(L, (int)luaL_checkinteger(L, 1)));
-    return 1;
-}
-
-/* console(task): SIGINT cancels this task only; console(nil): a line is read, see line().
+/* console(task): SIGINT cancels this task only; console(nil): nothing is entered.
  * console(false): SIGINT is for the program again. */
 static int l_console(lua_State *L)
 {
@@ -104,9 +96,11 @@ void bind_watch(struct runtime *rt)
 
 int luaopen_lash_core_signals(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"asked", l_asked}, {"console", l_console},
-                                         {"line", l_line},   {"watchdog", l_watchdog},
-                                         {"held", l_held},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"asked", l_asked},
+                                         {"console", l_console},
+                                         {"watchdog", l_watchdog},
+                                         {"held", l_held},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
     return 1;
 }

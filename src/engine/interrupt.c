@@ -3,7 +3,6 @@
 #include "engine/interrupt.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -37,7 +36,6 @@ static struct {
     volatile sig_atomic_t console;
     struct task *volatile entry;   /* borrowed: what runs at the console */
     volatile sig_atomic_t entries; /* signals that the present entry got */
-    volatile sig_atomic_t taken;   /* one came while a line was read */
     volatile sig_atomic_t told;    /* that a second one ends the program */
     volatile sig_atomic_t has_timer;
     int timer;
@@ -256,7 +254,6 @@ static void ask_for_end(int sig)
 static void interrupt_entry(void)
 {
     if (self.entry == NULL) {
-        self.taken = true;
         return;
     }
     if (self.entries++ == 0) {
@@ -378,26 +375,6 @@ void interrupt_set_entry(struct task *t)
         self.console = true;
         self.entry = t;
     }
-}
-
-/* The signal is kept back but in the call that waits: none is lost between a look and the wait. */
-bool interrupt_wait_line(lua_State *L, int fd)
-{
-    sigset_t set, before;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    (void)pthread_sigmask(SIG_BLOCK, &set, &before);
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    int n = 0;
-    while (!self.taken && self.first == 0 && n == 0) {
-        n = ppoll(&p, 1, NULL, &before);
-        n = n < 0 && errno == EINTR ? 0 : n;
-    }
-    bool taken = self.taken;
-    self.taken = false;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    interrupt_check(L);
-    return !taken;
 }
 
 void interrupt_end_console(void)

@@ -27,13 +27,9 @@ void interrupt_close(void);
 void interrupt_set_task(struct task *t);
 
 /* A console: from now on SIGINT cancels only what is entered there and never ends the program. `t`
- * is the task of the entry, borrowed until the next call; NULL while the console reads a line:
- * then the signal does no more than end a read. */
+ * is the task of the entry, borrowed until the next call; NULL between two entries: then the signal
+ * does nothing. */
 void interrupt_set_entry(struct task *t);
-
-/* A console waits for a line on `fd`: true when it can be read, false when SIGINT has taken back
- * what was typed. Raises when the program is to end. */
-bool interrupt_wait_line(lua_State *L, int fd);
 
 /* SIGINT asks the program to end again. */
 void interrupt_end_console(void);

@@ -350,5 +350,7 @@ void shell_open(struct runtime *rt)
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     lua_pushcfunction(L, luaopen_lash_core_editor);
     lua_setfield(L, -2, "lash.core.editor");
+    lua_pushcfunction(L, luaopen_lash_core_terminal);
+    lua_setfield(L, -2, "lash.core.terminal");
     lua_pop(L, 1);
 }

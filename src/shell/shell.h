@@ -7,7 +7,9 @@
 #include "base/base.h"
 #include "engine/runtime.h"
 
-/* Makes lash.core.editor known to the main state. */
+/* Makes lash.core.editor and lash.core.terminal known to the main state. */
 void shell_open(struct runtime *rt);
+
+int luaopen_lash_core_terminal(lua_State *L);
 
 #endif

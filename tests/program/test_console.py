@@ -269,6 +269,19 @@ def test_dumb():
     assert c.exit_status() == 0
 
 
+def test_dumb_tasks():
+    """console: TERM=dumb: tasks go on while a line is typed"""
+    c = Console(env={"TERM": "dumb"})
+    c.talk("lua> t = lash.spawn(function() repeat lash.sleep(0.01) until io.open 'go' print('it ' .. 'goes on') end)")
+    c.send("'ty")
+    c.wait_line("lua> 'ty")
+    write("go", "")
+    c.wait(lambda s: any("it goes on" in s.row(y) for y in range(24)))
+    c.send("ped'\n")
+    c.wait(lambda s: '"typed"' in [s.row(y) for y in range(24)])
+    c.leave()
+
+
 def test_no_terminal():
     """console: without a terminal stdin is a script; -i reads entries from it; NO_COLOR"""
     assert lash(stdin="print(1)").out == "1\n"

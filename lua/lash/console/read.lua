@@ -1,7 +1,7 @@
 --- Reading lines: with the editor on a terminal that has a cursor, else plainly.
 local engine = require "lash.core.engine"
-local signals = require "lash.core.signals"
 local system = require "lash.core.system"
+local terminal = require "lash.core.terminal"
 local turn = require "lash.console.turn"
 
 local M = {}
@@ -58,30 +58,33 @@ function M.add_history(entry)
     end
 end
 
--- Ctrl-C is for the task that reads.
-local function edited(prompt)
-    local ok, line = turn.run(editor.read, prompt)
-    if ok then
-        return line
-    elseif engine.cancel_reason(line) then
-        return nil, true
+-- Ctrl-C is for the task that reads. @return true, result | false: Ctrl-C came
+local function interruptible(fn, ...)
+    local ok, result = turn.run(fn, ...)
+    if not ok and not engine.cancel_reason(result) then
+        error(result, 0)
     end
-    error(line, 0)
+    return ok, result
 end
 
+local function edited(prompt)
+    local ok, line = interruptible(editor.read, prompt)
+    if ok then
+        return line
+    end
+    return nil, true
+end
+
+-- A terminal keeps a line until it is whole; a file or a pipe holds the loop only for a moment, or as long as
+-- who writes into it likes.
 local function plain(prompt)
     if system.isatty(1) then
         system.flush()
         system.write(1, prompt)
     end
-    if system.isatty(0) then
-        signals.console(nil) -- Ctrl-C takes back what was typed, whatever it is for
-        local whole = signals.line(0)
-        signals.console(turn.now())
-        if not whole then
-            system.write(1, "\n")
-            return nil, true
-        end
+    if system.isatty(0) and not interruptible(terminal.readable, 0) then
+        system.write(1, "\n")
+        return nil, true
     end
     return io.stdin:read "l"
 end

@@ -12,25 +12,15 @@ local M = {}
 
 local MESSAGE = 2000 -- bytes of a failed call's output in the message of the run's error
 
-local function note_calls(run, calls, outcomes)
-    local turn = run.turn .. "."
-    for i, call in ipairs(calls) do
-        run.calls[#run.calls + 1] = {
-            call = turn .. i, name = call.name, args = call.args,
-            status = outcomes[i].status, output = outcomes[i].output, ms = outcomes[i].ms or 0,
-        }
-    end
-end
-
 -- Outcomes always enter history, all together: then it is valid whatever comes.
 local function settle(run, calls, outcomes)
     run.conv:append { type = "outcomes", items = outcomes }
-    note_calls(run, calls, outcomes)
+    run.called = run.called + #calls
 end
 
 -- Answers with what it would have told when the run was cancelled before.
 local function not_started(run)
-    return ("not run: %s before this call started"):format(run.cause())
+    return ("not run: %s before this call started"):format(run:cause())
 end
 
 local function dispatch_calls(run, calls, skip)
@@ -48,20 +38,25 @@ local function dispatch_calls(run, calls, skip)
         label = function(i)
             return turn .. i
         end,
-        emit = run.listened and function(kind, fields)
-            run.emit(kind, at.agent.name, fields)
+        emit = run:listened() and function(kind, fields)
+            run:emit(kind, fields, at.agent.name)
         end or nil,
         on_traceback = system.verbosity() >= 2 and function(name, text, traceback)
             log.debug(("tool '%s' failed: %s%s"):format(name, text, traceback))
         end or nil,
-        cause = run.cause,
+        cause = function()
+            return run:cause()
+        end,
     })
 end
 
 local function emit_pair(run, calls, i, item)
-    local agent, label = run.current.agent.name, ("%d.%d"):format(run.turn, i)
-    run.emit("call.start", agent, { call = label, name = calls[i].name, args = calls[i].args })
-    run.emit("call.end", agent, {
+    if not run:listened() then
+        return
+    end
+    local label = ("%d.%d"):format(run.turn, i)
+    run:emit("call.start", { call = label, name = calls[i].name, args = calls[i].args })
+    run:emit("call.end", {
         call = label, name = calls[i].name, status = item.status, ms = 0, output = item.output,
     })
 end
@@ -140,7 +135,7 @@ local function hand_over(run, calls, found, faults)
     run.handoffs = run.handoffs + 1
     run.current = found.prepared
     run.conv.agent = found.target
-    run.emit("handoff", from.name, { from = from.name, to = found.target.name })
+    run:emit("handoff", { from = from.name, to = found.target.name }, from.name)
     return nil
 end
 
@@ -159,7 +154,7 @@ end
 -- The first handoff of the batch whose target is ready. Preparing it may wait, so it may be cancelled.
 local function inspect(run, calls)
     local ok, found, faults = pcall(handoff.inspect, calls, run.current.targets, function(agent)
-        local prepared, err = prepare.agent(agent, run.model_name(agent))
+        local prepared, err = prepare.agent(agent, run:model_name(agent))
         return prepared, err and ("agent '%s' is not ready: %s"):format(agent.name, tostring(err.message or err))
     end)
     if not ok then
@@ -174,7 +169,7 @@ end
 --- Runs the calls of an answer.
 -- @return nil to go on | the reason to end the run with, and its error if it has one
 function M.run(run, calls)
-    if limits.exceeded(run.limits.tool_calls, #run.calls + #calls) then
+    if limits.exceeded(run.limits.tool_calls, run.called + #calls) then
         M.answer_all(run, calls, "not run: the limit of tool calls is reached")
         return "tool_calls"
     end

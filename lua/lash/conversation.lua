@@ -10,29 +10,31 @@
 -- Providers keep what they sent in `wire`, and the text they send of an entry in `_wire`.
 local M = {}
 
-local Conversation = { __name = "lash.conversation" }
+local Conversation = {
+    __name = "lash.conversation",
+    open_calls = nil, -- calls of the last answer that have no outcome yet
+    busy = false,
+    run = nil,        -- the task of its present run
+    stop = false,     -- somebody wants that run to end
+}
 Conversation.__index = Conversation
 M.Conversation = Conversation
 
 --- A conversation with `agent`, empty.
 function M.new(agent)
     return setmetatable({
-        agent = agent,   -- who has it now; a handoff changes it
+        agent = agent, -- who has it now; a handoff changes it
         entries = {},
-        scratch = {},    -- providers' own state of this conversation
-        open_calls = nil, -- calls of the last answer that have no outcome yet
-        busy = false,
-        run = nil,       -- the task of its present run
-        stop = false,    -- somebody wants that run to end
+        scratch = {},  -- providers' own state of this conversation
     }, Conversation)
 end
 
 --- The calls of an answer, in order.
 function M.calls(answer)
-    local calls = {}
-    for _, item in ipairs(answer.items) do
-        if item.type == "call" then
-            calls[#calls + 1] = item
+    local calls, items = {}, answer.items
+    for i = 1, #items do
+        if items[i].type == "call" then
+            calls[#calls + 1] = items[i]
         end
     end
     return calls
@@ -40,13 +42,36 @@ end
 
 --- All text of an answer.
 function M.text(answer)
-    local parts = {}
-    for _, item in ipairs(answer.items) do
-        if item.type == "text" then
-            parts[#parts + 1] = item.text
+    local text, more, items = nil, nil, answer.items
+    for i = 1, #items do
+        local item = items[i]
+        if item.type == "text" and text then
+            more = more or { text }
+            more[#more + 1] = item.text
+        elseif item.type == "text" then
+            text = item.text
         end
     end
-    return table.concat(parts)
+    return more and table.concat(more) or text or ""
+end
+
+--- The calls of the answers among the entries first..last, which are those of one run, that have outcomes:
+-- list of { call = "TURN.N", name =, args =, status =, output =, ms = }.
+function M.records(conv, first, last)
+    local records, turn, asked = {}, 0, {}
+    for i = first, last do
+        local entry = conv.entries[i]
+        if entry.type == "answer" then
+            turn, asked = turn + 1, M.calls(entry)
+        end
+        for n, item in ipairs(entry.type == "outcomes" and entry.items or {}) do
+            records[#records + 1] = {
+                call = ("%d.%d"):format(turn, n), name = asked[n].name, args = asked[n].args,
+                status = item.status, output = item.output, ms = item.ms or 0,
+            }
+        end
+    end
+    return records
 end
 
 local function check_outcomes(calls, items)
@@ -60,15 +85,18 @@ end
 --- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
 -- no request can be made of a history that a provider would refuse.
 function Conversation:append(entry)
-    if entry.type == "outcomes" then
+    local kind = entry.type
+    if kind == "outcomes" then
         check_outcomes(self.open_calls, entry.items)
         self.open_calls = nil
     else
         assert(self.open_calls == nil, "calls without outcomes")
     end
-    if entry.type == "answer" then
+    if kind == "answer" then
         local calls = M.calls(entry)
-        self.open_calls = #calls > 0 and calls or nil
+        if calls[1] then
+            self.open_calls = calls
+        end
     end
     self.entries[#self.entries + 1] = entry
 end

@@ -31,37 +31,37 @@ function M.listen(fn)
 end
 
 -- A listener that fails disturbs nobody. It is told once in a run: a stream has an event for every few letters.
-local function tell(fn, event, failed)
+local function tell(fn, event, run)
     local ok, err = pcall(fn, event)
-    if not ok and not failed[fn] and not engine.cancel_reason(err) then
-        failed[fn] = true
+    if not ok and not (run.failed and run.failed[fn]) and not engine.cancel_reason(err) then
+        run.failed = run.failed or {}
+        run.failed[fn] = true
         local why = type(err) == "table" and rawget(err, "message") or err
         log.warn(("on_event failed at %s: %s (told once in a run)"):format(event.type, tostring(why)))
     end
 end
 
---- Makes the emitter of one run.
--- @param fns functions that get its events, beside those of M.listen, which look at no answer before its end
--- @return emit(type, agent_name, fields); whether anybody listens at the moment
-function M.emitter(fns)
-    local started, failed = engine.hrtime(), {}
-    local function clock()
-        return (engine.hrtime() - started) // 1000000
+--- Whether anybody listens to all runs: to a run that has no listeners of its own then.
+function M.any()
+    return #listeners > 0
+end
+
+--- emit(run, kind, agent, fields): tells of something in a run those of M.listen, which look at no answer before
+-- its end, and those before them that the run has itself.
+-- @param run { listeners = functions | nil, began = engine.hrtime() of its start }
+-- @param fields of the event; nobody else has this table
+function M.emit(run, kind, agent, fields)
+    local own = run.listeners
+    if not own and #listeners == 0 then
+        return
     end
-    local function emit(kind, agent, fields)
-        if #fns == 0 and #listeners == 0 then
-            return -- nobody listens: no table is made
-        end
-        fields = fields or {}
-        fields.type, fields.t, fields.agent = kind, clock(), agent
-        for _, fn in ipairs(fns) do
-            tell(fn, fields, failed)
-        end
-        for _, fn in ipairs(listeners) do
-            tell(fn, fields, failed)
-        end
+    fields.type, fields.t, fields.agent = kind, (engine.hrtime() - run.began) // 1000000, agent
+    for i = 1, own and #own or 0 do
+        tell(own[i], fields, run)
     end
-    return emit, #fns > 0 or #listeners > 0
+    for i = 1, #listeners do
+        tell(listeners[i], fields, run)
+    end
 end
 
 return M

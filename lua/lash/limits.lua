@@ -4,6 +4,8 @@ local declare = require "lash.declare"
 
 local M = {}
 
+local NONE = {}
+
 local KINDS = {
     concurrency = "integer", -- calls of one turn that run at once
     turns = "integer",
@@ -51,9 +53,12 @@ end
 --- The limits of a run: of later lists go before those of earlier ones.
 -- @param base as of M.complete
 function M.merged(base, ...)
-    local limits = setmetatable({}, { __index = base })
+    local limits = base
     for i = 1, select("#", ...) do
-        for name, value in pairs(select(i, ...) or {}) do
+        for name, value in pairs(select(i, ...) or NONE) do
+            if limits == base then
+                limits = setmetatable({}, { __index = base })
+            end
             limits[name] = value
         end
     end

@@ -57,16 +57,18 @@ local function settings_fault(settings)
 end
 
 -- What this provider has no field for is said, once in a conversation.
-local function warn_ignored(target, conv, view, emit)
+local function warn_ignored(target, conv, settings, listener)
     local ignores = target.provider.ignores
     conv.scratch = conv.scratch or {}
     if not ignores or conv.scratch.warned == target.label then
         return
     end
     conv.scratch.warned = target.label
-    for name in pairs(view.settings or {}) do
+    for name in pairs(settings) do
         if ignores[name] then
-            emit { type = "warning", text = ("%s has no setting '%s': it is not sent"):format(target.label, name) }
+            listener:emit("warning", {
+                text = ("%s has no setting '%s': it is not sent"):format(target.label, name),
+            })
         end
     end
 end
@@ -74,17 +76,24 @@ end
 -- ---- sending ----
 
 -- A stream is asked for unless somebody says that the server cannot.
-local function streams(target, opts)
-    return opts.stream ~= false and target.stream ~= false and target.provider.reader ~= nil
+local function streams(target, wanted)
+    return wanted and target.stream ~= false and target.provider.reader ~= nil
 end
 
-local function limits_of(target, opts)
-    local all = opts.timeout or target.timeout or M.TIMEOUT
-    return {
-        timeout = all,
-        idle_timeout = target.idle_timeout or all,
-        event_timeout = target.event_timeout or all,
-    }
+-- target -> its limits: the same table for all requests
+local limits_of_targets = setmetatable({}, { __mode = "k" })
+
+local function limits_of(target)
+    local limits, all = limits_of_targets[target], target.timeout or M.TIMEOUT
+    if not limits or limits.timeout ~= all then
+        limits = {
+            timeout = all,
+            idle_timeout = target.idle_timeout or all,
+            event_timeout = target.event_timeout or all,
+        }
+        limits_of_targets[target] = limits
+    end
+    return limits
 end
 
 local function send_whole(target, conv, view, request, limits, begun)
@@ -103,25 +112,24 @@ local function send_whole(target, conv, view, request, limits, begun)
     return target.provider.read(res, conv, view, target, begun)
 end
 
--- One attempt. `tell` gets what comes, of a whole answer all at its end.
+-- One attempt. The listener is told what comes, of a whole answer all at its end.
 -- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
-local function send(target, conv, view, opts, tell, begun)
-    local provider = target.provider
+local function send(target, conv, view, listener, begun)
     local answer, request, err, more
-    if provider.answer then
-        answer, err = provider.answer(conv, view, target)
+    if target.provider.answer then
+        answer, err = target.provider.answer(conv, view, target)
     else
-        local streamed = streams(target, opts)
-        request, err = provider.request(conv, view, target, streamed, begun)
+        local streamed = streams(target, listener:streams())
+        request, err = target.provider.request(conv, view, target, streamed, begun)
         if not request then
             return nil, err
         elseif streamed then
-            return stream.answer(target, conv, view, request, limits_of(target, opts), tell, begun)
+            return stream.answer(target, conv, view, request, limits_of(target), listener, begun)
         end
-        answer, err, more = send_whole(target, conv, view, request, limits_of(target, opts), begun)
+        answer, err, more = send_whole(target, conv, view, request, limits_of(target), begun)
     end
-    if answer then
-        stream.tell(answer, tell)
+    if answer and listener:hears() then
+        stream.tell(answer, listener)
     end
     return answer, err, more
 end
@@ -142,7 +150,7 @@ local function gate_name(target)
 end
 
 -- Waits until it is open; meanwhile another conversation may be told to wait even longer.
-local function wait_at_gate(target, emit)
+local function wait_at_gate(target, listener)
     local name = gate_name(target)
     local ends = name and shared.get(GATES, name)
     while ends do
@@ -151,7 +159,7 @@ local function wait_at_gate(target, emit)
             return
         end
         local wait = rest + math.random() * math.min(rest, 1) * 0.25 -- not all at the same moment
-        emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = "rate limit" }
+        listener:emit("retry", { what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = "rate limit" })
         timer.sleep(wait)
         ends = shared.get(GATES, name)
     end
@@ -176,33 +184,20 @@ local function give_up(err, attempts, note)
     return nil, err
 end
 
-local function nothing() end
-
 -- The provider refused what it had sealed itself, for another key or model, or a field of the request that it can
 -- do without (err.strip is its name): once, without it.
-local function forget(target, conv, err, emit)
+local function forget(target, conv, err, listener)
     if not err.strip or not target.provider.forget or not target.provider.forget(conv, err, target) then
         return false
     end
     local what = type(err.strip) == "string" and ("'%s'"):format(err.strip) or "the reasoning of earlier answers"
-    emit { type = "warning", text = ("%s refused %s: it is left out from now on"):format(target.label, what) }
+    listener:emit("warning", { text = ("%s refused %s: it is left out from now on"):format(target.label, what) })
     return true
 end
 
--- Notes whether anything of an answer was delivered: then it is not asked for again.
-local function teller(tell)
-    local told = { delivered = false }
-    function told.tell(kind, fields)
-        if tell and tell(kind, fields) then
-            told.delivered = true
-        end
-    end
-    return told
-end
-
 -- Waits before the next attempt, or says why there is none: nil, err.
-local function pause(target, err, attempt, delivered, emit)
-    if delivered then
+local function pause(target, err, attempt, listener)
+    if listener.delivered then
         return give_up(err, attempt, "; a part of the answer was delivered, so it is not asked for again")
     elseif not err.retry or attempt > (M.RETRIES > 0 and err.attempts or M.RETRIES) then
         return give_up(err, attempt)
@@ -212,49 +207,83 @@ local function pause(target, err, attempt, delivered, emit)
     end
     local wait = err.after and err.after + math.random() * 0.1 * math.min(err.after, 1) or backoff(attempt)
     close_gate(target, err, wait)
-    emit { type = "retry", what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = err.message,
-        attempt = attempt + 1 }
+    listener:emit("retry", {
+        what = target.label, wait_ms = math.floor(wait * 1000 + 0.5), why = err.message, attempt = attempt + 1,
+    })
     timer.sleep(wait)
     return true
 end
 
---- ask(target, conv, view, opts) -> answer entry | nil, err
+-- Who wants to know nothing.
+local Deaf = { delivered = false }
+Deaf.__index = Deaf
+
+function Deaf:emit() end
+
+function Deaf:attempt() end
+
+function Deaf:streams()
+    return true
+end
+
+function Deaf:hears()
+    return false
+end
+
+function Deaf:__call()
+    return false
+end
+
+local deaf = setmetatable({}, Deaf)
+
+-- After an attempt without an answer: nil, err to give up, else how many attempts count from now on.
+local function after(target, conv, err, attempt, listener)
+    if not listener.delivered and forget(target, conv, err, listener) then
+        return attempt - 1
+    end
+    local again, why = pause(target, err, attempt, listener)
+    return again and attempt, why
+end
+
+--- ask(target, conv, view, listener) -> answer entry | nil, err
 -- view: { agent =, system =, tools = { { name =, description =, schema = } ... }, tool_choice = nil |
 -- "auto" | "none" | "required" | { name = }, parallel =, settings =, output = nil | { name =, schema = } }.
--- opts.emit(event): gets `retry` { what, wait_ms, why, attempt } and `warning` { text };
--- opts.attempt(n, goes_on): the n-th attempt begins now; goes_on: at the rest of an answer that the provider
--- gives in several requests;
--- opts.tell(kind, fields) -> whether somebody got it: what comes of the answer, while it comes: "text" and
--- "reasoning" { delta }, "call.ready" { n, id, name, args };
--- opts.stream = false: no stream; opts.timeout: seconds of an attempt, of a stream those without anything new.
+-- listener, or nil:
+--   listener:emit(kind, fields)      "retry" { what, wait_ms, why, attempt } and "warning" { text }
+--   listener:attempt(n, goes_on)     the n-th attempt begins now; goes_on: at the rest of an answer that the
+--                                    provider gives in several requests
+--   listener(kind, fields)           what comes of the answer, while it comes: "text" and "reasoning" { delta },
+--                                    "call.ready" { n, id, name, args }
+--   listener:hears()                 false: nobody waits for that; a whole answer is not told in pieces then
+--   listener:streams()               false: no stream
+--   listener.delivered               it sets this when somebody got what came; ask() takes it back
 -- A failure that may pass is tried again as long as nothing of the answer was delivered.
 -- The entry is not appended here. A cancelled task raises through it.
-function M.ask(target, conv, view, opts)
-    opts = opts or {}
-    local emit, attempt, begun = opts.emit or nothing, 0, nil
-    local why = settings_fault(view.settings or {})
-    if why then
-        return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
-    end
-    warn_ignored(target, conv, view, emit)
-    while true do
-        wait_at_gate(target, emit)
-        attempt = attempt + 1
-        if opts.attempt then
-            opts.attempt(attempt, begun ~= nil)
+function M.ask(target, conv, view, listener)
+    listener = listener or deaf
+    local settings, attempt, begun = view.settings, 0, nil
+    if settings and next(settings) ~= nil then
+        local why = settings_fault(settings)
+        if why then
+            return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
         end
-        local told = teller(opts.tell)
-        local answer, err, more = send(target, conv, view, opts, told.tell, begun)
+        warn_ignored(target, conv, settings, listener)
+    end
+    while true do
+        wait_at_gate(target, listener)
+        attempt = attempt + 1
+        listener:attempt(attempt, begun ~= nil)
+        if listener.delivered then
+            listener.delivered = false
+        end
+        local answer, err, more = send(target, conv, view, listener, begun)
         if answer then
             return answer
         elseif more then
             begun, attempt = more, 0
-        elseif not told.delivered and forget(target, conv, err, emit) then
-            attempt = attempt - 1
         else
-            local again
-            again, err = pause(target, err, attempt, told.delivered, emit)
-            if not again then
+            attempt, err = after(target, conv, err, attempt, listener)
+            if not attempt then
                 return nil, err
             end
         end
@@ -287,7 +316,7 @@ function M.dry_run(target, conv, view, opts)
     if target.provider.answer then
         return { method = "LOCAL", url = target.label, headers = {}, body = local_request(target, conv, view) }
     end
-    local request, err = target.provider.request(conv, view, target, streams(target, opts or {}))
+    local request, err = target.provider.request(conv, view, target, streams(target, not opts or opts.stream ~= false))
     if not request then
         return nil, err
     end

@@ -101,13 +101,13 @@ end
 
 -- The settings as a text, as an agent's may be changed in place.
 local function settings_text(agent)
-    return json.encode(agent.settings, { lossy = true }) or false
+    return next(agent.settings) == nil or json.encode(agent.settings, { lossy = true }) or false
 end
 
 local function constant_view(agent)
     local kept = constant_views[agent]
     if kept and same_list(kept.tools, agent.tools) and same_list(kept.instructions, agent.instructions)
-        and kept.output == agent.output and kept.view.tool_choice == agent.tool_choice
+        and kept.output == agent.output and kept.at.view.tool_choice == agent.tool_choice
         and kept.settings == agent.settings and kept.said == settings_text(agent) then
         return kept
     end
@@ -123,8 +123,10 @@ local function constant_view(agent)
         tools = table.move(agent.tools, 1, #agent.tools, 1, {}), output = agent.output,
         instructions = table.move(agent.instructions, 1, #agent.instructions, 1, {}),
         settings = agent.settings, said = settings_text(agent),
-        view = make_view(agent, agent.instructions, table.move(agent.tools, 1, #agent.tools, 1, {})),
-        views = {},
+        at = { -- as M.agent gives it; its target comes with the first run
+            agent = agent, target = nil, targets = {}, views = {},
+            view = make_view(agent, agent.instructions, table.move(agent.tools, 1, #agent.tools, 1, {})),
+        },
     }
     constant_views[agent] = kept
     return kept
@@ -141,7 +143,12 @@ function M.agent(agent, name)
     end
     local constant = constant_view(agent)
     if constant then
-        return { agent = agent, target = target, targets = {}, view = constant.view, views = constant.views }
+        local at = constant.at
+        if at.target ~= target then
+            at = { agent = agent, target = target, targets = {}, views = at.views, view = at.view }
+            constant.at = at -- another one: runs with the model before may still have theirs
+        end
+        return at
     end
     local targets, texts
     targets, err = handoff.targets(agent)

@@ -66,8 +66,89 @@ local function failure(err)
     }, failure_mt)
 end
 
-local function model_name(run, agent)
-    return run.opts.model or M.overrides.model or agent.model
+-- ---- the record of a run ----
+
+-- Thousands of runs may wait at once: what most of them do not need yet is not in their tables. Its methods are
+-- what lash.model tells while it asks, and lash.calls while calls run.
+local Run = {
+    opts = {},
+    turn = 0,
+    handoffs = 0,
+    called = 0,        -- calls of its answers so far
+    last_text = "",
+    before = "",       -- text so far of an answer in the middle of which the model paused
+    pieces = nil,      -- texts of the answer that comes
+    delivered = false, -- whether anybody got any of them
+    current = nil,     -- as of prepare.agent
+    label = nil,       -- of the model that was asked last
+    usage = nil,       -- of the answers so far
+    key = nil,         -- its name for the workers, when it has calls
+    task = nil,        -- its own, if it has one
+}
+Run.__index = Run
+
+-- Whether anybody gets its events at the moment.
+function Run:listened()
+    return self.listeners ~= nil or events.any()
+end
+
+-- Whether an answer is delivered while it comes: then it cannot be asked for again.
+function Run:hears()
+    return self.listeners ~= nil and self.opts.deltas ~= false
+end
+
+--- An event. Who makes tables for it asks listened() before.
+-- @param agent its name, if it is not the one that has the conversation
+function Run:emit(kind, fields, agent)
+    events.emit(self, kind, agent or self.conv.agent.name, fields)
+end
+
+--- Whether a stream may be asked for: not when anybody says that it cannot be.
+function Run:streams()
+    return M.overrides.stream ~= false and self.opts.stream ~= false and self.conv.agent.streaming ~= false
+end
+
+--- An attempt of a request begins, or, if it `goes_on`, a request for the rest of an answer.
+function Run:attempt(n, goes_on)
+    if not goes_on then
+        self.pieces = nil
+    end
+    if self:listened() then
+        local target = self.current.target
+        self:emit("model.request", {
+            provider = target.provider_name, model = target.model, turn = self.turn, attempt = n,
+        })
+    end
+end
+
+--- What comes of an answer, while it comes. The text of it is kept: should the rest never come, that much was
+-- said. Readers of streams call the run as a function, which needs no closure for each run.
+function Run:__call(kind, fields)
+    if kind == "text" then
+        local pieces = self.pieces
+        if not pieces then
+            pieces = {}
+            self.pieces = pieces
+        end
+        pieces[#pieces + 1] = fields.delta
+    end
+    if not self:hears() then
+        return false
+    end
+    if kind == "call.ready" then
+        fields = { call = ("%d.%d"):format(self.turn, fields.n), name = fields.name, args = fields.args }
+    end
+    self:emit(kind, fields)
+    self.delivered = true
+    return true
+end
+
+function Run:model_name(agent)
+    return self.opts.model or M.overrides.model or agent.model
+end
+
+local function no_usage()
+    return { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 }
 end
 
 -- ---- results ----
@@ -78,20 +159,41 @@ function Result:__tostring()
     return self.text
 end
 
+-- These are made when somebody looks.
+local LAZY = {
+    items = function(result)
+        return result.conversation:items()
+    end,
+    calls = function(result)
+        return conversation.records(result.conversation, result._first, result._last)
+    end,
+}
+
 function Result:__index(key)
-    if key == "items" then -- made when somebody looks
-        local items = self.conversation:items()
-        rawset(self, "items", items)
-        return items
+    local make = LAZY[key]
+    local value = make and make(self)
+    if value then
+        rawset(self, key, value)
     end
-    return nil
+    return value
+end
+
+local run_count, KEY = 0, ("%d-%x-"):format(system.getpid(), engine.hrtime())
+
+-- No two runs of a machine have the same.
+local function new_key()
+    run_count = run_count + 1
+    return KEY .. run_count .. "/"
 end
 
 -- Calls that were answered `lost` and came back nevertheless: that is told, and enters no history.
 local function tell_late(run)
+    if not run.key then
+        return
+    end
     for _, result in ipairs(engine.late(run.key)) do
         local call, name = result.tag:sub(#run.key + 1):match("^(%S+) (.*)$")
-        run.emit("warning", run.current.agent.name, {
+        run:emit("warning", {
             text = ("the call %s of '%s', which was answered as lost, came back after %d ms; its result is not used")
                 :format(call, name, result.ms),
         })
@@ -102,24 +204,28 @@ local function finish(run, reason, text, err)
     tell_late(run)
     local ok = reason == "done"
     local exit = err and err.exit or reason == "cancelled" and cancelled_exit() or M.REASONS[reason]
+    local usage = run.usage or no_usage()
     local result = setmetatable({
         ok = ok,
         text = text or "",
         value = run.value,
         reason = reason,
         exit = exit,
-        agent = run.current.agent.name,
+        agent = run.conv.agent.name,
         model = run.label,
         turns = run.turn,
-        usage = run.usage,
-        calls = run.calls,
+        usage = usage,
         conversation = run.conv,
         error = err,
+        _first = run.first,
+        _last = #run.conv.entries,
     }, Result)
-    run.emit("run.end", result.agent, {
-        ok = ok, exit = exit, reason = reason, text = result.text, value = run.value, usage = run.usage,
-        turns = run.turn, error = err and err.message or nil,
-    })
+    if run:listened() then
+        run:emit("run.end", {
+            ok = ok, exit = exit, reason = reason, text = result.text, value = run.value, usage = usage,
+            turns = run.turn, error = err and err.message or nil,
+        })
+    end
     return result
 end
 
@@ -127,9 +233,9 @@ end
 
 -- The budget that forbids one more request, or nil.
 local function spent(run)
-    if limits.reached(run.limits.requests, run.requests) then
+    if limits.reached(run.limits.requests, run.turn) then -- one request a turn
         return "requests"
-    elseif limits.reached(run.limits.tokens, run.usage.total) then
+    elseif run.usage and limits.reached(run.limits.tokens, run.usage.total) then
         return "tokens"
     end
     return nil
@@ -157,11 +263,11 @@ local function short_number(seconds)
     return ("%g"):format(seconds >= 0.1 and tonumber(("%.1f"):format(seconds)) or seconds)
 end
 
--- Why its calls end, for the model.
-local function cause(run)
-    local reason, own = stopped_by(run)
+--- Why its calls end, for the model.
+function Run:cause()
+    local reason, own = stopped_by(self)
     if reason == "deadline" then
-        return own and ("the run's time limit of %s s was over"):format(short_number(run.limits.time))
+        return own and ("the run's time limit of %s s was over"):format(short_number(self.limits.time))
             or "the time limit of who asked for the run was over"
     elseif reason == "sibling" then
         return "the run was cancelled because something beside it failed"
@@ -171,55 +277,25 @@ end
 
 -- ---- one turn ----
 
-local function add_usage(sum, usage)
-    if usage then
-        for name, count in pairs(sum) do
-            sum[name] = count + (usage[name] or 0)
-        end
+local function add_usage(run, usage)
+    local sum = run.usage
+    if not usage then
+        return
+    elseif not sum then
+        sum = no_usage()
+        run.usage = sum
     end
-end
-
--- Whether a stream may be asked for: not when anybody says that it cannot be.
-local function may_stream(run)
-    return M.overrides.stream ~= false and run.opts.stream ~= false and run.current.agent.streaming ~= false
-end
-
--- How one request is told: its attempts, and the answer while it comes. The text of it is kept: should the rest
--- never come, that much was said.
-local function teller(run, agent)
-    local at = run.current
-    local deltas = run.delivers and run.opts.deltas ~= false
-    return {
-        stream = may_stream(run),
-        emit = function(event)
-            local kind = event.type
-            run.emit(kind, agent, event)
-        end,
-        attempt = function(n, goes_on)
-            run.pieces = goes_on and run.pieces or {}
-            run.emit("model.request", agent, {
-                provider = at.target.provider_name, model = at.target.model, turn = run.turn, attempt = n,
-            })
-        end,
-        tell = function(kind, fields)
-            if kind == "text" then
-                run.pieces[#run.pieces + 1] = fields.delta
-            end
-            if not deltas then
-                return false
-            elseif kind == "call.ready" then
-                fields = { call = ("%d.%d"):format(run.turn, fields.n), name = fields.name, args = fields.args }
-            end
-            run.emit(kind, agent, fields)
-            return true
-        end,
-    }
+    sum.input = sum.input + (usage.input or 0)
+    sum.output = sum.output + (usage.output or 0)
+    sum.cached = sum.cached + (usage.cached or 0)
+    sum.reasoning = sum.reasoning + (usage.reasoning or 0)
+    sum.total = sum.total + (usage.total or 0)
 end
 
 -- The answer broke off: what was said of it stays in the conversation, as text only.
 local function keep_pieces(run)
-    local text = table.concat(run.pieces)
-    run.pieces = {}
+    local text = table.concat(run.pieces or {})
+    run.pieces = nil
     if text:find("%S") then
         run.last_text = text
         run.conv:append { type = "answer", provider = "partial", items = { { type = "text", text = text } },
@@ -227,30 +303,32 @@ local function keep_pieces(run)
     end
 end
 
-local function request(run, last)
-    local at = run.current
-    local view = prepare.view(at, run.turn == 1, last)
-    local agent = at.agent.name
-    if M.overrides.dry_run then
-        local shown, err = model.dry_run(at.target, run.conv, view, { stream = may_stream(run) })
-        if shown then
-            M.overrides.dry_run(shown)
-        end
-        return nil, failure(err)
+local function dry_request(run, view)
+    local shown, err = model.dry_run(run.current.target, run.conv, view, { stream = run:streams() })
+    if shown then
+        M.overrides.dry_run(shown)
     end
-    run.label = at.target.label
-    run.requests = run.requests + 1
+    return nil, failure(err)
+end
+
+local function request(run, view)
+    if M.overrides.dry_run then
+        return dry_request(run, view)
+    end
+    run.label = run.current.target.label
     local started = engine.hrtime()
-    local answer, err = model.ask(at.target, run.conv, view, teller(run, agent))
+    local answer, err = model.ask(run.current.target, run.conv, view, run)
     if not answer then
         keep_pieces(run)
         return nil, failure(err)
     end
-    run.pieces = {}
-    add_usage(run.usage, answer.usage)
-    run.emit("model.end", agent, {
-        stop = answer.stop, usage = answer.usage, ms = (engine.hrtime() - started) // 1000000,
-    })
+    run.pieces = nil
+    add_usage(run, answer.usage)
+    if run:listened() then
+        run:emit("model.end", {
+            stop = answer.stop, usage = answer.usage, ms = (engine.hrtime() - started) // 1000000,
+        })
+    end
     return answer
 end
 
@@ -267,20 +345,42 @@ local function refusal_text(answer)
 end
 
 -- An answer that did not end normally: none of its calls runs.
+-- @param asked the calls, or nil without any
 -- @return reason to end with, or nil to ask once more
 local function cut_off(run, answer, asked)
-    if #asked > 0 then
+    if asked then
         calls.answer_all(run, asked, "not run: the answer was cut off (" .. answer.stop .. ")")
     end
     if ENDS[answer.stop] then
         return ENDS[answer.stop]
     end
-    if #asked == 0 or run.cut then
+    if not asked or run.cut then
         return "length"
     end
     run.cut = true
     run.conv:append { type = "note", text = CUT_OFF }
     return nil
+end
+
+-- What becomes of an answer that ended normally.
+-- @return reason, text, error when the run is over
+local function go_on(run, text, asked, last)
+    run.cut = nil
+    if last and not (run.repair == run.turn and not asked) then
+        if asked then
+            calls.answer_all(run, asked, "not run: the limit of turns is reached")
+        end
+        return "turns", structured.salvage(run, run.last_text)
+    end
+    local reason, final, why
+    if asked then
+        run.key = run.key or new_key()
+        reason, why = calls.run(run, asked)
+        final = reason and run.last_text
+    else
+        reason, final, why = structured.judge(run, text)
+    end
+    return reason, final, why and failure(why)
 end
 
 -- @return reason, text, error when the run is over
@@ -292,98 +392,63 @@ local function turn(run)
     end
     run.turn = run.turn + 1
     local last = run.limits.turns > 0 and run.turn > run.limits.turns
-    local repair = run.repair == run.turn -- this one request more is not counted
-    if last and not repair then
+    if last and run.repair ~= run.turn then -- one request more for a repair is not counted
         run.conv:append { type = "note", text = LAST_TURN }
     end
-    local answer, err = request(run, last)
+    local answer, err = request(run, prepare.view(run.current, run.turn == 1, last))
     if not answer then
         return "error", run.last_text, err
     end
     run.conv:append(answer)
-    local asked = run.conv.open_calls or {}
+    local asked, stop = run.conv.open_calls, answer.stop
     local text = run.before .. conversation.text(answer)
-    run.before = ""
+    if run.before ~= "" then
+        run.before = ""
+    end
     if text ~= "" then
         run.last_text = text
     end
-    if answer.stop == "pause" and #asked == 0 then
+    if stop == "pause" and not asked then
         run.before = text -- the model goes on when it is asked again
         return nil
-    elseif answer.stop ~= "end" and answer.stop ~= "calls" and answer.stop ~= "pause" then
+    elseif stop ~= "end" and stop ~= "calls" and stop ~= "pause" then
         local reason = cut_off(run, answer, asked)
         return reason, reason and (text ~= "" and text or refusal_text(answer))
     end
-    run.cut = false
-    if last and not (repair and #asked == 0) then
-        if #asked > 0 then
-            calls.answer_all(run, asked, "not run: the limit of turns is reached")
-        end
-        return "turns", structured.salvage(run, run.last_text)
-    end
-    if #asked == 0 then
-        local reason, final, why = structured.judge(run, text)
-        return reason, final, why and failure(why)
-    end
-    local reason, why = calls.run(run, asked)
-    return reason, reason and run.last_text, why and failure(why)
+    return go_on(run, text, asked, last)
 end
 
 -- ---- the run ----
 
-local run_count = 0
-
 local function new_run(conv, opts)
-    local listeners = {}
-    if conv.agent.on_event then
-        listeners[1] = conv.agent.on_event
-    end
-    listeners[#listeners + 1] = opts.on_event
-    run_count = run_count + 1
-    local run = {
-        conv = conv, opts = opts, calls = {},
-        limits = limits.merged(conv.agent.limits, opts.limits, M.overrides.limits),
-        turn = 0, requests = 0, handoffs = 0, last_text = "",
-        pieces = {}, -- of the answer that comes
-        before = "", -- its text so far, if the model paused in the middle of it
-        key = ("%d-%x-%d/"):format(system.getpid(), engine.hrtime(), run_count),
-        usage = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 },
-        current = { agent = conv.agent },
+    local own, given = conv.agent.on_event, opts and opts.on_event
+    return setmetatable({
+        conv = conv,
+        opts = opts,
+        limits = limits.merged(conv.agent.limits, opts and opts.limits, M.overrides.limits),
+        listeners = (own or given) and { own or given, own and given } or nil,
         caller = engine.current(), -- the task that asked for the run
-        task = nil,                -- the run's own
-    }
-    run.cause = function()
-        return cause(run)
-    end
-    run.model_name = function(agent)
-        return model_name(run, agent)
-    end
-    run.emit, run.listened = events.emitter(listeners)
-    run.delivers = #listeners > 0 -- an answer while it comes: then it cannot be asked for again
-    return run
+        began = engine.hrtime(),
+        first = #conv.entries + 1, -- of its entries
+    }, Run)
 end
 
 local function run_to_end(run, message)
-    local first, err = prepare.agent(run.conv.agent, model_name(run, run.conv.agent))
-    if not first then
+    local reason, final, err
+    run.current, err = prepare.agent(run.conv.agent, run:model_name(run.conv.agent))
+    if not run.current then
         return finish(run, "error", "", failure(err))
     end
-    run.current = first
     run.conv:append(message)
-    local reason, final
     repeat
         reason, final, err = turn(run)
     until reason
     return finish(run, reason, final, err)
 end
 
--- run_to_end in a task of its own: it can be cancelled alone, and has its own deadline. Where nobody could
--- do that the caller's task does it: thousands of waiting runs need less memory so.
--- @return true, result | false, error, whether the caller itself was cancelled
-local function run_apart(run, message, alone)
-    if alone and not (run.limits.time and run.limits.time > 0) then
-        return true, run_to_end(run, message)
-    end
+-- run_to_end in a task of its own: it can be cancelled alone, and has its own deadline.
+-- @return result | nil, error, whether the run was stopped, and not who asked for it
+local function run_apart(run, message)
     local group <close> = engine.group()
     run.task = group:spawn(run_to_end, run, message)
     run.conv.run = run.task
@@ -395,9 +460,13 @@ local function run_apart(run, message, alone)
     end
     local waited, cancel = pcall(group.wait, group)
     if not waited then
-        return false, cancel, true
+        return nil, cancel, false
     end
-    return run.task:result()
+    local ok, result = run.task:result()
+    if ok then
+        return result
+    end
+    return nil, result, true
 end
 
 -- no_raise: a run that fails gives a result, for the commands
@@ -406,79 +475,85 @@ local OPTIONS = { on_event = "function", limits = "table", model = "string", str
     no_raise = "boolean", deltas = "boolean" }
 
 -- What waits needs a task. A stock Lua has none at first.
-local function check_task()
+local function check_task(level)
     if not engine.current() then
         error("an agent runs in a task, and this caller is none: outside of lash call agent:run_sync or "
-            .. "conversation:send_sync, with on_event for what a stream would tell", 3)
+            .. "conversation:send_sync, with on_event for what a stream would tell", level + 1)
     end
 end
 
 -- @return the entry of the message
-local function check_message(message, opts)
+local function check_message(message, opts, level)
     local entry, wrong = attach.entry(message)
     if not entry then
-        error(wrong, 3)
+        error(wrong, level + 1)
     elseif opts ~= nil and type(opts) ~= "table" then
-        error(("the options must be a table, got %s"):format(type(opts)), 3)
+        error(("the options must be a table, got %s"):format(type(opts)), level + 1)
     end
     local fault = opts and (declare.fault("the options of a run", opts, OPTIONS)
         or limits.fault("the options of a run", opts.limits))
     if fault then
-        error(fault, 3)
+        error(fault, level + 1)
     end
     return entry
 end
 
---- Sends a user's message in a conversation and runs to the end. See agent:run.
--- @param alone true: nobody else has the conversation, so nobody can cancel it
-function M.send(conv, text, opts, alone)
-    local message = check_message(text, opts)
-    check_task()
+-- Of a run that did not come to its end: it was stopped, or lash failed.
+-- @param own whether the run was stopped, and not who asked for it
+local function broken(run, err, own)
+    keep_pieces(run)
+    local reason, failed = engine.cancel_reason(err) and stop_reason(run), nil
+    if not reason then -- no tool's fault: those are outcomes
+        local text = tostring(err)
+        local exit = text:find("not enough memory", 1, true) and 71 or 70
+        failed = failure { code = "lash", message = "lash itself failed: " .. text, exit = exit }
+    end
+    local ending = finish(run, reason or "error", run.last_text, failed)
+    if run.opts.no_raise or reason and own then
+        return ending
+    elseif failed then
+        failed.result = ending
+    end
+    error(failed or err, 0)
+end
+
+-- @return the run and its first entry
+local function begin(conv, text, opts)
+    local message = check_message(text, opts, 3)
+    check_task(3)
     if lash.loading then -- a command loads a file for what it declares
         error("an agent was run while the file was loaded for what it declares: put what is only for a script "
-            .. "under `if lash.main then`", 2)
+            .. "under `if lash.main then`", 3)
+    elseif conv.busy then
+        error("the conversation has a run that has not ended; start another conversation", 3)
     end
-    opts = opts or {}
-    if conv.busy then
-        error("the conversation has a run that has not ended; start another conversation", 2)
+    conv.busy = true
+    if conv.stop then
+        conv.stop = false
     end
-    conv.busy, conv.stop = true, false
-    local run = new_run(conv, opts)
-    run.emit("run.start", conv.agent.name, {})
-    local called, ok, result, passed = pcall(run_apart, run, message, alone)
-    if not called then -- only the caller can have been cancelled
-        ok, result, passed = false, ok, true
+    return new_run(conv, opts), message
+end
+
+--- Sends a user's message in a conversation and runs to the end. See agent:run.
+-- @param alone true: nobody else has the conversation, so nobody can cancel it. Then the caller's task runs it,
+-- but for a limit of time: thousands of waiting runs need less memory so.
+function M.send(conv, text, opts, alone)
+    local run, message = begin(conv, text, opts)
+    if run:listened() then
+        run:emit("run.start", {})
     end
+    local apart = not alone or (run.limits.time or 0) > 0
+    local called, result, err, own = pcall(apart and run_apart or run_to_end, run, message)
     conv.busy, conv.run = false, nil
-    if not ok then
-        keep_pieces(run)
+    if not called then -- the caller was cancelled, or lash failed
+        return broken(run, result, false)
+    elseif not result then
+        return broken(run, err, own)
+    elseif result.error and not run.opts.no_raise then
+        result.error.result = result
+        error(result.error, 0)
     end
-    if ok then
-        if result.error and not opts.no_raise then
-            result.error.result = result
-            error(result.error, 0)
-        end
-        return result
-    end
-    local reason = engine.cancel_reason(result) and stop_reason(run)
-    if not reason then -- no tool's fault: those are outcomes
-        local text = tostring(result)
-        local exit = text:find("not enough memory", 1, true) and 71 or 70
-        local err = failure { code = "lash", message = "lash itself failed: " .. text, exit = exit }
-        local ending = finish(run, "error", run.last_text, err)
-        if opts.no_raise then
-            return ending
-        end
-        result, err.result = err, ending
-    elseif not passed then -- the run was stopped, not its caller
-        return finish(run, reason, run.last_text)
-    else
-        local ending = finish(run, reason, run.last_text)
-        if opts.no_raise then
-            return ending
-        end
-    end
-    error(result, 0)
+    return result
 end
 
 -- ---- events as a loop ----
@@ -523,8 +598,8 @@ local leaving_mt = {
 
 --- The events of a run as they happen. See agent:stream.
 function M.stream(conv, text, opts)
-    check_message(text, opts)
-    check_task()
+    check_message(text, opts, 2)
+    check_task(2)
     local queue, group, last, failed = event_queue(), engine.group(), nil, nil
     local own = {}
     for name, value in pairs(opts or {}) do

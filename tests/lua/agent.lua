@@ -36,6 +36,22 @@ local function check_events(events)
     return types
 end
 
+-- The calls of a result are made from the conversation when somebody looks: they are those that the events told of.
+local function check_calls(result, events)
+    local told = {}
+    for _, event in ipairs(events) do
+        if event.type == "call.end" then
+            told[event.call] = { event.name, event.status, event.output }
+        end
+    end
+    for _, call in ipairs(result.calls) do
+        t.equal({ call.name, call.status, call.output }, told[call.call])
+        t.equal({ type(call.args), math.type(call.ms) }, { "string", "integer" })
+        told[call.call] = nil
+    end
+    t.equal(next(told), nil)
+end
+
 -- Runs the agent and checks its events. Returns the result (of an error: err.result) and the events.
 local function watched(agent, opts)
     local events = {}
@@ -48,6 +64,7 @@ local function watched(agent, opts)
     check_events(events)
     t.equal({ events[#events].reason, events[#events].text, events[#events].turns },
         { result.reason, result.text, result.turns })
+    check_calls(result, events)
     return result, events
 end
 
@@ -256,6 +273,29 @@ t.case("conversations remember; one run at a time", function()
     t.raises("must be a string", conv.send, conv, 5)
     t.raises("UTF-8", conv.send, conv, "\xff")
     t.raises("options", conv.send, conv, "x", 5)
+end)
+
+t.case("the calls of a result are those of its run, also when the conversation goes on", function()
+    local calls = { { "fine" }, { "fine", "{" }, { "none" } }
+    local agent = fake.agent({ tools = { ok_tool } }, { fake.calls { calls[1] }, fake.text("and", "pause"),
+        fake.calls { calls[2], calls[3] }, "one", "two", fake.calls { calls[1] }, "three" })
+    local conv, results, events = agent:conversation(), {}, {}
+    for i = 1, 3 do
+        events[i] = {}
+        results[i] = conv:send("go", { on_event = function(event)
+            events[i][#events[i] + 1] = event
+        end })
+    end
+    local labels = {}
+    for i, result in ipairs(results) do
+        check_calls(result, events[i])
+        labels[i] = {}
+        for n, call in ipairs(result.calls) do
+            labels[i][n] = call.call
+        end
+        t.ok(rawequal(result.calls, result.calls), "made once")
+    end
+    t.equal(labels, { { "1.1", "3.1", "3.2" }, {}, { "1.1" } })
 end)
 
 t.case("an error of the model: what raises says what, and the conversation goes on", function()

@@ -138,11 +138,9 @@ package.loaded["lash.model"] = {
         end
         return { label = name, provider_name = "fake", model = name }
     end,
-    ask = function(target, conv, view, opts)
+    ask = function(target, conv, view, listener)
         check_pairing(conv)
-        if opts.attempt then
-            opts.attempt(1)
-        end
+        listener:attempt(1, false)
         M.requests[#M.requests + 1] = { model = target.model, view = view }
         timer.sleep(0) -- a request is a wait
         local answer, err = M.models[target.model](conv, view)
@@ -153,14 +151,14 @@ package.loaded["lash.model"] = {
         end
         for _, delta in ipairs(answer.deltas or {}) do
             if delta then
-                opts.tell(delta[1], delta[2])
+                listener(delta[1], delta[2])
             end
             timer.sleep(delta and 0 or 3600)
         end
         if answer.fails then
             return nil, answer.fails
         elseif not answer.deltas then
-            require("lash.provider.stream").tell(answer, opts.tell)
+            require("lash.provider.stream").tell(answer, listener)
         end
         answer.provider, answer.model = "fake", target.model
         answer.usage = answer.usage or { input = 1, output = 1, total = 2 }

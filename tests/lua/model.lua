@@ -57,9 +57,10 @@ local function ask(target, view, opts)
         slept = slept + math.ceil(seconds * 1e9)
     end
     local conv = wire.conversation { { type = "user", text = "x" } }
-    local answer, err = model.ask(target, conv, view or {}, { emit = function(event)
+    target.timeout = opts and opts.timeout
+    local answer, err = model.ask(target, conv, view or {}, wire.listener(function(event)
         events[#events + 1] = event
-    end, timeout = opts and opts.timeout, stream = false })
+    end, nil, false))
     timer.sleep = sleep
     return answer, err, waits, events
 end
@@ -214,15 +215,15 @@ case("sealed reasoning that is refused is left out, once", function()
     local bad = '{"error":{"code":"invalid_encrypted_content","message":"m"}}'
     local sent = play { { 400, bad }, { 200, OK } }
     local events = {}
-    ok(model.ask(t1, conv, {}, { stream = false, emit = function(e)
+    ok(model.ask(t1, conv, {}, wire.listener(function(e)
         events[#events + 1] = e
-    end }))
+    end, nil, false)))
     equal(#sent, 2)
     has(sent[1].body, "gAAA")
     ok(not sent[2].body:find "gAAA" and sent[2].body:find "hi")
     equal(events[1].type, "warning")
     sent = play { { 400, bad } }
-    local answer, err = model.ask(t1, conv, {}, { stream = false })
+    local answer, err = model.ask(t1, conv, {}, wire.listener(function() end, nil, false))
     equal(answer, nil)
     equal({ #sent, err.exit }, { 1, 69 })
 end)

@@ -105,19 +105,17 @@ local function ask(plays, options)
     local told, retries = {}, 0
     local sleep = timer.sleep
     timer.sleep = function() end
-    local found, err = model.ask(target, wire.conversation { { type = "user", text = "x" } }, { plays = plays }, {
-        stream = options.stream,
-        emit = function(event)
-            retries = retries + (event.type == "retry" and 1 or 0)
-        end,
-        tell = function(kind, fields)
-            told[#told + 1] = kind == "text" and fields.delta or kind
-            if options.on_tell then
-                options.on_tell()
-            end
-            return options.delivered ~= false
-        end,
-    })
+    local listener = wire.listener(function(event)
+        retries = retries + (event.type == "retry" and 1 or 0)
+    end, function(kind, fields)
+        told[#told + 1] = kind == "text" and fields.delta or kind
+        if options.on_tell then
+            options.on_tell()
+        end
+        return options.delivered ~= false
+    end, options.stream)
+    local conv = wire.conversation { { type = "user", text = "x" } }
+    local found, err = model.ask(target, conv, { plays = plays }, listener)
     timer.sleep = sleep
     return found, err, told, retries
 end

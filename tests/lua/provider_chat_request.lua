@@ -217,9 +217,9 @@ local function play(answers, view, fields)
     timer.sleep = function(seconds)
         events[#events + 1] = { type = "sleep", seconds = seconds }
     end
-    local answer, err = model.ask(chat.target(fields), asked(), view or {}, { stream = false, emit = function(event)
+    local answer, err = model.ask(chat.target(fields), asked(), view or {}, wire.listener(function(event)
         events[#events + 1] = event
-    end })
+    end, nil, false))
     package.loaded["lash.http"], timer.sleep = real, sleep
     return answer, err, sent, events
 end

@@ -93,9 +93,9 @@ case("errors, delays and ends as written", function()
     local found = target [[ [{"error":{"code":"rate","retry":true,"after":0.001}}, {"text":"No","stop":"refusal","delay":0.001},
         {"error":{"message":"gone","exit":69}}, {"calls":[{"name":"f","args_text":"{\"a"}],"stop":"length"}] ]]
     local conv, retries = user(), 0
-    local answer = assert(model.ask(found, conv, {}, { emit = function()
+    local answer = assert(model.ask(found, conv, {}, wire.listener(function()
         retries = retries + 1
-    end }))
+    end)))
     equal(retries, 1)
     equal({ answer.stop, answer.items[1].type }, { "refusal", "refusal" })
     local none, err = model.ask(found, conv, {})

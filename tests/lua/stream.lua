@@ -172,9 +172,9 @@ case("P0 whole answers only, where somebody says so", function()
     local seen = {}
     local model = package.loaded["lash.model"]
     local ask = model.ask
-    model.ask = function(target, conv, view, opts)
-        seen[#seen + 1] = opts.stream
-        return ask(target, conv, view, opts)
+    model.ask = function(target, conv, view, listener)
+        seen[#seen + 1] = listener:streams()
+        return ask(target, conv, view, listener)
     end
     fake.agent({}, { "a" }):run("go")
     fake.agent({ stream = false }, { "a" }):run("go")

@@ -38,6 +38,28 @@ function M.outcomes(answer, results)
     return { type = "outcomes", items = items }
 end
 
+--- Who listens to lash.model: on_event(event) gets what it tells of attempts, on_tell(kind, fields) what comes of
+-- an answer, and says whether somebody got it. `stream` = false: whole answers only.
+function M.listener(on_event, on_tell, stream)
+    local listener = { delivered = false }
+    function listener.emit(_, kind, fields)
+        fields.type = kind
+        on_event(fields)
+    end
+    function listener.attempt() end
+    function listener.streams()
+        return stream ~= false
+    end
+    function listener.hears()
+        return on_tell ~= nil
+    end
+    return setmetatable(listener, {
+        __call = function(_, kind, fields)
+            listener.delivered = on_tell and on_tell(kind, fields) or listener.delivered
+        end,
+    })
+end
+
 --- What lash.http gives for a 200 with this body.
 function M.answer(body, status, headers)
     return { status = status or 200, headers = headers or {}, body = body }

@@ -10,20 +10,19 @@ local conversation = require "lash.conversation"
 local cancelled_exit = require("lash.failure").cancelled_exit
 local declare = require "lash.declare"
 local engine = require "lash.core.engine"
-local events = require "lash.events"
 local lash = require "lash"
 local limits = require "lash.limits"
 local model = require "lash.model"
 local prepare = require "lash.prepare"
+local record = require "lash.record"
 local structured = require "lash.structured"
-local system = require "lash.core.system"
 
 local M = {}
 
 --- What commands and tests set for all runs: `model` replaces every agent's, `limits` likewise;
 -- `stream = false` asks for whole answers only; `dry_run(request)` gets what model.dry_run makes of the first
 -- request, and does not return. Workers have what lash.overrides tells them.
-M.overrides = require("lash.overrides").inherited()
+M.overrides = record.overrides
 
 --- Every reason with which a run ends, and the exit status that it stands for.
 M.REASONS = {
@@ -66,87 +65,6 @@ local function failure(err)
     }, failure_mt)
 end
 
--- ---- the record of a run ----
-
--- Thousands of runs may wait at once: what most of them do not need yet is not in their tables. Its methods are
--- what lash.model tells while it asks, and lash.calls while calls run.
-local Run = {
-    opts = {},
-    turn = 0,
-    handoffs = 0,
-    called = 0,        -- calls of its answers so far
-    last_text = "",
-    before = "",       -- text so far of an answer in the middle of which the model paused
-    pieces = nil,      -- texts of the answer that comes
-    delivered = false, -- whether anybody got any of them
-    current = nil,     -- as of prepare.agent
-    label = nil,       -- of the model that was asked last
-    usage = nil,       -- of the answers so far
-    key = nil,         -- its name for the workers, when it has calls
-    task = nil,        -- its own, if it has one
-}
-Run.__index = Run
-
--- Whether anybody gets its events at the moment.
-function Run:listened()
-    return self.listeners ~= nil or events.any()
-end
-
--- Whether an answer is delivered while it comes: then it cannot be asked for again.
-function Run:hears()
-    return self.listeners ~= nil and self.opts.deltas ~= false
-end
-
---- An event. Who makes tables for it asks listened() before.
--- @param agent its name, if it is not the one that has the conversation
-function Run:emit(kind, fields, agent)
-    events.emit(self, kind, agent or self.conv.agent.name, fields)
-end
-
---- Whether a stream may be asked for: not when anybody says that it cannot be.
-function Run:streams()
-    return M.overrides.stream ~= false and self.opts.stream ~= false and self.conv.agent.streaming ~= false
-end
-
---- An attempt of a request begins, or, if it `goes_on`, a request for the rest of an answer.
-function Run:attempt(n, goes_on)
-    if not goes_on then
-        self.pieces = nil
-    end
-    if self:listened() then
-        local target = self.current.target
-        self:emit("model.request", {
-            provider = target.provider_name, model = target.model, turn = self.turn, attempt = n,
-        })
-    end
-end
-
---- What comes of an answer, while it comes. The text of it is kept: should the rest never come, that much was
--- said. Readers of streams call the run as a function, which needs no closure for each run.
-function Run:__call(kind, fields)
-    if kind == "text" then
-        local pieces = self.pieces
-        if not pieces then
-            pieces = {}
-            self.pieces = pieces
-        end
-        pieces[#pieces + 1] = fields.delta
-    end
-    if not self:hears() then
-        return false
-    end
-    if kind == "call.ready" then
-        fields = { call = ("%d.%d"):format(self.turn, fields.n), name = fields.name, args = fields.args }
-    end
-    self:emit(kind, fields)
-    self.delivered = true
-    return true
-end
-
-function Run:model_name(agent)
-    return self.opts.model or M.overrides.model or agent.model
-end
-
 local function no_usage()
     return { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 }
 end
@@ -176,14 +94,6 @@ function Result:__index(key)
         rawset(self, key, value)
     end
     return value
-end
-
-local run_count, KEY = 0, ("%d-%x-"):format(system.getpid(), engine.hrtime())
-
--- No two runs of a machine have the same.
-local function new_key()
-    run_count = run_count + 1
-    return KEY .. run_count .. "/"
 end
 
 -- Calls that were answered `lost` and came back nevertheless: that is told, and enters no history.
@@ -239,40 +149,6 @@ local function spent(run)
         return "tokens"
     end
     return nil
-end
-
--- ---- why it stops ----
-
--- What cancelled the run: "deadline", "user", ... of the run itself, else of the task that asked for it.
-local function stopped_by(run)
-    local reason = run.task and run.task:cancelled()
-    if run.task and reason ~= "parent" then
-        return reason, true
-    end
-    return run.caller and run.caller:cancelled() or reason, false
-end
-
--- The reason with which a cancelled run ends, nil when it is not cancelled.
-local function stop_reason(run)
-    local reason = stopped_by(run)
-    return reason and (reason == "deadline" and "time" or "cancelled")
-end
-
--- What --timeout leaves to a run is no round number.
-local function short_number(seconds)
-    return ("%g"):format(seconds >= 0.1 and tonumber(("%.1f"):format(seconds)) or seconds)
-end
-
---- Why its calls end, for the model.
-function Run:cause()
-    local reason, own = stopped_by(self)
-    if reason == "deadline" then
-        return own and ("the run's time limit of %s s was over"):format(short_number(self.limits.time))
-            or "the time limit of who asked for the run was over"
-    elseif reason == "sibling" then
-        return "the run was cancelled because something beside it failed"
-    end
-    return "the run was cancelled"
 end
 
 -- ---- one turn ----
@@ -374,7 +250,7 @@ local function go_on(run, text, asked, last)
     end
     local reason, final, why
     if asked then
-        run.key = run.key or new_key()
+        run:need_key()
         reason, why = calls.run(run, asked)
         final = reason and run.last_text
     else
@@ -419,19 +295,6 @@ local function turn(run)
 end
 
 -- ---- the run ----
-
-local function new_run(conv, opts)
-    local own, given = conv.agent.on_event, opts and opts.on_event
-    return setmetatable({
-        conv = conv,
-        opts = opts,
-        limits = limits.merged(conv.agent.limits, opts and opts.limits, M.overrides.limits),
-        listeners = (own or given) and { own or given, own and given } or nil,
-        caller = engine.current(), -- the task that asked for the run
-        began = engine.hrtime(),
-        first = #conv.entries + 1, -- of its entries
-    }, Run)
-end
 
 local function run_to_end(run, message)
     local reason, final, err
@@ -502,7 +365,7 @@ end
 -- @param own whether the run was stopped, and not who asked for it
 local function broken(run, err, own)
     keep_pieces(run)
-    local reason, failed = engine.cancel_reason(err) and stop_reason(run), nil
+    local reason, failed = engine.cancel_reason(err) and run:stop_reason(), nil
     if not reason then -- no tool's fault: those are outcomes
         local text = tostring(err)
         local exit = text:find("not enough memory", 1, true) and 71 or 70
@@ -531,7 +394,7 @@ local function begin(conv, text, opts)
     if conv.stop then
         conv.stop = false
     end
-    return new_run(conv, opts), message
+    return record.new(conv, opts), message
 end
 
 --- Sends a user's message in a conversation and runs to the end. See agent:run.

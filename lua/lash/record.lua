@@ -1,0 +1,154 @@
+--- The record of a run: what it has, what it tells those who listen, and why it is stopped. lash.run makes them and
+-- runs them.
+--
+-- Thousands of runs may wait at once: what most of them do not need yet is not in their tables. The methods are what
+-- lash.model tells while it asks, and what lash.calls needs while calls run.
+local engine = require "lash.core.engine"
+local events = require "lash.events"
+local limits = require "lash.limits"
+local system = require "lash.core.system"
+
+local M = {}
+
+--- What commands and tests set for all runs, see lash.run.
+M.overrides = require("lash.overrides").inherited()
+
+local Run = {
+    opts = {},
+    turn = 0,
+    handoffs = 0,
+    called = 0,        -- calls of its answers so far
+    last_text = "",
+    before = "",       -- text so far of an answer in the middle of which the model paused
+    pieces = nil,      -- texts of the answer that comes
+    delivered = false, -- whether anybody got any of them
+    current = nil,     -- as of prepare.agent
+    label = nil,       -- of the model that was asked last
+    usage = nil,       -- of the answers so far
+    key = nil,         -- its name for the workers, when it has calls
+    task = nil,        -- its own, if it has one
+}
+Run.__index = Run
+
+--- Whether anybody gets its events at the moment.
+function Run:listened()
+    return self.listeners ~= nil or events.any()
+end
+
+--- Whether an answer is delivered while it comes: then it cannot be asked for again.
+function Run:hears()
+    return self.listeners ~= nil and self.opts.deltas ~= false
+end
+
+--- An event. Who makes tables for it asks listened() before.
+-- @param agent its name, if it is not the one that has the conversation
+function Run:emit(kind, fields, agent)
+    events.emit(self, kind, agent or self.conv.agent.name, fields)
+end
+
+--- Whether a stream may be asked for: not when anybody says that it cannot be.
+function Run:streams()
+    return M.overrides.stream ~= false and self.opts.stream ~= false and self.conv.agent.streaming ~= false
+end
+
+--- An attempt of a request begins, or, if it `goes_on`, a request for the rest of an answer.
+function Run:attempt(n, goes_on)
+    if not goes_on then
+        self.pieces = nil
+    end
+    if self:listened() then
+        local target = self.current.target
+        self:emit("model.request", {
+            provider = target.provider_name, model = target.model, turn = self.turn, attempt = n,
+        })
+    end
+end
+
+--- What comes of an answer, while it comes. The text of it is kept: should the rest never come, that much was
+-- said. Readers of streams call the run as a function, which needs no closure for each run.
+function Run:__call(kind, fields)
+    if kind == "text" then
+        local pieces = self.pieces
+        if not pieces then
+            pieces = {}
+            self.pieces = pieces
+        end
+        pieces[#pieces + 1] = fields.delta
+    end
+    if not self:hears() then
+        return false
+    end
+    if kind == "call.ready" then
+        fields = { call = ("%d.%d"):format(self.turn, fields.n), name = fields.name, args = fields.args }
+    end
+    self:emit(kind, fields)
+    self.delivered = true
+    return true
+end
+
+--- The name of the model that an agent of this run has; nil for the default one.
+function Run:model_name(agent)
+    return self.opts.model or M.overrides.model or agent.model
+end
+
+-- ---- why it stops ----
+
+-- What cancelled the run: "deadline", "user", ... of the run itself, else of the task that asked for it.
+local function stopped_by(run)
+    local reason = run.task and run.task:cancelled()
+    if run.task and reason ~= "parent" then
+        return reason, true
+    end
+    return run.caller and run.caller:cancelled() or reason, false
+end
+
+--- The reason with which a cancelled run ends, nil when it is not cancelled.
+function Run:stop_reason()
+    local reason = stopped_by(self)
+    return reason and (reason == "deadline" and "time" or "cancelled")
+end
+
+-- What --timeout leaves to a run is no round number.
+local function short_number(seconds)
+    return ("%g"):format(seconds >= 0.1 and tonumber(("%.1f"):format(seconds)) or seconds)
+end
+
+--- Why its calls end, for the model.
+function Run:cause()
+    local reason, own = stopped_by(self)
+    if reason == "deadline" then
+        return own and ("the run's time limit of %s s was over"):format(short_number(self.limits.time))
+            or "the time limit of who asked for the run was over"
+    elseif reason == "sibling" then
+        return "the run was cancelled because something beside it failed"
+    end
+    return "the run was cancelled"
+end
+
+-- ---- making them ----
+
+local count, PREFIX = 0, ("%d-%x-"):format(system.getpid(), engine.hrtime())
+
+--- Makes the name that its calls have for the workers: no two runs of a machine have the same.
+function Run:need_key()
+    if not self.key then
+        count = count + 1
+        self.key = PREFIX .. count .. "/"
+    end
+end
+
+--- new(conv, opts) -> the record of a run in this conversation; opts as of agent:run, or nil
+function M.new(conv, opts)
+    local own, given = conv.agent.on_event, opts and opts.on_event
+    return setmetatable({
+        conv = conv,
+        opts = opts,
+        limits = limits.merged(conv.agent.limits, opts and opts.limits, M.overrides.limits),
+        listeners = (own or given) and { own or given, own and given } or nil,
+        caller = engine.current(), -- the task that asked for the run
+        began = engine.hrtime(),
+        first = #conv.entries + 1, -- of its entries
+    }, Run)
+end
+
+return M

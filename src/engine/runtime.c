@@ -3,6 +3,7 @@
 #include "engine/runtime.h"
 #include "engine/semaphore.h"
 #include "engine/task.h"
+#include "io/timer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -156,6 +157,7 @@ int runtime_open_loop(struct runtime *rt)
     int status = probe_pipe();
     if (status == 0) {
         status = uv_loop_init(&rt->loop);
+        uv_loop_set_data(&rt->loop, NULL); /* for io/timer.h */
     }
     if (status != 0) {
         return status;
@@ -353,6 +355,8 @@ void runtime_close_loop(struct runtime *rt)
     uv_mutex_unlock(&rt->mail_lock);
     uv_close((uv_handle_t *)&rt->mail_async, NULL);
     run_until_quiet(rt);
+    timer_close(&rt->loop);
+    (void)uv_run(&rt->loop, UV_RUN_NOWAIT);
     int status = uv_loop_close(&rt->loop);
     if (status != 0) {
 #ifdef LASH_DEBUG

@@ -9,6 +9,8 @@
 
 #include <uv.h>
 
+/* Those of a loop are found by its data pointer, which must be NULL before the first one is started:
+ * uv_loop_init() leaves it as it was. */
 struct timer;
 typedef void (*timer_fn)(void *arg);
 
@@ -17,12 +19,15 @@ typedef void (*timer_fn)(void *arg);
  * must forget the pointer then. */
 struct timer *timer_start(uv_loop_t *loop, uint64_t ms, timer_fn fn, void *arg);
 
-/* The same in nanoseconds; fires less than 1 ms late on an idle loop. */
+/* The same in nanoseconds; on an idle loop it fires as soon as the system wakes the thread. */
 struct timer *timer_start_ns(uv_loop_t *loop, uint64_t ns, timer_fn fn, void *arg);
 
 /* Stops a timer that has not fired (or is firing right now: legal inside fn); NULL is ignored. fn
- * is not called afterwards. The pointer is gone for the caller; memory is freed in the close
- * callback. */
+ * is not called afterwards. The pointer is gone for the caller. */
 void timer_stop(struct timer *t);
+
+/* Closes what the loop's timers have open, when all of them have fired or were stopped: before
+ * uv_loop_close(), with a turn of the loop between. */
+void timer_close(uv_loop_t *loop);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "http_world.h"
 
+#include "io/timer.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -73,6 +74,7 @@ void world_start(struct world *w, bool tls)
         server_start(w, tls);
     }
     ASSERT_INT(uv_loop_init(&w->loop), 0);
+    uv_loop_set_data(&w->loop, NULL); /* for io/timer.h */
     w->http = http_new(&w->loop, &err);
     ASSERT_TRUE(w->http != NULL);
 }
@@ -80,6 +82,7 @@ void world_start(struct world *w, bool tls)
 void world_stop(struct world *w)
 {
     http_close(w->http, NULL, NULL);
+    timer_close(&w->loop);
     ASSERT_INT(uv_run(&w->loop, UV_RUN_DEFAULT), 0);
     ASSERT_INT(uv_loop_close(&w->loop), 0);
     if (w->server > 0) {

@@ -1,6 +1,7 @@
 #include "base/base.h"
 
 #include "io/http.h"
+#include "io/timer.h"
 
 #include "http_world.h"
 #include "test.h"
@@ -182,6 +183,7 @@ TEST(http_redirects)
     world_expect_error(&w, world_make(&w, "GET", "/redirect?to=ftp://127.0.0.1/x"), "url",
                        "scheme");
     http_close(other.http, NULL, NULL);
+    timer_close(&other.loop);
     uv_run(&other.loop, UV_RUN_DEFAULT);
     ASSERT_INT(uv_loop_close(&other.loop), 0);
     close(other.server_stdin);

@@ -4,6 +4,7 @@
 #include "base/base.h"
 
 #include "io/http.h"
+#include "io/timer.h"
 
 #include "http_world.h"
 #include "test.h"
@@ -152,13 +153,14 @@ TEST(http_callbacks_may_do_anything)
 
 TEST(http_service_without_requests)
 {
-    uv_loop_t loop;
+    uv_loop_t loop = {.data = NULL};
     int err = 0;
     ASSERT_INT(uv_loop_init(&loop), 0);
     struct http *h = http_new(&loop, &err);
     ASSERT_TRUE(h != NULL);
     ASSERT_INT(uv_run(&loop, UV_RUN_DEFAULT), 0); // does not keep the loop alive
     http_close(h, NULL, NULL);
+    timer_close(&loop);
     ASSERT_INT(uv_run(&loop, UV_RUN_DEFAULT), 0);
     ASSERT_INT(uv_loop_close(&loop), 0);
 }

@@ -4,7 +4,9 @@
 
 #include "test.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 struct shot {
@@ -28,6 +30,7 @@ static void fire(void *arg)
 
 static void finish(uv_loop_t *loop)
 {
+    timer_close(loop);
     ASSERT_INT(uv_run(loop, UV_RUN_DEFAULT), 0);
     ASSERT_INT(uv_loop_close(loop), 0);
 }
@@ -35,7 +38,7 @@ static void finish(uv_loop_t *loop)
 /* The loop's clock is old when they start, which must not make them early. */
 TEST(timer_is_never_early)
 {
-    uv_loop_t loop;
+    uv_loop_t loop = {.data = NULL};
     ASSERT_INT(uv_loop_init(&loop), 0);
     for (uint64_t us = 0; us < 12000; us += 370) {
         struct shot s = {0};
@@ -52,7 +55,7 @@ TEST(timer_is_never_early)
 
 TEST(timer_stop)
 {
-    uv_loop_t loop;
+    uv_loop_t loop = {.data = NULL};
     ASSERT_INT(uv_loop_init(&loop), 0);
     struct shot never = {0}, first = {0}, last = {0}, victim = {0};
     never.timer = timer_start(&loop, 0, fire, &never);
@@ -82,7 +85,7 @@ TEST(timer_many)
 {
     enum { N = 10000 };
     static struct shot shots[N];
-    uv_loop_t loop;
+    uv_loop_t loop = {.data = NULL};
     ASSERT_INT(uv_loop_init(&loop), 0);
     for (int i = 0; i < N; i++) {
         shots[i].timer = timer_start(&loop, (uint64_t)(i % 20), fire, &shots[i]);
@@ -93,6 +96,100 @@ TEST(timer_many)
     uv_run(&loop, UV_RUN_DEFAULT);
     for (int i = 0; i < N; i++) {
         ASSERT_INT(shots[i].count, i % 3 != 0);
+    }
+    finish(&loop);
+}
+
+/* Started and stopped at random: what is left fires in the order of time, of equals as started. */
+TEST(timer_order)
+{
+    enum { N = 500 };
+    static struct shot shots[N];
+    uv_loop_t loop = {.data = NULL};
+    ASSERT_INT(uv_loop_init(&loop), 0);
+    srand(7);
+    uint64_t base = uv_hrtime();
+    uint64_t due[N] = {0};
+    for (int i = 0; i < N; i++) {
+        due[i] = base + 1000 * (uint64_t)(rand() % 20000) + 1000000;
+        uint64_t now = uv_hrtime();
+        shots[i] = (struct shot){0};
+        shots[i].timer = timer_start_ns(&loop, due[i] > now ? due[i] - now : 1, fire, &shots[i]);
+        int other = rand() % (i + 1);
+        if (rand() % 3 == 0 && shots[other].timer != NULL) {
+            timer_stop(shots[other].timer);
+            shots[other].timer = NULL;
+            due[other] = 0;
+        }
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    for (int i = 0; i < N; i++) {
+        ASSERT_INT(shots[i].count, due[i] != 0);
+        for (int j = 0; j < i; j++) { /* what was asked for lies a little before what was started */
+            if (due[i] != 0 && due[j] != 0 && due[j] + 100000 < due[i]) {
+                ASSERT_TRUE(shots[j].fired_ns < shots[i].fired_ns);
+            }
+        }
+    }
+    finish(&loop);
+}
+
+struct chain {
+    uv_loop_t loop;
+    int count;
+    int turns;
+};
+
+static void on_turn(uv_check_t *handle)
+{
+    ((struct chain *)handle->data)->turns++;
+}
+
+static void again(void *arg)
+{
+    struct chain *c = arg;
+    if (++c->count < 100) {
+        timer_start(&c->loop, 0, again, c);
+    }
+}
+
+/* A timer of 0 that starts another one lets everything else have its turn between. */
+TEST(timer_at_once)
+{
+    struct chain c = {.count = 0};
+    ASSERT_INT(uv_loop_init(&c.loop), 0);
+    uv_check_t check;
+    ASSERT_INT(uv_check_init(&c.loop, &check), 0);
+    check.data = &c;
+    ASSERT_INT(uv_check_start(&check, on_turn), 0);
+    uv_unref((uv_handle_t *)&check);
+    timer_start(&c.loop, 0, again, &c);
+    uv_run(&c.loop, UV_RUN_DEFAULT);
+    ASSERT_INT(c.count, 100);
+    ASSERT_TRUE(c.turns >= 99);
+    uv_close((uv_handle_t *)&check, NULL);
+    finish(&c.loop);
+}
+
+/* Without a descriptor for an exact clock they are a little late, never early. */
+TEST(timer_without_descriptors)
+{
+    uv_loop_t loop = {.data = NULL};
+    ASSERT_INT(uv_loop_init(&loop), 0);
+    struct rlimit before;
+    ASSERT_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+    ASSERT_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+    struct shot shots[3] = {{0}};
+    uint64_t start = uv_hrtime();
+    for (unsigned i = 0; i < 3; i++) {
+        shots[i].timer = timer_start_ns(&loop, i * 2700000, fire, &shots[i]);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ASSERT_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        ASSERT_INT(shots[i].count, 1);
+        ASSERT_TRUE(shots[i].fired_ns >= start + i * 2700000);
     }
     finish(&loop);
 }

@@ -15,9 +15,6 @@
 #include "engine/ship.h"
 #include "io/json.h"
 
-#define DECODE_SIZE_MAX ((lua_Integer)32 << 20)
-#define DECODE_VALUES_MAX 2000000
-
 static int error_tostring(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -51,7 +48,7 @@ int l_json_fail(lua_State *L, size_t position)
     return 2;
 }
 
-static int fail_at_reader(lua_State *L, const struct json_reader *r)
+int l_json_fail_at(lua_State *L, const struct json_reader *r)
 {
     char text[160];
     json_error_text(r, text, sizeof(text));
@@ -77,179 +74,6 @@ lua_Integer l_json_option(lua_State *L, int index, const char *name, lua_Integer
     return value < max ? value : max;
 }
 
-/* ---- decode ---- */
-
-static void push_string(lua_State *L, struct json_str s)
-{
-    char small[512];
-    if (!s.escaped) {
-        lua_pushlstring(L, s.raw, s.len);
-    } else if (s.len <= sizeof(small)) {
-        lua_pushlstring(L, small, json_unescape(s, small));
-    } else {
-        char *out = lua_newuserdatauv(L, s.len, 0); // -- scratch
-        lua_pushlstring(L, out, json_unescape(s, out));
-        lua_remove(L, -2);
-    }
-}
-
-static void push_container(lua_State *L, bool array, int size)
-{
-    lua_createtable(L, array ? size : 0, array ? 0 : size);
-    if (array) {
-        lua_pushvalue(L, UP_ARRAY);
-        lua_setmetatable(L, -2);
-    }
-}
-
-/* An array or object that is being read, or the last one that was read at this depth. */
-struct level {
-    lua_Integer count; // elements or members so far
-    bool array;
-    bool made; // its table is there; else what it has so far lies on the stack from `bottom` on
-    int bottom;
-};
-
-/* So many members wait on the stack until their number is known: a table that grows is made anew
- * for 1, 2, 4, 8 of them. */
-#define WAITING_MAX 8
-
-/* Neighbours tend to be of one size, so a table gets room for as many as the one before had. Each
- * count is used only once: the room in all is at most the number of values. */
-static void open_level(lua_State *L, struct level *level, bool array)
-{
-    bool alike = level->array == array && level->count > 0 && level->count < 1 << 20;
-    if (alike) {
-        push_container(L, array, (int)level->count);
-    }
-    level->count = 0;
-    level->array = array;
-    level->made = alike;
-    level->bottom = lua_gettop(L) + 1;
-}
-
-/* Makes the table of what lies on the stack, in the order in which it came. */
-static void make_table(lua_State *L, struct level *level)
-{
-    int top = lua_gettop(L);
-    push_container(L, level->array, (int)level->count); // -- ... waiting... table
-    lua_Integer n = 0;
-    for (int i = level->bottom; i <= top; i++) {
-        lua_pushvalue(L, i);
-        if (level->array) {
-            lua_rawseti(L, -2, ++n);
-        } else {
-            lua_pushvalue(L, ++i);
-            lua_rawset(L, -3); // a key that comes again replaces the value before
-        }
-    }
-    if (top >= level->bottom) {
-        lua_replace(L, level->bottom);
-        lua_settop(L, level->bottom);
-    }
-    level->made = true;
-}
-
-/* -- ... container [key] value; the value is the container's then. */
-static void add_value(lua_State *L, struct level *level)
-{
-    level->count++;
-    if (!level->made) {
-        if (level->count == WAITING_MAX) {
-            make_table(L, level);
-        }
-    } else if (level->array) {
-        lua_rawseti(L, -2, level->count);
-    } else {
-        lua_rawset(L, -3);
-    }
-}
-
-/* Pushes the value of a token that is one value by itself. */
-static void push_scalar(lua_State *L, const struct json_reader *r, enum json_token t)
-{
-    switch (t) {
-    case JSON_NULL:
-        lua_pushlightuserdata(L, NULL);
-        break;
-    case JSON_TRUE:
-    case JSON_FALSE:
-        lua_pushboolean(L, t == JSON_TRUE);
-        break;
-    case JSON_INTEGER:
-        lua_pushinteger(L, r->u.integer);
-        break;
-    case JSON_FLOAT:
-        lua_pushnumber(L, r->u.number);
-        break;
-    case JSON_BIG:
-        lua_pushlstring(L, r->text + r->start, r->end - r->start);
-        break;
-    default:
-        push_string(L, r->u.str);
-        break;
-    }
-}
-
-/* decode(text [, { depth =, size =, values = }]) -> value | nil, err */
-static int l_json_decode(lua_State *L)
-{
-    struct json_reader r;
-    struct level levels[JSON_DEPTH_CAP]; // the first known_levels are set
-    unsigned known_levels = 0;
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-    lua_Integer size_max = l_json_option(L, 2, "size", DECODE_SIZE_MAX, LUA_MAXINTEGER);
-    lua_Integer values_left = l_json_option(L, 2, "values", DECODE_VALUES_MAX, LUA_MAXINTEGER);
-
-    if (len > (size_t)size_max) {
-        lua_pushfstring(L, "JSON: the text has %I bytes, more than the limit of %I",
-                        (lua_Integer)len, size_max);
-        return l_json_fail(L, 0);
-    }
-    json_reader_init(&r, text, len,
-                     (unsigned)l_json_option(L, 2, "depth", JSON_DEPTH_DEFAULT, JSON_DEPTH_CAP));
-    for (;;) {
-        enum json_token t = json_next(&r);
-        switch (t) {
-        case JSON_ERROR:
-            return fail_at_reader(L, &r);
-        case JSON_END:
-            return 1;
-        case JSON_KEY:
-            push_string(L, r.u.str);
-            continue;
-        case JSON_ARRAY_BEGIN:
-        case JSON_OBJECT_BEGIN:
-            luaL_checkstack(L, 2 * WAITING_MAX + 8, "JSON");
-            ASSERT(r.depth > 0);
-            if (r.depth > known_levels) {
-                levels[known_levels++] = (struct level){0};
-            }
-            open_level(L, &levels[r.depth - 1], t == JSON_ARRAY_BEGIN);
-            continue;
-        case JSON_ARRAY_END:
-        case JSON_OBJECT_END:
-            if (!levels[r.depth].made) {
-                make_table(L, &levels[r.depth]);
-            }
-            break;
-        default:
-            push_scalar(L, &r, t);
-            break;
-        }
-        // -- ... container [key] value
-        if (--values_left < 0) {
-            lua_pushfstring(L, "JSON: position %I: more values than the limit allows",
-                            (lua_Integer)r.start + 1);
-            return l_json_fail(L, r.start + 1);
-        }
-        if (r.depth > 0) {
-            add_value(L, &levels[r.depth - 1]);
-        }
-    }
-}
-
 /* ---- raw text ---- */
 
 /* Reads what is left of a text for its faults only. */
@@ -269,7 +93,7 @@ static bool is_key(lua_State *L, struct json_str found, const char *key, size_t 
         return found.len == len && memcmp(found.raw, key, len) == 0;
     }
     size_t n;
-    push_string(L, found); // -- found
+    l_json_push_string(L, found); // -- found
     const char *s = lua_tolstring(L, -1, &n);
     bool same = n == len && memcmp(s, key, len) == 0;
     lua_pop(L, 1);
@@ -326,7 +150,7 @@ static int l_json_raw(lua_State *L)
         bool whole = json_skip(&r, json_next(&r), &from);
         to = r.end;
         if (!whole || !check_rest(&r)) {
-            return fail_at_reader(L, &r);
+            return l_json_fail_at(L, &r);
         }
     }
     for (int i = 2; i <= n; i++) {
@@ -340,7 +164,7 @@ static int l_json_raw(lua_State *L)
         }
         bool found = narrow(L, &r, text, key, key_len, index, &from, &to);
         if (i == 2 && !check_rest(&r)) { // the first of them reads all of the text
-            return fail_at_reader(L, &r);
+            return l_json_fail_at(L, &r);
         }
         if (!found) {
             lua_pushnil(L);
@@ -364,7 +188,7 @@ static int l_json_elements(lua_State *L)
         lua_pushliteral(L, "JSON: position 1: expected an array");
         return l_json_fail(L, 1);
     }
-    push_container(L, true, 0); // -- list
+    l_json_push_container(L, true, 0); // -- list
     for (lua_Integer i = 1; t != JSON_ERROR; i++) {
         size_t start;
         t = json_next(&r);
@@ -381,7 +205,73 @@ static int l_json_elements(lua_State *L)
         lua_pushlstring(L, text + start, r.end - start);
         lua_rawseti(L, -2, i);
     }
-    return fail_at_reader(L, &r);
+    return l_json_fail_at(L, &r);
+}
+
+/* container(text [, depth]) -> "object" or "array", which this text is | nil. No value is made. */
+static int l_json_container(lua_State *L)
+{
+    struct json_reader r;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_Integer depth = luaL_optinteger(L, 2, JSON_DEPTH_DEFAULT);
+    lua_Integer values = 0;
+    bool ok = len <= L_JSON_SIZE_MAX && depth > 0 && depth <= JSON_DEPTH_CAP;
+
+    json_reader_init(&r, text, len, ok ? (unsigned)depth : 1);
+    enum json_token first = ok ? json_next(&r) : JSON_ERROR;
+    ok = first == JSON_OBJECT_BEGIN || first == JSON_ARRAY_BEGIN;
+    while (ok) {
+        enum json_token t = json_next(&r);
+        if (t == JSON_END) {
+            break;
+        }
+        values += t != JSON_KEY && t != JSON_ARRAY_BEGIN && t != JSON_OBJECT_BEGIN;
+        ok = t != JSON_ERROR && values <= L_JSON_VALUES_MAX;
+    }
+    if (!ok) {
+        lua_pushnil(L);
+    } else {
+        lua_pushstring(L, first == JSON_OBJECT_BEGIN ? "object" : "array");
+    }
+    return 1;
+}
+
+/* So many texts are joined at once: each takes two places on the stack. */
+#define JOIN_MOST 4096
+
+/* join(before, list of texts, after) -> the texts with commas between them. The text is made at
+ * once in its full length: that of a long history is not copied more often than it must. */
+static int l_json_join(lua_State *L)
+{
+    luaL_checkstring(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checkstring(L, 3);
+    lua_settop(L, 3);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
+    int pieces = 1; // that wait on the stack
+    int parts = 1;  // further below: joined ones
+    lua_pushvalue(L, 1);
+    for (lua_Integer i = 1; i <= n; i++) {
+        if (pieces >= 2 * JOIN_MOST) {
+            luaL_checkstack(L, 8, "JSON");
+            lua_concat(L, pieces);
+            pieces = 0;
+            parts++;
+        }
+        luaL_checkstack(L, 4, "JSON");
+        if (i > 1) {
+            lua_pushliteral(L, ",");
+            pieces++;
+        }
+        if (lua_rawgeti(L, 2, i) != LUA_TSTRING) {
+            return luaL_error(L, "join: item %I is no text", i);
+        }
+        pieces++;
+    }
+    lua_pushvalue(L, 3);
+    lua_concat(L, pieces + parts);
+    return 1;
 }
 
 /* verbatim(text) -> a value that encode() writes as `text` | nil, err if that is not JSON */
@@ -392,7 +282,7 @@ static int l_json_verbatim(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &len);
     json_reader_init(&r, text, len, JSON_DEPTH_CAP);
     if (!check_rest(&r)) {
-        return fail_at_reader(L, &r);
+        return l_json_fail_at(L, &r);
     }
     lua_createtable(L, 1, 0);
     lua_pushvalue(L, 1);
@@ -414,7 +304,7 @@ static int l_json_array(lua_State *L)
 {
     if (lua_isnoneornil(L, 1)) {
         lua_settop(L, 0);
-        push_container(L, true, 0);
+        l_json_push_container(L, true, 0);
         return 1;
     }
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -431,13 +321,12 @@ static int l_json_array(lua_State *L)
 int luaopen_lash_core_json(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"decode", l_json_decode},
-        {"encode", l_json_encode},
-        {"raw", l_json_raw},
-        {"elements", l_json_elements},
-        {"array", l_json_array},
-        {"verbatim", l_json_verbatim},
-        {NULL, NULL},
+        {"decode", l_json_decode},       {"pick", l_json_pick},
+        {"shape", l_json_shape},         {"compose", l_json_compose},
+        {"container", l_json_container}, {"join", l_json_join},
+        {"encode", l_json_encode},       {"raw", l_json_raw},
+        {"elements", l_json_elements},   {"array", l_json_array},
+        {"verbatim", l_json_verbatim},   {NULL, NULL},
     };
     luaL_newlibtable(L, functions);                   // -- M
     luaL_newmetatable(L, "lash.json.array");          // -- M array_mt

@@ -35,9 +35,10 @@ struct key {
 
 struct encoder {
     lua_State *L;
-    char *data; // begins in `small_data`, then lies in the userdata at stack index 3
+    int boxes;  // stack index of two userdata, where `data` and `keys` lie when they grow
+    char *data; // begins in `small_data`
     size_t len, cap, limit;
-    struct key *keys; // of all the open objects; as `data`, at stack index 4
+    struct key *keys; // of all the open objects
     size_t nkeys, keys_cap;
     const void *array_mt, *verbatim_mt; // to compare only
     unsigned depth, max_depth;
@@ -50,7 +51,7 @@ struct encoder {
     struct key small_keys[64];
 };
 
-enum { BOX_DATA = 3, BOX_KEYS = 4, FIRST_FREE = 4 };
+enum { BOX_DATA, BOX_KEYS, BOXES };
 
 /* A table that is being written. */
 struct level {
@@ -154,7 +155,7 @@ static bool make_room(struct encoder *e, size_t n)
     if (e->len + n > e->limit) {
         return refuse(e, "the JSON text would pass the size limit");
     }
-    e->data = grow(e->L, BOX_DATA, e->data, e->len, &e->cap, n);
+    e->data = grow(e->L, e->boxes + BOX_DATA, e->data, e->len, &e->cap, n);
     return true;
 }
 
@@ -282,7 +283,7 @@ static bool scan_table(struct encoder *e, bool marked, lua_Integer *n)
         if (lua_type(L, -2) == LUA_TSTRING) {
             if (e->nkeys == e->keys_cap) {
                 size_t cap = e->keys_cap * sizeof(struct key);
-                e->keys = grow(L, BOX_KEYS, e->keys, cap, &cap, sizeof(struct key));
+                e->keys = grow(L, e->boxes + BOX_KEYS, e->keys, cap, &cap, sizeof(struct key));
                 e->keys_cap = cap / sizeof(struct key);
             }
             struct key *k = &e->keys[e->nkeys++];
@@ -483,28 +484,41 @@ static int fail_at_path(struct encoder *e)
     return l_json_fail(L, 0);
 }
 
+/* Sets all but what an option may say. The two places at `boxes` are the encoder's. */
+static void encoder_init(struct encoder *e, lua_State *L, int boxes)
+{
+    e->L = L;
+    e->boxes = boxes;
+    e->data = e->small_data;
+    e->len = 0;
+    e->cap = sizeof(e->small_data);
+    e->limit = (size_t)ENCODE_SIZE_MAX;
+    e->keys = e->small_keys;
+    e->nkeys = 0;
+    e->keys_cap = ARRAY_LEN(e->small_keys);
+    e->array_mt = lua_topointer(L, UP_ARRAY);
+    e->verbatim_mt = lua_topointer(L, UP_VERBATIM);
+    e->depth = 0;
+    e->max_depth = JSON_DEPTH_DEFAULT;
+    e->indent = 0;
+    e->lossy = false;
+    e->replaced = 0;
+}
+
 /* encode(value [, { indent =, lossy =, name =, size =, depth = }]) -> text [, replaced] | nil, err
  */
 int l_json_encode(lua_State *L)
 {
     struct encoder e;
     luaL_checkany(L, 1);
-    lua_settop(L, FIRST_FREE);
-    e.L = L;
-    e.data = e.small_data;
-    e.len = 0;
-    e.cap = sizeof(e.small_data);
-    e.limit = (size_t)l_json_option(L, 2, "size", ENCODE_SIZE_MAX, LUA_MAXINTEGER);
-    e.keys = e.small_keys;
-    e.nkeys = 0;
-    e.keys_cap = ARRAY_LEN(e.small_keys);
-    e.array_mt = lua_topointer(L, UP_ARRAY);
-    e.verbatim_mt = lua_topointer(L, UP_VERBATIM);
-    e.depth = 0;
-    e.max_depth = (unsigned)l_json_option(L, 2, "depth", JSON_DEPTH_DEFAULT, JSON_DEPTH_CAP);
-    e.indent = indent_option(L);
-    e.lossy = flag(L, 2, "lossy");
-    e.replaced = 0;
+    lua_settop(L, 2 + BOXES);
+    encoder_init(&e, L, 3);
+    if (lua_istable(L, 2)) {
+        e.limit = (size_t)l_json_option(L, 2, "size", ENCODE_SIZE_MAX, LUA_MAXINTEGER);
+        e.max_depth = (unsigned)l_json_option(L, 2, "depth", JSON_DEPTH_DEFAULT, JSON_DEPTH_CAP);
+        e.indent = indent_option(L);
+        e.lossy = flag(L, 2, "lossy");
+    }
     lua_pushvalue(L, 1);
     if (!encode_value(&e, NULL)) {
         return fail_at_path(&e);
@@ -519,4 +533,23 @@ int l_json_encode(lua_State *L)
     }
     lua_pushinteger(L, e.replaced);
     return 2;
+}
+
+/* compose(text, string, text, string ...) -> the texts, which are JSON already, and between them
+ * the JSON forms of the strings; bytes that are not UTF-8 become U+FFFD. */
+int l_json_compose(lua_State *L)
+{
+    struct encoder e;
+    int n = lua_gettop(L);
+    lua_settop(L, n + BOXES);
+    encoder_init(&e, L, n + 1);
+    e.limit = SIZE_MAX; // what is quoted is in memory already, and six times as long at most
+    e.lossy = true;
+    for (int i = 1; i <= n; i++) {
+        size_t len;
+        const char *s = luaL_checklstring(L, i, &len);
+        (void)(i % 2 == 1 ? put(&e, s, len) : encode_string(&e, s, len)); // neither can fail
+    }
+    lua_pushlstring(L, e.data, e.len);
+    return 1;
 }

@@ -234,10 +234,10 @@ local function items_for(view, conv)
     elseif #calls == 0 then
         return { { type = "text", text = attachments(now.parts) .. helpless(view, now.text) } }
     end
-    local id_for = history.namer(conv)
+    local namer = history.namer(conv)
     local items = {}
     for i, call in ipairs(calls) do
-        items[i] = { type = "call", id = id_for(nil, i), name = call.name, args = call.args }
+        items[i] = { type = "call", id = history.new_id(namer, nil, i), name = call.name, args = call.args }
     end
     return items
 end

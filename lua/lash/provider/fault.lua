@@ -75,7 +75,7 @@ function M.header(res, name)
     local value = headers[name]
     if value == nil then
         for known, v in pairs(headers) do
-            if type(known) == "string" and known:lower() == name then
+            if type(known) == "string" and #known == #name and known:lower() == name then
                 value = v
                 break
             end

@@ -4,6 +4,7 @@
 -- the provider's name and continued with the new entries, so a turn costs its new entries and one
 -- copy. All of it can be lost and is then made again, byte by byte the same.
 local conversation = require "lash.conversation"
+local core = require "lash.core.json"
 local json = require "lash.json"
 
 local M = {}
@@ -34,6 +35,13 @@ function M.follow(state, index, entry)
         error(("history: the calls of entry %d have no outcomes before entry %d"):format(state.at, index))
     end
 end
+
+--- compose(text, string, text, string ...) -> the texts, with the JSON forms of the strings between them. Bytes that
+-- are not UTF-8 become U+FFFD.
+M.compose = core.compose
+
+--- join(before, texts, after) -> the texts with commas between them. No byte is copied twice.
+M.join = core.join
 
 --- state(conv, name, new) -> the provider's memory of this conversation; made by new() if there is
 -- none, or if the history is shorter than what was seen.
@@ -99,10 +107,16 @@ function M.parts(entry, makers, protocol)
     return table.concat(parts, ",")
 end
 
+-- name of a provider -> where conv.scratch has how much of it is forgotten
+local FORGET = setmetatable({}, { __index = function(names, name)
+    names[name] = name .. "_forget"
+    return names[name]
+end })
+
 --- forget(conv, name) -> whether there was anything to forget: from now on the answers that the provider
 -- gave so far are sent as if another one had given them; entries up to forgotten(conv, name) count.
 function M.forget(conv, name)
-    local key = name .. "_forget"
+    local key = FORGET[name]
     local before = conv.scratch[key] or 0
     conv.scratch[key] = #conv.entries
     conv.scratch[name] = nil
@@ -111,7 +125,7 @@ end
 
 --- forgotten(conv, name) -> the number of entries that M.forget() covered, 0 without
 function M.forgotten(conv, name)
-    return conv.scratch[name .. "_forget"] or 0
+    return conv.scratch[FORGET[name]] or 0
 end
 
 --- encoder(describe) -> function(tools): the JSON of describe(tool) of each, joined by commas, made once a list
@@ -148,28 +162,48 @@ local function seen_ids(conv)
     return state.seen
 end
 
---- namer(conv, taken) -> function(id, n): an id for the n-th call of the answer that comes next: the
--- given one if it is new, else with a suffix, `call_ENTRY_N` if there is none. The same history gives
--- the same ids. `taken`: further ids that must not be used.
+--- namer(conv, taken) -> what M.new_id() takes, for the answer that comes next. `taken`: further ids that must not
+-- be used.
 function M.namer(conv, taken)
-    local seen, mine = seen_ids(conv), {}
-    taken = taken or {}
-    local entry = #conv.entries + 1
-    local tries = {} -- id -> the suffix it was given last: a thousand equal ones are not tried again each time
-    return function(id, n)
-        if type(id) ~= "string" or id == "" then
-            id = ("call_%d_%d"):format(entry, n)
-        end
-        local base = id:sub(1, ID_MAX)
-        local name, try = base, tries[base] or 1
-        while seen[name] or taken[name] or mine[name] do
-            try = try + 1
-            local suffix = ("_%d"):format(try)
-            name = base:sub(1, ID_MAX - #suffix) .. suffix
-        end
-        mine[name], tries[base] = true, try
-        return name
+    return { seen = seen_ids(conv), taken = taken, entry = #conv.entries + 1 }
+end
+
+local function is_taken(namer, id)
+    local mine, taken = namer.mine, namer.taken
+    return namer.seen[id] or taken and taken[id] or mine and mine[id]
+end
+
+-- tries: id -> the suffix it was given last, so that a thousand equal ones are not tried again each time
+local function with_suffix(namer, base)
+    local tries, name = namer.tries or {}, base
+    local try = tries[base] or 1
+    while is_taken(namer, name) do
+        try = try + 1
+        local suffix = ("_%d"):format(try)
+        name = base:sub(1, ID_MAX - #suffix) .. suffix
     end
+    tries[base], namer.tries = try, tries
+    return name
+end
+
+--- new_id(namer, id, n) -> an id for the n-th call of the answer: the given one if it is new, else with a suffix,
+-- `call_ENTRY_N` if there is none. The same history gives the same ids.
+function M.new_id(namer, id, n)
+    if type(id) ~= "string" or id == "" then
+        id = ("call_%d_%d"):format(namer.entry, n)
+    elseif #id > ID_MAX then
+        id = id:sub(1, ID_MAX)
+    end
+    if is_taken(namer, id) then
+        id = with_suffix(namer, id)
+    end
+    local mine = namer.mine
+    if mine then
+        mine[id] = true
+    else
+        namer.mine = { [id] = true }
+    end
+    return id
 end
 
 --- output_hint(output) -> what the system prompt says about a structured answer where the protocol, or the
@@ -179,9 +213,11 @@ function M.output_hint(output)
         .. "code fence:\n" .. assert(json.encode(output.schema, { lossy = true }))
 end
 
+local LOSSY = { lossy = true }
+
 --- quote(text) -> JSON string; bytes that are not UTF-8 become U+FFFD.
 function M.quote(text)
-    return (json.encode(text, { lossy = true }))
+    return (json.encode(text, LOSSY))
 end
 
 --- The text of an outcome that went wrong, never empty.
@@ -192,18 +228,22 @@ function M.fault_text(outcome)
     return ("the call ended as '%s'"):format(outcome.status)
 end
 
+-- Deeper ones are too deep for a server.
+local LEVELS = 64
+
 --- object_text(text) -> the text when it is a JSON object, not too deep for a server; else nil
 function M.object_text(text)
-    return M.container_text(text, "{")
+    return core.container(text, LEVELS) == "object" and text or nil
 end
 
---- container_text(text [, open]) -> the text when it is a JSON object or array; else nil
-function M.container_text(text, open)
-    local first = text:match("^%s*([%[{])")
-    if first and (not open or first == open) and json.decode(text, { depth = 64 }) then
-        return text
-    end
-    return nil
+--- is_object_text(text) -> whether it is a JSON object
+function M.is_object_text(text)
+    return core.container(text) == "object"
+end
+
+--- container_text(text) -> the text when it is a JSON object or array; else nil
+function M.container_text(text)
+    return core.container(text, LEVELS) and text or nil
 end
 
 --- tool_named(view, name) -> the tool of that name | nil
@@ -248,6 +288,17 @@ local BODY = { size = 64 << 20 }
 --- decode(text) -> value | nil, err: an answer's body, up to the size that lash.http gives.
 function M.decode(text)
     return json.decode(text or "", BODY)
+end
+
+--- shape(description) -> what M.pick() takes of a text: `true` stands for a value as decode() gives it, a table with
+-- names for an object of which only these fields are taken, a list with one element for a list of such ones; with
+-- raws = true beside its element, their exact texts are the second result.
+M.shape = core.shape
+
+--- pick(text, shape) -> value, raws | nil, err: as M.decode, but only what the shape has. A value that is of another
+-- kind than the shape says is there as a whole.
+function M.pick(text, shape)
+    return core.pick(text or "", shape, BODY.size)
 end
 
 --- object(fields, raw) -> JSON object text with sorted keys | nil, err. `fields` are values, `raw` are

@@ -74,21 +74,46 @@ local function broken_name(value)
     return false
 end
 
+-- @param err of a text
+-- @return the text without what is broken in it | nil
+local function whole(text, err)
+    local new = mended(text or "", err.position)
+    if not new or new == text then
+        return nil
+    end
+    local value, still = history.decode(new)
+    if still or type(value) == "table" and broken_name(value) then
+        return nil
+    end
+    return new, value
+end
+
 --- decode(text) -> value, nil, the text that it is the value of | nil, err
 function M.decode(text)
     local value, err = history.decode(text)
     if not err then
         return value, nil, text
     end
-    local new = mended(text or "", err.position)
-    if not new or new == text then
+    local new
+    new, value = whole(text, err)
+    if not new then
         return nil, err
     end
-    local again, still = history.decode(new)
-    if still or type(again) == "table" and broken_name(again) then
-        return nil, err
+    return value, nil, new
+end
+
+--- pick(text, shape) -> value, nil, raws | nil, err: of the text, or of the mended one, as history.pick
+function M.pick(text, shape)
+    local value, raws = history.pick(text, shape)
+    if value ~= nil then
+        return value, nil, raws
     end
-    return again, nil, new
+    local new = whole(text, raws)
+    if not new then
+        return nil, raws
+    end
+    value, raws = history.pick(new, shape)
+    return value, nil, raws
 end
 
 return M

@@ -154,7 +154,7 @@ local function frame(view, target, stream)
         extra.stream_options = nil -- refused without a stream
     end
     local tools = tools_text(view, quirks, more)
-    local raw = { input = "\0" } -- no JSON text has a NUL
+    local raw = { input = "[\0]" } -- no JSON text has a NUL
     if tools ~= "" then
         raw.tools = tools
         fields.tool_choice = tool_choice(view.tool_choice)
@@ -187,12 +187,12 @@ local function request(conv, view, target, stream)
         end
         frames[view] = kept
     end
-    local input
-    input, err = inputs.input(conv, target)
-    if not input then
+    local items
+    items, err = inputs.items(conv, target)
+    if not items then
         return nil, err
     end
-    return { url = kept.url, headers = kept.headers, body = kept.before .. input .. kept.after }
+    return { url = kept.url, headers = kept.headers, body = history.join(kept.before, items, kept.after) }
 end
 
 --- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err. `stream`: ask for events.
@@ -218,12 +218,15 @@ end
 
 local DONE = { completed = true, incomplete = true }
 
+local ANSWER = history.shape { status = true, error = true, usage = true, incomplete_details = true,
+    output = { answers.ITEM, raws = true } }
+
 --- read(res, conv, view, target) -> answer | nil, err. `res` is { status =, headers =, body = }.
 function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, errors.refused(target, res)
     end
-    local value, err, body_text = mend.decode(res.body)
+    local value, err, raws = mend.pick(res.body, ANSWER)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     elseif not history.is_object(value) then
@@ -238,8 +241,7 @@ function M.read(res, conv, view, target)
         return nil, fault.nonsense(target, res, ("has the status '%s'"):format(tostring(value.status)))
     end
     local builder = answers.builder(conv, view, target, inputs.used(conv, target), value.status == "incomplete")
-    return answers.entry({ name = M.name, target = target, res = res }, builder, value, value.output,
-        json.elements(json.raw(body_text, "output")))
+    return answers.entry({ name = M.name, target = target, res = res }, builder, value, value.output, raws)
 end
 
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }

@@ -291,10 +291,10 @@ end
 -- ---- answering ----
 
 local function calls_into(items, turn, conv)
-    local id_for = history.namer(conv)
+    local namer = history.namer(conv)
     for i, call in ipairs(turn.calls or {}) do
         local args = call.args_text or json.encode(call.args or {}, { lossy = true })
-        local item = { type = "call", id = id_for(call.id, i), name = call.name, args = args }
+        local item = { type = "call", id = history.new_id(namer, call.id, i), name = call.name, args = args }
         if turn.stop == "length" and args ~= "" and not json.decode(args) then
             item.complete = false
         end

@@ -38,9 +38,7 @@ function M.rebuild(value, raw, fields)
 end
 
 --- is_object_text(text) -> whether it is a JSON object
-function M.is_object_text(text)
-    return text:find("^%s*{") ~= nil and history.is_object((json.decode(text)))
-end
+M.is_object_text = history.is_object_text
 
 --- is_own(target) -> whether the base URL is Anthropic's own.
 function M.is_own(target)
@@ -57,7 +55,7 @@ end
 --- context(conv, target, taken) -> what the blocks of one answer share: the ids of its calls.
 -- @param taken ids that were made for calls of others, or nil
 function M.context(conv, target, taken)
-    return { id_for = history.namer(conv, taken), target = target, calls = 0 }
+    return { namer = history.namer(conv, taken), target = target, calls = 0 }
 end
 
 -- ---- calls ----
@@ -84,7 +82,7 @@ function M.call(ctx, block)
     local given = type(value.id) == "string" and value.id:gsub("[^%w_-]", "_") or nil
     ctx.calls = ctx.calls + 1
     local args, input = arguments(block)
-    local item = { type = "call", id = ctx.id_for(given, ctx.calls), name = name, args = args }
+    local item = { type = "call", id = history.new_id(ctx.namer, given, ctx.calls), name = name, args = args }
     if item.id ~= value.id or M.call_name(name) ~= value.name or not history.is_object(value.input) then
         block.raw = M.rebuild(value, block.raw, {
             id = history.quote(item.id), name = history.quote(M.call_name(name)), input = input })

@@ -51,9 +51,9 @@ local function new(conv, target, res, begun)
             self.pieces[#self.pieces] = { thought = last.thought, texts = { table.concat(last.texts) } }
         end
     end
-    local id_for = history.namer(conv, begun and begun.ids)
+    local namer = history.namer(conv, begun and begun.ids)
     self.id_for = function(given, n)
-        local id = id_for(given, n)
+        local id = history.new_id(namer, given, n)
         self.ids[id] = true
         return id
     end

@@ -13,12 +13,17 @@ local M = {}
 --- Between two parts of a summary of reasoning.
 M.PARAGRAPH = "\n\n"
 
+local NOTHING = {}
+
 local function text_of(value)
     return type(value) == "string" and value ~= "" and value or nil
 end
 
 --- call_name(name) -> a name that may be sent
 function M.call_name(name)
+    if type(name) == "string" and #name <= 64 and name ~= "" and not name:find("[^%w_-]") then
+        return name
+    end
     name = (type(name) == "string" and name or ""):gsub("[^%w_-]", "_"):sub(1, 64)
     return name ~= "" and name or "unknown"
 end
@@ -26,13 +31,17 @@ end
 -- ---- messages and reasoning ----
 
 local function joined(parts, kind, field, between)
-    local texts = {}
-    for _, part in ipairs(type(parts) == "table" and parts or {}) do
-        if type(part) == "table" and part.type == kind and text_of(part[field]) then
-            texts[#texts + 1] = part[field]
+    local first, texts
+    for _, part in ipairs(type(parts) == "table" and parts or NOTHING) do
+        local text = type(part) == "table" and part.type == kind and text_of(part[field])
+        if text and not first then
+            first = text
+        elseif text then
+            texts = texts or { first }
+            texts[#texts + 1] = text
         end
     end
-    return table.concat(texts, between)
+    return texts and table.concat(texts, between) or first or ""
 end
 
 --- message(item) -> its text, its refusal: "" without
@@ -83,11 +92,14 @@ local function unwrap(view, item, args)
 end
 M.unwrap = unwrap
 
+-- Fields that only come and must not go back.
+local COMES = { created_by = true, parsed = true, parsed_arguments = true }
+
 -- The item again with other values in some fields, and the bytes that came in all others.
-local function patched(item, raw, changes)
+local function patched(raw, changes)
     local copy = {}
-    for name in pairs(item) do
-        copy[name] = json.verbatim(json.raw(raw, name))
+    for name in pairs((history.decode(raw))) do
+        copy[name] = not COMES[name] and json.verbatim(json.raw(raw, name)) or nil
     end
     for name, value in pairs(changes) do
         copy[name] = value
@@ -96,10 +108,11 @@ local function patched(item, raw, changes)
 end
 
 --- builder(conv, view, target, taken, cut) -> what calls are added to: { items =, calls = how many }.
--- taken: ids that no call may get; cut: the answer ended before its end.
+-- taken: ids that no call may get, or nil; cut: the answer ended before its end.
 function M.builder(conv, view, target, taken, cut)
-    local lenient = server.traits(target).openai or server.is_azure(target)
-    return { items = {}, calls = 0, view = view, cut = cut, lenient = lenient, id_for = history.namer(conv, taken) }
+    local traits = server.traits(target)
+    return { items = {}, calls = 0, view = view, cut = cut, lenient = traits.openai or traits.azure,
+        namer = history.namer(conv, taken) }
 end
 
 -- The arguments as they go back. OpenAI takes back whatever its models wrote; others read it, and refuse all of the
@@ -116,13 +129,13 @@ function M.call(builder, item, raw)
     end
     args = type(args) == "string" and args or ""
     local items, name = builder.items, type(item.name) == "string" and item.name or ""
-    local id = builder.id_for(item.call_id, builder.calls + 1)
+    local id = history.new_id(builder.namer, item.call_id, builder.calls + 1)
     local cut = item.status == "incomplete" or (builder.cut and args ~= "" and not json.decode(args))
     local wrapped = not cut and unwrap(builder.view, item, args)
     if wrapped then
         for i, call in ipairs(wrapped) do
             call.wrapper = id
-            call.id = builder.id_for(("%s_%d"):format(id, i), builder.calls + i)
+            call.id = history.new_id(builder.namer, ("%s_%d"):format(id, i), builder.calls + i)
             items[#items + 1] = call
         end
         builder.calls = builder.calls + #wrapped
@@ -131,7 +144,7 @@ function M.call(builder, item, raw)
         if cut then
             call.complete = false
         end
-        if history.is_object(item.caller) and item.caller.type ~= "direct" then
+        if item.caller and history.is_object(item.caller) and item.caller.type ~= "direct" then
             call.caller = json.raw(raw, "caller")
         end
         items[#items + 1] = call
@@ -139,46 +152,47 @@ function M.call(builder, item, raw)
     end
     local sent = sent_arguments(builder, args)
     if id ~= item.call_id or sent ~= item.arguments or M.call_name(name) ~= item.name then
-        return patched(item, raw, { call_id = id, arguments = sent, name = M.call_name(name) })
+        return patched(raw, { call_id = id, arguments = sent, name = M.call_name(name) })
     end
     return raw
 end
 
 -- ---- all items ----
 
--- What only comes and must not go back.
 local function stripped(item, raw)
     if item.created_by == nil and item.parsed == nil and item.parsed_arguments == nil then
         return raw
     end
-    item.created_by, item.parsed, item.parsed_arguments = nil, nil, nil
-    return patched(item, raw, {})
+    return patched(raw, NOTHING)
 end
 
+-- Makes what goes back of `raws`, in place.
 local function read_items(builder, output, raws)
-    local items, wire, kinds = builder.items, {}, {}
+    local items = builder.items
     for i, item in ipairs(output) do
-        local raw = stripped(item, raws[i])
-        if item.type == "message" then
-            read_message(items, item)
-        elseif item.type == "reasoning" then
-            items[#items + 1] = { type = "reasoning", text = M.reasoning(item) }
-        elseif item.type == "function_call" then
+        local raw, kind = stripped(item, raws[i]), item.type
+        if kind == "function_call" then
             raw = M.call(builder, item, raw)
+        elseif kind == "message" then
+            read_message(items, item)
+        elseif kind == "reasoning" then
+            items[#items + 1] = { type = "reasoning", text = M.reasoning(item) }
         else
-            items[#items + 1] = { type = "opaque", kind = text_of(item.type) }
+            items[#items + 1] = { type = "opaque", kind = text_of(kind) }
         end
-        wire[i], kinds[i] = raw, item.type
+        raws[i] = raw
     end
     -- Reasoning that led to nothing (the answer was cut) would be refused when it comes back.
-    while kinds[#wire] == "reasoning" do
-        wire[#wire] = nil
+    local last = #raws
+    while last > 0 and output[last].type == "reasoning" do
+        raws[last] = nil
+        last = last - 1
     end
-    return wire
+    return raws
 end
 
 local function object(value)
-    return history.is_object(value) and value or {}
+    return history.is_object(value) and value or NOTHING
 end
 
 local function read_usage(usage)
@@ -216,6 +230,14 @@ local function stop_of(value, items)
     return refused and not said and "refusal" or "end"
 end
 
+--- What M.call() and M.entry() read of an item.
+M.ITEM = {
+    type = true, status = true, phase = true, call_id = true, name = true, arguments = true, caller = true,
+    content = { { type = true, text = true, refusal = true } },
+    summary = { { type = true, text = true } },
+    created_by = true, parsed = true, parsed_arguments = true,
+}
+
 --- is_output(output) -> whether this decoded value is a list of items
 function M.is_output(output)
     if type(output) ~= "table" or getmetatable(output) ~= json.array_mt then
@@ -231,7 +253,7 @@ end
 
 --- entry(from, builder, value, output, raws) -> the answer's entry.
 -- from: { target =, res =, name = the provider's }; value: the response, decoded, for its status and usage;
--- output: its items, decoded; raws: their texts.
+-- output: its items, decoded, with what M.ITEM has at least; raws: list of their texts, the entry's from now on.
 function M.entry(from, builder, value, output, raws)
     local wire = read_items(builder, output, raws)
     return {

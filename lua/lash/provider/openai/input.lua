@@ -9,7 +9,7 @@ local history = require "lash.provider.history"
 local M = {}
 
 local NAME = "openai"
-local quote = history.quote
+local compose, quote = history.compose, history.quote
 
 local function ours(state, entry)
     return entry.provider == NAME and entry.origin == state.origin
@@ -22,8 +22,8 @@ end
 -- ---- answers and outcomes ----
 
 local function call_item(call, id)
-    return ('{"arguments":%s,"call_id":%s,"name":%s,"type":"function_call"}'):format(
-        quote(history.object_text(call.args) or "{}"), quote(id), quote(answers.call_name(call.name)))
+    return compose('{"arguments":', history.object_text(call.args) or "{}", ',"call_id":', id, ',"name":',
+        answers.call_name(call.name), ',"type":"function_call"}')
 end
 
 local function assistant_text(text, phase)
@@ -31,22 +31,40 @@ local function assistant_text(text, phase)
         phase and (',"phase":' .. quote(phase)) or "")
 end
 
+-- The id that a call of this server goes back under.
+local function own_id(call)
+    return call.wrapper or call.id
+end
+
 local function add_native(state, entry)
-    local n = 0
-    for _, raw in ipairs(entry.wire) do
-        state.parts[#state.parts + 1] = raw
+    local parts = state.parts
+    local n = #parts
+    for i, raw in ipairs(entry.wire) do
+        parts[n + i] = raw
     end
-    for _, item in ipairs(entry.items) do
-        if item.type == "call" then
-            n = n + 1
-            state.ids[n] = item.wrapper or item.id
-            state.used[state.ids[n]] = true
+    for _, call in ipairs(state.used and state.calls or {}) do
+        state.used[own_id(call)] = true
+    end
+end
+
+-- The ids that no call of another provider may get: those of all answers before, as they went back.
+local function used_before(state, index)
+    local used = {}
+    for i = 1, index - 1 do
+        local entry = state.entries[i]
+        for _, call in ipairs(entry.type == "answer" and native(state, i, entry) and entry.items or {}) do
+            if call.type == "call" then
+                used[own_id(call)] = true
+            end
         end
     end
+    return used
 end
 
 local function add_foreign(state, index, entry)
     local n = 0
+    state.used = state.used or used_before(state, index)
+    state.ids = {}
     for _, item in ipairs(entry.items) do
         if item.type == "call" then
             n = n + 1
@@ -61,11 +79,11 @@ local function add_foreign(state, index, entry)
 end
 
 local function add_answer(state, index, entry)
-    state.ids = {}
-    if native(state, index, entry) then
-        add_native(state, entry)
-    else
+    state.foreign = not native(state, index, entry)
+    if state.foreign then
         add_foreign(state, index, entry)
+    else
+        add_native(state, entry)
     end
 end
 
@@ -81,33 +99,38 @@ local function output_text(outcome)
 end
 
 local function output_item(id, text, caller)
-    return ('{"call_id":%s%s,"output":%s,"type":"function_call_output"}'):format(quote(id),
-        caller and (',"caller":' .. caller) or "", quote(text))
+    if caller then
+        return compose('{"call_id":', id, ',"caller":' .. caller .. ',"output":', text,
+            ',"type":"function_call_output"}')
+    end
+    return compose('{"call_id":', id, ',"output":', text, ',"type":"function_call_output"}')
 end
 
--- One output per call; the calls that came wrapped in one share its output.
+-- The calls that came wrapped in one share its output. @return how many these are, from the n-th on
+local function add_wrapped(state, entry, n)
+    local wrapper, texts = state.calls[n].wrapper, {}
+    while state.calls[n] and state.calls[n].wrapper == wrapper do
+        texts[#texts + 1] = ("%d. %s: %s"):format(#texts + 1, state.calls[n].name, output_text(entry.items[n]))
+        n = n + 1
+    end
+    state.parts[#state.parts + 1] = output_item(wrapper, table.concat(texts, "\n"))
+    return #texts
+end
+
+-- One output per call.
 local function add_outcomes(state, entry)
-    local wrapped, texts = nil, nil
-    local function flush()
-        if wrapped then
-            state.parts[#state.parts + 1] = output_item(wrapped, table.concat(texts, "\n"))
-            wrapped = nil
-        end
-    end
-    for n, outcome in ipairs(entry.items) do
-        local call, id = state.calls[n], state.ids[n]
-        if call.wrapper and id == call.wrapper then
-            if wrapped ~= id then
-                flush()
-                wrapped, texts = id, {}
-            end
-            texts[#texts + 1] = ("%d. %s: %s"):format(#texts + 1, call.name, output_text(outcome))
+    local items, calls, foreign = entry.items, state.calls, state.foreign
+    local n = 1
+    while n <= #items do
+        local call = calls[n]
+        if call.wrapper and not foreign then
+            n = n + add_wrapped(state, entry, n)
         else
-            flush()
-            state.parts[#state.parts + 1] = output_item(id, output_text(outcome), not state.foreign and call.caller)
+            state.parts[#state.parts + 1] = output_item(foreign and state.ids[n] or call.id, output_text(items[n]),
+                not foreign and call.caller)
+            n = n + 1
         end
     end
-    flush()
 end
 
 -- ---- messages of the user ----
@@ -131,7 +154,7 @@ local PARTS = {
 -- @return JSON text | nil, why not
 local function user_message(entry)
     if not entry.parts or #entry.parts == 0 then
-        return ('{"content":%s,"role":"user"}'):format(quote(entry.text))
+        return '{"content":' .. quote(entry.text) .. ',"role":"user"}'
     end
     local parts, why = history.parts(entry, PARTS, "the Responses protocol")
     if not parts then
@@ -142,25 +165,27 @@ end
 
 -- ---- all of it ----
 
--- The memory of a conversation for one server: what is native depends on where an answer came from.
-local function scratch_name(target)
-    return NAME .. "@" .. (target.origin or "")
-end
+-- target -> the name of the memory of a conversation for its server: what is native depends on where an answer came
+-- from
+local names = setmetatable({}, { __mode = "k", __index = function(names, target)
+    names[target] = NAME .. "@" .. (target.origin or "")
+    return names[target]
+end })
 
 local function state_of(conv, target)
-    local name, forget = scratch_name(target), history.forgotten(conv, NAME)
-    local known = conv.scratch[name]
-    if known and known.forget ~= forget then
-        conv.scratch[name] = nil
+    conv.scratch = conv.scratch or {}
+    local name, forget = names[target], history.forgotten(conv, NAME)
+    local state = conv.scratch[name]
+    if not state or state.forget ~= forget or state.upto > #conv.entries then
+        state = { parts = {}, forget = forget, origin = target.origin, upto = 0 }
+        conv.scratch[name] = state
     end
-    return history.state(conv, name, function()
-        return { parts = {}, used = {}, forget = forget, origin = target.origin }
-    end)
+    state.entries = conv.entries
+    return state
 end
 
 local function add(state, index, entry)
     if entry.type == "answer" then
-        state.foreign = not native(state, index, entry)
         add_answer(state, index, entry)
     elseif entry.type == "outcomes" then
         add_outcomes(state, entry)
@@ -174,21 +199,19 @@ local function add(state, index, entry)
     return nil
 end
 
---- input(conv, target) -> JSON array | nil, why a part cannot be sent. Made once for each entry.
-function M.input(conv, target)
-    conv.scratch = conv.scratch or {}
+--- items(conv, target) -> list of JSON texts | nil, why a part cannot be sent. Each is made once.
+function M.items(conv, target)
     local state = state_of(conv, target)
     local why = history.continue(state, conv, add)
     if why then
         return nil, why
     end
-    return "[" .. table.concat(state.parts, ",") .. "]"
+    return state.parts
 end
 
---- used(conv, target) -> the ids that were invented for foreign calls: no call of this server may have one.
+--- used(conv, target) -> the ids that were made for calls of others, and more: no call of this server may have one | nil
 function M.used(conv, target)
-    conv.scratch = conv.scratch or {}
-    local state = conv.scratch[scratch_name(target)]
+    local state = conv.scratch and conv.scratch[names[target]]
     return state and state.used
 end
 

@@ -24,7 +24,7 @@ function M.new(from, conv, view, traits, taken)
     return setmetatable({
         from = from,
         view = view,
-        id_for = history.namer(conv, taken),
+        namer = history.namer(conv, taken),
         calls = assembly.new(view),
         splitter = think.new(traits.think),
         text = {}, refusal = {}, thought = {}, -- pieces
@@ -183,7 +183,7 @@ local function add_calls(draft, list, raw, whole)
 end
 
 local function id_of(draft, n, slot)
-    draft.ids[n] = draft.ids[n] or draft.id_for(slot.id, n)
+    draft.ids[n] = draft.ids[n] or history.new_id(draft.namer, slot.id, n)
     return draft.ids[n]
 end
 
@@ -308,7 +308,7 @@ local function calls_of(draft, slot, id, count)
     local wrapped = responses.unwrap(draft.view, one, slot.args)
     for i, call in ipairs(wrapped or {}) do
         call.wrapper = id
-        call.id = draft.id_for(("%s_%d"):format(id, i), count + i)
+        call.id = history.new_id(draft.namer, ("%s_%d"):format(id, i), count + i)
     end
     return wrapped or { one }, wrapped ~= nil
 end

@@ -237,6 +237,22 @@ static int l_json_container(lua_State *L)
     return 1;
 }
 
+/* is_object(value) -> whether a decoded value is a JSON object: a table without a metatable */
+static int l_json_is_object(lua_State *L)
+{
+    lua_pushboolean(L, lua_istable(L, 1) && !lua_getmetatable(L, 1));
+    return 1;
+}
+
+/* count(value) -> a whole number above 0, of a number or its text; else 0 */
+static int l_json_count(lua_State *L)
+{
+    int ok;
+    lua_Integer n = lua_tointegerx(L, 1, &ok);
+    lua_pushinteger(L, ok && n > 0 ? n : 0);
+    return 1;
+}
+
 /* So many texts are joined at once: each takes two places on the stack. */
 #define JOIN_MOST 4096
 
@@ -326,7 +342,8 @@ int luaopen_lash_core_json(lua_State *L)
         {"container", l_json_container}, {"join", l_json_join},
         {"encode", l_json_encode},       {"raw", l_json_raw},
         {"elements", l_json_elements},   {"array", l_json_array},
-        {"verbatim", l_json_verbatim},   {NULL, NULL},
+        {"verbatim", l_json_verbatim},   {"is_object", l_json_is_object},
+        {"count", l_json_count},         {NULL, NULL},
     };
     luaL_newlibtable(L, functions);                   // -- M
     luaL_newmetatable(L, "lash.json.array");          // -- M array_mt

@@ -364,6 +364,9 @@ int l_json_shape(lua_State *L)
     return 1;
 }
 
+/* Those who pick know the text for an answer, of the size that lash.http gives at most. */
+#define PICK_SIZE_MAX ((lua_Integer)64 << 20)
+
 enum { AT_SHAPE = 2, AT_SIZE = 3, AT_NAMES = 4, AT_RAWS = 5 };
 
 static bool skip_value(struct decoder *d, enum json_token t)
@@ -493,7 +496,7 @@ int l_json_pick(lua_State *L)
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
     const struct shape *s = luaL_checkudata(L, AT_SHAPE, SHAPE);
-    lua_Integer size = luaL_optinteger(L, AT_SIZE, L_JSON_SIZE_MAX);
+    lua_Integer size = luaL_optinteger(L, AT_SIZE, PICK_SIZE_MAX);
 
     lua_settop(L, AT_SIZE);
     luaL_argcheck(L, lua_getiuservalue(L, AT_SHAPE, 1) == LUA_TTABLE, AT_SHAPE, "was changed");

@@ -9,14 +9,15 @@ local json = require "lash.json"
 
 local M = {}
 
+local NOTHING = {}
+
 --- Ids longer than this are refused by OpenAI.
 local ID_MAX = 64
 
 --- calls(answer) -> list of its call items, in order
 M.calls = conversation.calls
 
---- The entry's place in the history: state.answer is the answer that outcomes belong to. Raises when
--- a call has no outcome or an outcome no call: that is a fault of lash, and no provider would take it.
+--- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome or an outcome no call: that is a fault of lash, and no provider would take it.
 function M.follow(state, index, entry)
     if entry.type == "answer" then
         if state.open then
@@ -59,9 +60,10 @@ end
 --- continue(state, conv, add) -> nil | why an entry cannot be sent
 -- Calls add(state, index, entry) -> nil | why for each entry that came since the last time.
 function M.continue(state, conv, add)
-    for i = state.upto + 1, #conv.entries do
-        local entry = conv.entries[i]
-        M.follow(state, i, entry)
+    local entries, follow = conv.entries, M.follow
+    for i = state.upto + 1, #entries do
+        local entry = entries[i]
+        follow(state, i, entry)
         local why = add(state, i, entry)
         if why then
             return why
@@ -143,34 +145,52 @@ function M.encoder(describe)
     end
 end
 
--- All ids of calls so far: none may come again.
+-- All ids of calls so far: none may come again. They are true in `seen`; those of an answer that was not added (yet)
+-- are its namer.
 local function seen_ids(conv)
-    local state = M.state(conv, "ids", function()
-        return { seen = {} }
-    end)
-    for i = state.upto + 1, #conv.entries do
-        for _, item in ipairs(conv.entries[i].items or {}) do
+    conv.scratch = conv.scratch or {}
+    local state, entries = conv.scratch.ids, conv.entries
+    if not state or state.upto > #entries then
+        state = { seen = {}, upto = 0, last = false }
+        conv.scratch.ids = state
+    end
+    local seen = state.seen
+    for i = state.upto + 1, #entries do
+        local items = entries[i].items or NOTHING
+        for n = 1, #items do
+            local item = items[n]
             if item.type == "call" then
-                state.seen[item.id] = true
+                seen[item.id] = true
                 if item.wrapper then
-                    state.seen[item.wrapper] = true
+                    seen[item.wrapper] = true
                 end
             end
         end
-        state.upto = i
     end
-    return state.seen
+    state.upto = #entries
+    return state
 end
 
+-- Many ids of answers that failed are forgotten; a few may stay.
+local FEW = 64
+
 --- namer(conv, taken) -> what M.new_id() takes, for the answer that comes next. `taken`: further ids that must not
--- be used.
+-- be used, or nil.
 function M.namer(conv, taken)
-    return { seen = seen_ids(conv), taken = taken, entry = #conv.entries + 1 }
+    local state, entry = seen_ids(conv), #conv.entries + 1
+    local last = state.last
+    if last and last.entry == entry and last.count > FEW then
+        conv.scratch.ids = nil
+        state = seen_ids(conv)
+    end
+    local namer = { seen = state.seen, taken = taken or NOTHING, entry = entry, count = 0 }
+    state.last = namer
+    return namer
 end
 
 local function is_taken(namer, id)
-    local mine, taken = namer.mine, namer.taken
-    return namer.seen[id] or taken and taken[id] or mine and mine[id]
+    local found = namer.seen[id]
+    return found == true or found == namer or namer.taken[id]
 end
 
 -- tries: id -> the suffix it was given last, so that a thousand equal ones are not tried again each time
@@ -197,12 +217,8 @@ function M.new_id(namer, id, n)
     if is_taken(namer, id) then
         id = with_suffix(namer, id)
     end
-    local mine = namer.mine
-    if mine then
-        mine[id] = true
-    else
-        namer.mine = { [id] = true }
-    end
+    namer.seen[id] = namer
+    namer.count = namer.count + 1
     return id
 end
 
@@ -256,14 +272,8 @@ function M.tool_named(view, name)
     return nil
 end
 
---- integer(value) -> a count as an integer; 0 when there is none. Some come as text.
-function M.count(value)
-    if type(value) == "string" then
-        value = tonumber(value)
-    end
-    local n = type(value) == "number" and math.tointeger(value)
-    return n and n > 0 and n or 0
-end
+--- count(value) -> a count as an integer; 0 when there is none. Some come as text.
+M.count = core.count
 
 --- merge(base, extra): extra's values into base; objects are merged, anything else replaced.
 function M.merge(base, extra)
@@ -279,9 +289,7 @@ function M.merge(base, extra)
 end
 
 --- is_object(value) -> whether a decoded value is a JSON object
-function M.is_object(value)
-    return type(value) == "table" and getmetatable(value) == nil
-end
+M.is_object = core.is_object
 
 local BODY = { size = 64 << 20 }
 
@@ -298,7 +306,7 @@ M.shape = core.shape
 --- pick(text, shape) -> value, raws | nil, err: as M.decode, but only what the shape has. A value that is of another
 -- kind than the shape says is there as a whole.
 function M.pick(text, shape)
-    return core.pick(text or "", shape, BODY.size)
+    return core.pick(text or "", shape)
 end
 
 --- object(fields, raw) -> JSON object text with sorted keys | nil, err. `fields` are values, `raw` are

@@ -14,6 +14,7 @@ local M = {}
 M.PARAGRAPH = "\n\n"
 
 local NOTHING = {}
+local count, is_object, new_id = history.count, history.is_object, history.new_id
 
 local function text_of(value)
     return type(value) == "string" and value ~= "" and value or nil
@@ -76,7 +77,7 @@ local function unwrap(view, item, args)
         return nil
     end
     local value = json.decode(args)
-    local uses = history.is_object(value) and value.tool_uses
+    local uses = is_object(value) and value.tool_uses
     if type(uses) ~= "table" or #uses == 0 then
         return nil
     end
@@ -129,13 +130,13 @@ function M.call(builder, item, raw)
     end
     args = type(args) == "string" and args or ""
     local items, name = builder.items, type(item.name) == "string" and item.name or ""
-    local id = history.new_id(builder.namer, item.call_id, builder.calls + 1)
+    local id = new_id(builder.namer, item.call_id, builder.calls + 1)
     local cut = item.status == "incomplete" or (builder.cut and args ~= "" and not json.decode(args))
     local wrapped = not cut and unwrap(builder.view, item, args)
     if wrapped then
         for i, call in ipairs(wrapped) do
             call.wrapper = id
-            call.id = history.new_id(builder.namer, ("%s_%d"):format(id, i), builder.calls + i)
+            call.id = new_id(builder.namer, ("%s_%d"):format(id, i), builder.calls + i)
             items[#items + 1] = call
         end
         builder.calls = builder.calls + #wrapped
@@ -144,7 +145,7 @@ function M.call(builder, item, raw)
         if cut then
             call.complete = false
         end
-        if item.caller and history.is_object(item.caller) and item.caller.type ~= "direct" then
+        if item.caller and is_object(item.caller) and item.caller.type ~= "direct" then
             call.caller = json.raw(raw, "caller")
         end
         items[#items + 1] = call
@@ -159,18 +160,15 @@ end
 
 -- ---- all items ----
 
-local function stripped(item, raw)
-    if item.created_by == nil and item.parsed == nil and item.parsed_arguments == nil then
-        return raw
-    end
-    return patched(raw, NOTHING)
-end
-
 -- Makes what goes back of `raws`, in place.
 local function read_items(builder, output, raws)
     local items = builder.items
-    for i, item in ipairs(output) do
-        local raw, kind = stripped(item, raws[i]), item.type
+    for i = 1, #output do
+        local item, raw = output[i], raws[i]
+        local kind = item.type
+        if item.created_by ~= nil or item.parsed ~= nil or item.parsed_arguments ~= nil then
+            raw = patched(raw, NOTHING)
+        end
         if kind == "function_call" then
             raw = M.call(builder, item, raw)
         elseif kind == "message" then
@@ -192,22 +190,21 @@ local function read_items(builder, output, raws)
 end
 
 local function object(value)
-    return history.is_object(value) and value or NOTHING
+    return is_object(value) and value or NOTHING
 end
 
 local function read_usage(usage)
     usage = object(usage)
     local input, output = object(usage.input_tokens_details), object(usage.output_tokens_details)
     local counts = {
-        input = history.count(usage.input_tokens),
-        output = history.count(usage.output_tokens),
-        cached = history.count(input.cached_tokens),
-        reasoning = history.count(output.reasoning_tokens),
-        total = history.count(usage.total_tokens),
+        input = count(usage.input_tokens),
+        output = count(usage.output_tokens),
+        cached = count(input.cached_tokens),
+        reasoning = count(output.reasoning_tokens),
+        total = count(usage.total_tokens),
     }
-    local written = history.count(input.cache_write_tokens)
-    if written > 0 then
-        counts.cache_write = written
+    if count(input.cache_write_tokens) > 0 then
+        counts.cache_write = count(input.cache_write_tokens)
     end
     if counts.total == 0 then
         counts.total = counts.input + counts.output
@@ -220,12 +217,13 @@ local function stop_of(value, items)
         return object(value.incomplete_details).reason == "content_filter" and "filter" or "length"
     end
     local refused, said = false, false
-    for _, item in ipairs(items) do
-        if item.type == "call" then
+    for i = 1, #items do
+        local kind = items[i].type
+        if kind == "call" then
             return "calls"
         end
-        refused = refused or item.type == "refusal"
-        said = said or item.type == "text"
+        refused = refused or kind == "refusal"
+        said = said or kind == "text"
     end
     return refused and not said and "refusal" or "end"
 end
@@ -240,11 +238,11 @@ M.ITEM = {
 
 --- is_output(output) -> whether this decoded value is a list of items
 function M.is_output(output)
-    if type(output) ~= "table" or getmetatable(output) ~= json.array_mt then
+    if getmetatable(output) ~= json.array_mt then
         return false
     end
-    for _, item in ipairs(output) do
-        if not history.is_object(item) then
+    for i = 1, #output do
+        if not is_object(output[i]) then
             return false
         end
     end

@@ -8,6 +8,8 @@ local shared = require "lash.provider.openai.codes"
 
 local M = {}
 
+local NULL = json.null
+
 -- code or type -> kind, worth another attempt
 local KNOWN = shared.with {
     image_content_policy_violation = { "refused" },
@@ -90,10 +92,10 @@ function M.refused(target, res)
     return fault.answer(target, res, { code = code, retry = retry, message = fault.title(body) })
 end
 
---- verdict(target, res, value) -> err when a decoded response says that it failed | nil
+--- verdict(target, res, value) -> err when a decoded response, an object, says that it failed | nil
 function M.verdict(target, res, value)
-    local e = M.inside(value)
-    if e then
+    local e = value.error
+    if e and e ~= NULL then
         return M.described(target, res, e)
     elseif value.status == "failed" then
         return fault.answer(target, res, { code = "overloaded", retry = true, name = "failed" })

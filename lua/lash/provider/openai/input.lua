@@ -9,6 +9,7 @@ local history = require "lash.provider.history"
 local M = {}
 
 local NAME = "openai"
+local NOTHING = {}
 local compose, quote = history.compose, history.quote
 
 local function ours(state, entry)
@@ -39,10 +40,11 @@ end
 local function add_native(state, entry)
     local parts = state.parts
     local n = #parts
-    for i, raw in ipairs(entry.wire) do
-        parts[n + i] = raw
+    local wire = entry.wire
+    for i = 1, #wire do
+        parts[n + i] = wire[i]
     end
-    for _, call in ipairs(state.used and state.calls or {}) do
+    for _, call in ipairs(state.used and state.calls or NOTHING) do
         state.used[own_id(call)] = true
     end
 end
@@ -177,7 +179,8 @@ local function state_of(conv, target)
     local name, forget = names[target], history.forgotten(conv, NAME)
     local state = conv.scratch[name]
     if not state or state.forget ~= forget or state.upto > #conv.entries then
-        state = { parts = {}, forget = forget, origin = target.origin, upto = 0 }
+        state = { parts = {}, forget = forget, origin = target.origin, upto = 0, at = 0, open = false,
+            calls = false, foreign = false }
         conv.scratch[name] = state
     end
     state.entries = conv.entries

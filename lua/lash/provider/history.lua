@@ -17,7 +17,8 @@ local ID_MAX = 64
 --- calls(answer) -> list of its call items, in order
 M.calls = conversation.calls
 
---- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome or an outcome no call: that is a fault of lash, and no provider would take it.
+--- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome
+-- or an outcome no call: that is a fault of lash, and no provider would take it.
 function M.follow(state, index, entry)
     if entry.type == "answer" then
         if state.open then

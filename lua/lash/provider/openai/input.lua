@@ -212,7 +212,8 @@ function M.items(conv, target)
     return state.parts
 end
 
---- used(conv, target) -> the ids that were made for calls of others, and more: no call of this server may have one | nil
+--- used(conv, target) -> the ids that were made for calls of others, and more: no call of this server may have one;
+-- nil when there are none
 function M.used(conv, target)
     local state = conv.scratch and conv.scratch[names[target]]
     return state and state.used

@@ -77,12 +77,12 @@ local function send_pieces(plan)
     return finish(status, body, headers, url, version, first_byte, total)
 end
 
-local function send(options, method, level)
-    local plan = checked.check(options, method, "request", level + 1)
+local function send(options, url, method, level)
+    local plan = checked.check(options, url, method, "request", level + 1)
     if plan.source then
         return send_pieces(plan)
     end
-    return finish(core.send(plan.method, plan.url, plan.headers, plan.body, plan.core))
+    return finish(core.send(plan.method, plan.url, plan.headers, plan.body, plan))
 end
 
 --- request(options) -> res | nil, err
@@ -116,7 +116,7 @@ function M.request(options)
     if type(options) ~= "table" then
         misuse(3, "request expects a table of options, not a %s", type(options))
     end
-    local res, err = send(options, nil, 3)
+    local res, err = send(options, options.url, nil, 3)
     return res, err
 end
 
@@ -140,8 +140,8 @@ function M.stream(options)
     if type(options) ~= "table" then
         misuse(3, "stream expects a table of options, not a %s", type(options))
     end
-    local plan = checked.check(options, nil, "stream", 3)
-    plan.core.max_body = plan.core.max_body or 0
+    local plan = checked.check(options, options.url, nil, "stream", 3)
+    plan.max_body = plan.max_body or 0
     local handle, err = stream.open(plan)
     if not handle then
         return nil, err
@@ -149,26 +149,25 @@ function M.stream(options)
     return stream.new(handle, plan)
 end
 
-local function with_url(url, options, level)
-    if options ~= nil and type(options) ~= "table" then
+local function check_options(options, level)
+    if type(options) ~= "table" then
         misuse(level + 1, "options must be a table, not a %s", type(options))
-    end
-    local all = {}
-    for name, value in pairs(options or {}) do
-        all[name] = value
-    end
-    if all.url ~= nil or all.method ~= nil then
+    elseif options.url ~= nil or options.method ~= nil then
         misuse(level + 1, "url and method are options of request only")
     end
-    all.url = url
-    return all
 end
+
+local NO_OPTIONS = {}
 
 --- get, head, delete (url [, options]) -> res | nil, err; options as of request.
 --- post, put, patch (url [, options]) -> res | nil, err; options.body, json, form, multipart or file is what is sent.
 for _, method in ipairs { "get", "head", "delete", "post", "put", "patch" } do
+    local name = method:upper()
     M[method] = function(url, options)
-        local res, err = send(with_url(url, options, 3), method:upper(), 3)
+        if options ~= nil then
+            check_options(options, 3)
+        end
+        local res, err = send(options or NO_OPTIONS, url, name, 3)
         return res, err
     end
 end
@@ -211,8 +210,11 @@ function M.download(url, path, options)
     if type(path) ~= "string" or path:find("\0", 1, true) then
         misuse(3, "the path must be a string without zero bytes, not %s", tostring(path))
     end
-    local plan = checked.check(with_url(url, options, 3), "GET", "request", 3)
-    plan.core.max_body = plan.core.max_body or 0
+    if options ~= nil then
+        check_options(options, 3)
+    end
+    local plan = checked.check(options or NO_OPTIONS, url, "GET", "request", 3)
+    plan.max_body = plan.max_body or 0
     local handle <close>, err = stream.open(plan)
     if not handle then
         return nil, err

@@ -32,20 +32,24 @@ function M.stranger(name, known)
     return ("unknown option '%s'%s"):format(tostring(name), type(name) == "string" and near.hint(name, known) or "")
 end
 
-local function contains(list, name)
-    for _, one in ipairs(list) do
-        if one == name then
-            return true
-        end
+-- list of names -> the set of them: such lists are constants, and looked into with each call
+local sets = setmetatable({}, { __mode = "k" })
+
+local function set_of(list)
+    local set = {}
+    for _, name in ipairs(list) do
+        set[name] = true
     end
-    return false
+    sets[list] = set
+    return set
 end
 
---- Looks for an option that is none of the list `known`, nor the key `extra`.
+--- Looks for an option that is none of the list `known`, a constant, nor the key `extra`.
 -- @return nil, or what M.stranger says of it
 function M.unknown(options, known, extra)
+    local set = sets[known] or set_of(known)
     for name in next, options do
-        if name ~= extra and not contains(known, name) then
+        if not set[name] and name ~= extra then
             return M.stranger(name, known)
         end
     end

@@ -90,6 +90,7 @@ local function limits_of(target)
             timeout = all,
             idle_timeout = target.idle_timeout or all,
             event_timeout = target.event_timeout or all,
+            redirects = 0,
         }
         limits_of_targets[target] = limits
     end
@@ -97,15 +98,8 @@ local function limits_of(target)
 end
 
 local function send_whole(target, conv, view, request, limits, begun)
-    local res, broken = require("lash.http").request {
-        method = "POST",
-        url = request.url,
-        headers = request.headers,
-        body = request.body,
-        timeout = limits.timeout,
-        idle_timeout = limits.idle_timeout,
-        follow = false,
-    }
+    local exchange = require "lash.http.exchange" -- loaded with the first request
+    local res, broken = exchange.post(request.url, request.headers, request.body, limits)
     if not res then
         return nil, fault.transport(target, broken)
     end

@@ -11,7 +11,6 @@
 #include "io/http.h"
 
 #include <lauxlib.h>
-#include <string.h>
 
 #define REQUEST_TYPE "lash.http.request"
 
@@ -19,6 +18,7 @@
 struct http_op {
     struct op op;
     struct http_request *req; /* owned */
+    bool brief;               /* only what exchange() gives is wanted */
 };
 
 static const char service_key;
@@ -63,19 +63,24 @@ static int request_gc(lua_State *L)
     return 0;
 }
 
-void l_http_push_headers(lua_State *L, struct http_request *req)
+static int push_answer(lua_State *L, struct http_request *req, bool brief)
 {
-    size_t n = http_result(req)->nheaders;
-    lua_createtable(L, (int)(2 * n), 0);
-    for (size_t i = 0; i < n; i++) {
-        const char *name;
-        const char *value;
-        http_result_header(req, i, &name, &value);
-        lua_pushstring(L, name);
-        lua_rawseti(L, -2, (lua_Integer)(2 * i + 1));
-        lua_pushstring(L, value);
-        lua_rawseti(L, -2, (lua_Integer)(2 * i + 2));
+    struct http_result *res = http_result(req);
+    if (res->code != NULL) {
+        return bind_fail(L, res->code, res->message);
     }
+    lua_pushinteger(L, res->status);
+    lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
+    if (brief) {
+        l_http_push_head(L, req);
+        return 3;
+    }
+    l_http_push_headers(L, req);
+    lua_pushstring(L, res->url);
+    lua_pushstring(L, res->version);
+    lua_pushnumber(L, (lua_Number)res->first_byte_us * 1e-6);
+    lua_pushnumber(L, (lua_Number)res->total_us * 1e-6);
+    return 7;
 }
 
 static int request_finish(lua_State *L, struct op *op)
@@ -84,21 +89,8 @@ static int request_finish(lua_State *L, struct op *op)
     if (http->req == NULL) {
         return luaL_error(L, "the request was released");
     }
-    struct http_result *res = http_result(http->req);
-    int pushed;
     luaL_checkstack(L, 12, NULL);
-    if (res->code != NULL) {
-        pushed = bind_fail(L, res->code, res->message);
-    } else {
-        lua_pushinteger(L, res->status);
-        lua_pushlstring(L, res->body.data ? res->body.data : "", res->body.len);
-        l_http_push_headers(L, http->req);
-        lua_pushstring(L, res->url);
-        lua_pushstring(L, res->version);
-        lua_pushnumber(L, (lua_Number)res->first_byte_us * 1e-6);
-        lua_pushnumber(L, (lua_Number)res->total_us * 1e-6);
-        pushed = 7;
-    }
+    int pushed = push_answer(L, http->req, http->brief);
     // not left to the collector: it does not see how much memory this is
     http_request_free(http->req);
     http->req = NULL;
@@ -155,24 +147,6 @@ static void read_way(lua_State *L, int arg, struct http_request *req)
     lua_pop(L, 3);
 }
 
-static void read_headers(lua_State *L, int arg, struct http_request *req)
-{
-    luaL_checktype(L, arg, LUA_TTABLE);
-    lua_Integer n = (lua_Integer)lua_rawlen(L, arg);
-    for (lua_Integer i = 1; i + 1 <= n; i += 2) {
-        lua_rawgeti(L, arg, i);
-        lua_rawgeti(L, arg, i + 1);
-        size_t name_len, value_len;
-        const char *name = luaL_checklstring(L, -2, &name_len);
-        const char *value = luaL_checklstring(L, -1, &value_len);
-        // what is wrong is kept in the request, and said when it is started; a zero byte is no name
-        // and no value
-        bool whole = strlen(name) == name_len && strlen(value) == value_len;
-        (void)http_request_header(req, whole ? name : "", value);
-        lua_pop(L, 2);
-    }
-}
-
 void l_http_read_request(lua_State *L, struct http_request *req)
 {
     size_t len;
@@ -180,7 +154,11 @@ void l_http_read_request(lua_State *L, struct http_request *req)
     luaL_checktype(L, 5, LUA_TTABLE);
     read_limits(L, 5, req);
     read_way(L, 5, req);
-    read_headers(L, 3, req);
+    l_http_read_headers(L, 3, req);
+    if (lua_getfield(L, 5, "content_type") != LUA_TNIL && !http_request_has(req, "Content-Type")) {
+        (void)http_request_header(req, "Content-Type", luaL_checkstring(L, -1));
+    }
+    lua_pop(L, 1);
     if (body != NULL) {
         lua_pushvalue(L, 4);
         lua_setiuservalue(L, -2, 1);
@@ -188,11 +166,7 @@ void l_http_read_request(lua_State *L, struct http_request *req)
     }
 }
 
-/* send(method, url, headers, body | nil, options)
- * headers: { name, value, ... }; options: connect_timeout, timeout, idle_timeout (seconds, 0 =
- * none), max_body (bytes), redirects, proxy, ca_file, version_2.
- * -> status, body, headers, url, version, seconds to the first byte, seconds in all | nil, err */
-static int l_send(lua_State *L)
+static int start(lua_State *L, bool brief)
 {
     const char *method = bind_check_text(L, 1);
     const char *url = bind_check_text(L, 2);
@@ -202,7 +176,8 @@ static int l_send(lua_State *L)
         return bind_fail(L, "no_libcurl", http_unavailable());
     }
     struct http_op *http = lua_newuserdatauv(L, sizeof(*http), 1);
-    *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish}};
+    *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish},
+                             .brief = brief};
     luaL_setmetatable(L, REQUEST_TYPE);
     http->req = http_request_new(method, url);
     l_http_read_request(L, http->req);
@@ -211,6 +186,23 @@ static int l_send(lua_State *L)
         return bind_fail(L, res->code, res->message);
     }
     return task_wait(L, &http->op);
+}
+
+/* send(method, url, headers, body | nil, options)
+ * headers: { name = value or list } that is plain, see l_http_headers.c, { name, value, ... } or
+ * nil; options: connect_timeout, timeout, idle_timeout (seconds, 0 = none), max_body (bytes),
+ * redirects, proxy, ca_file, version_2, content_type (unless the headers have one).
+ * -> status, body, headers, url, version, seconds to the first byte, seconds in all | nil, err */
+static int l_send(lua_State *L)
+{
+    return start(L, false);
+}
+
+/* exchange(method, url, headers, body | nil, options): as send
+ * -> status, body, head | nil, err; the head is for header() and headers() */
+static int l_exchange(lua_State *L)
+{
+    return start(L, true);
 }
 
 /* limit_hosts(n): at most n requests of this runtime to one host at once; 0 = no limit
@@ -248,9 +240,16 @@ static int l_library(lua_State *L)
 
 int luaopen_lash_core_http(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"send", l_send},       {"open", l_http_open},
-                                         {"file", l_http_file},  {"limit_hosts", l_limit_hosts},
-                                         {"library", l_library}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"send", l_send},
+                                         {"exchange", l_exchange},
+                                         {"open", l_http_open},
+                                         {"file", l_http_file},
+                                         {"plain_headers", l_http_plain_headers},
+                                         {"header", l_http_header},
+                                         {"headers", l_http_headers},
+                                         {"limit_hosts", l_limit_hosts},
+                                         {"library", l_library},
+                                         {NULL, NULL}};
     l_http_open_streams(L);
     l_http_open_files(L);
     bind_type_gc(L, REQUEST_TYPE, request_gc);

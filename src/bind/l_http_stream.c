@@ -463,7 +463,7 @@ static int l_send(lua_State *L)
     return 0;
 }
 
-/* stream:head() -> status, headers, version */
+/* stream:head() -> status, headers, seconds to the first byte, url */
 static int l_head(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
@@ -476,6 +476,18 @@ static int l_head(lua_State *L)
     lua_pushnumber(L, (lua_Number)res->first_byte_us * 1e-6);
     lua_pushstring(L, http_present_url(s->req));
     return 4;
+}
+
+/* stream:brief() -> status, head as of exchange() */
+static int l_brief(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    if (s->req == NULL || !http_has_head(s->req)) {
+        return 0;
+    }
+    lua_pushinteger(L, http_result(s->req)->status);
+    l_http_push_head(L, s->req);
+    return 2;
 }
 
 /* stream:over() -> version, seconds in all, bytes; nothing as long as it is not */
@@ -619,11 +631,11 @@ int l_http_open(lua_State *L)
 
 void l_http_open_streams(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"step", l_step},   {"send", l_send},     {"head", l_head},
-                                       {"over", l_over},   {"read", l_read},     {"line", l_line},
-                                       {"event", l_event}, {"stray", l_stray},   {"leave", l_leave},
-                                       {"close", l_close}, {"__close", l_close}, {"__gc", l_gc},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"step", l_step},   {"send", l_send},   {"head", l_head},
+                                       {"brief", l_brief}, {"over", l_over},   {"read", l_read},
+                                       {"line", l_line},   {"event", l_event}, {"stray", l_stray},
+                                       {"leave", l_leave}, {"close", l_close}, {"__close", l_close},
+                                       {"__gc", l_gc},     {NULL, NULL}};
     bind_type_gc(L, WAIT_TYPE, wait_gc);
     bind_type_push(L, STREAM_TYPE, methods);
     lua_pop(L, 1);

@@ -35,7 +35,8 @@ static bool find_all(void *lib)
            FIND(easy_reset) && FIND(easy_setopt) && FIND(easy_getinfo) && FIND(easy_pause) &&
            FIND(easy_strerror) && FIND(multi_init) && FIND(multi_cleanup) && FIND(multi_setopt) &&
            FIND(multi_add_handle) && FIND(multi_remove_handle) && FIND(multi_socket_action) &&
-           FIND(multi_info_read) && FIND(multi_assign) && FIND(multi_strerror);
+           FIND(multi_info_read) && FIND(multi_assign) && FIND(multi_strerror) && FIND(url) &&
+           FIND(url_set) && FIND(url_cleanup);
 #undef FIND
 }
 

@@ -31,6 +31,9 @@ struct curl_api {
     __typeof__(curl_multi_info_read) *multi_info_read;
     __typeof__(curl_multi_assign) *multi_assign;
     __typeof__(curl_multi_strerror) *multi_strerror;
+    __typeof__(curl_url) *url;
+    __typeof__(curl_url_set) *url_set;
+    __typeof__(curl_url_cleanup) *url_cleanup;
 };
 
 /* Loads and initialises libcurl once in the process. NULL when that failed: curl_dl_error() says

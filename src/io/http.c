@@ -12,10 +12,6 @@
 
 #define OPEN_FILES_MAX 65536
 #define WATCHDOG_MS 1000
-/* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with
- * big bodies only. 16 KiB is its least for that one. */
-#define RECEIVE_BUFFER 2048L
-#define SEND_BUFFER 16384L
 
 static void raise_open_files(void)
 {
@@ -23,40 +19,6 @@ static void raise_open_files(void)
 }
 
 /* -- life of a request ------------------------------------------------------------------------- */
-
-/* A handle that ended before it had a connection keeps its buffer over a reset, of a size that does
- * not fit its options any more (7.88); it refuses this option then. */
-static bool set_buffers(const struct curl_api *curl, CURL *easy)
-{
-    return curl->easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER) == CURLE_OK &&
-           curl->easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER) == CURLE_OK;
-}
-
-static CURL *easy_get(struct http *h)
-{
-    while (h->nspare > 0) {
-        CURL *easy = h->spare[--h->nspare];
-        if (set_buffers(h->curl, easy)) {
-            return easy;
-        }
-        h->curl->easy_cleanup(easy);
-    }
-    CURL *easy = h->curl->easy_init();
-    if (easy != NULL) {
-        (void)set_buffers(h->curl, easy); // a fresh one takes them; else it has larger ones
-    }
-    return easy;
-}
-
-static void easy_put(struct http *h, CURL *easy)
-{
-    if (h->nspare < HTTP_SPARE_EASIES) {
-        h->curl->easy_reset(easy);
-        h->spare[h->nspare++] = easy;
-    } else {
-        h->curl->easy_cleanup(easy);
-    }
-}
 
 /* Takes the request out of libcurl. One that was stopped halfway is not used again: a detached
  * resolver thread may belong to it. */
@@ -68,14 +30,7 @@ static void unlaunch(struct http_request *req, bool clean)
     }
     CURLMcode rc = h->curl->multi_remove_handle(h->multi, req->easy);
     ASSERT(rc != CURLM_RECURSIVE_API_CALL);
-    if (clean) {
-        easy_put(h, req->easy);
-    } else {
-        h->curl->easy_cleanup(req->easy);
-    }
-    req->easy = NULL;
-    free(req->slist);
-    req->slist = NULL;
+    handle_give_back(req, clean);
 }
 
 /* The result is set: `done` is due. What was sent is of no use any more. */
@@ -102,21 +57,16 @@ static void finish(struct http_request *req)
 static int launch(struct http_request *req)
 {
     struct http *h = req->http;
-    req->easy = easy_get(h);
-    if (req->easy == NULL) {
-        http_fail(req, "request", "libcurl is out of memory");
-        return UV_ENOMEM;
-    }
-    int err = http_easy_setup(req);
-    if (err == 0 && h->curl->multi_add_handle(h->multi, req->easy) != CURLM_OK) {
-        http_fail(req, "request", "libcurl takes no more requests");
-        err = UV_ENOMEM;
-    }
+    int err = handle_take(h, req);
     if (err != 0) {
-        h->curl->easy_cleanup(req->easy);
-        req->easy = NULL;
         return err;
     }
+    if (h->curl->multi_add_handle(h->multi, req->easy) != CURLM_OK) {
+        http_fail(req, "request", "libcurl takes no more requests");
+        handle_give_back(req, false);
+        return UV_ENOMEM;
+    }
+    http_easy_begin(req);
     req->state = REQ_RUNNING;
     return 0;
 }
@@ -197,7 +147,7 @@ static void on_message(struct http *h, CURL *easy, CURLcode rc)
 {
     char *owner = NULL;
     (void)h->curl->easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
-    struct http_request *req = (struct http_request *)(void *)owner;
+    struct http_request *req = ((struct handle *)(void *)owner)->req;
     ASSERT(req != NULL && req->easy == easy);
     bool again = http_easy_end(req, rc);
     if (!again) {
@@ -416,6 +366,7 @@ struct http *http_new(uv_loop_t *loop, int *err)
         *err = UV_ENOMEM;
         return NULL;
     }
+    handles_init(h);
     http_open_handles(h);
     return h;
 }
@@ -550,9 +501,7 @@ void http_close(struct http *h, http_closed_fn closed, void *arg)
     abort_all(&h->running, false);
     abort_all(&h->events, true);
     gates_free(h);
-    while (h->nspare > 0) {
-        h->curl->easy_cleanup(h->spare[--h->nspare]);
-    }
+    handles_free(h);
     (void)h->curl->multi_cleanup(h->multi); // calls on_curl_socket() for what is still open
     http_close_handles(h);
 }

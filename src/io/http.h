@@ -84,6 +84,9 @@ struct http_request *http_request_new(const char *method, const char *url);
  * message: http_result(req)->message says why, and http_start() refuses the request too. */
 int http_request_header(struct http_request *req, const char *name, const char *value);
 
+/* Was a header of that name, in any case, added? */
+bool http_request_has(const struct http_request *req, const char *name);
+
 /* The body: borrowed until the request is done or freed; libcurl may send it more than once. */
 void http_request_body(struct http_request *req, const void *data, size_t len);
 
@@ -158,6 +161,9 @@ struct http_result *http_result(struct http_request *req);
  * the order they came; names in the server's spelling. Both NUL terminated. */
 void http_result_header(const struct http_request *req, size_t i, const char **name,
                         const char **value);
+
+/* All of them, "name\0value\0name\0value\0...", `len` bytes; borrowed as they are. */
+const char *http_result_head(const struct http_request *req, size_t *len);
 
 /* The first header of that name in any case, or NULL. */
 const char *http_result_find(const struct http_request *req, const char *name);

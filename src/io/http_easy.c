@@ -143,7 +143,7 @@ static void header_line(struct http_request *req, const char *line, size_t len)
 /* libcurl callbacks: bookkeeping only. */
 static size_t on_header(char *line, size_t size, size_t count, void *arg)
 {
-    struct http_request *req = arg;
+    struct http_request *req = ((struct handle *)arg)->req;
     size_t whole = size * count;
     size_t len = whole;
     touch(req);
@@ -174,7 +174,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
 
 static size_t on_body(char *data, size_t size, size_t count, void *arg)
 {
-    struct http_request *req = arg;
+    struct http_request *req = ((struct handle *)arg)->req;
     size_t len = size * count;
     touch(req);
     if (req->refusal != NULL) {
@@ -204,7 +204,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
-    struct http_request *req = arg;
+    struct http_request *req = ((struct handle *)arg)->req;
     (void)purpose;
     // libcurl 7.88 does not set it itself, and tools' processes must not inherit connections
     int fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
@@ -222,179 +222,25 @@ static int on_connected(void *arg, char *ip, char *local_ip, int port, int local
     (void)local_ip;
     (void)port;
     (void)local_port;
-    gate_pass(arg, false);
+    gate_pass(((struct handle *)arg)->req, false);
     return CURL_PREREQFUNC_OK;
 }
 
-struct setup {
-    const struct curl_api *curl;
-    CURL *easy;
-    CURLcode rc; /* the first failure */
-};
-
-static void set_long(struct setup *s, CURLoption option, long value)
+bool http_easy_connect(const struct curl_api *curl, struct handle *handle)
 {
-    CURLcode rc = s->curl->easy_setopt(s->easy, option, value);
-    s->rc = s->rc != CURLE_OK ? s->rc : rc;
+    CURL *easy = handle->easy;
+    return curl->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_WRITEDATA, handle) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_HEADERDATA, handle) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_OPENSOCKETDATA, handle) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_PREREQDATA, handle) == CURLE_OK;
 }
 
-static void set_ptr(struct setup *s, CURLoption option, const void *value)
+void http_easy_begin(struct http_request *req)
 {
-    CURLcode rc = s->curl->easy_setopt(s->easy, option, value);
-    s->rc = s->rc != CURLE_OK ? s->rc : rc;
-}
-
-/* Function pointers are not void pointers in ISO C; variadic arguments take them as they are. */
-#define SET_FN(s, option, fn)                                             \
-    do {                                                                  \
-        CURLcode rc_ = (s)->curl->easy_setopt((s)->easy, (option), (fn)); \
-        (s)->rc = (s)->rc != CURLE_OK ? (s)->rc : rc_;                    \
-    } while (0)
-
-static bool has_line(const struct http_request *req, const char *name)
-{
-    const char *line = req->lines.data;
-    size_t len = strlen(name);
-    for (size_t i = 0; i < req->nlines; i++, line += strlen(line) + 1) {
-        if (strncasecmp(line, name, len) == 0 && (line[len] == ':' || line[len] == ';')) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The nodes of the list live in one block; libcurl only reads them. */
-static struct curl_slist *header_list(struct http_request *req, bool sends_body)
-{
-    static char no_expect[] = "Expect:";     // no second round trip for bodies over 1 MiB
-    static char no_type[] = "Content-Type:"; // libcurl would call every body a web form
-    size_t n = 0;
-    struct curl_slist *nodes = xcalloc(req->nlines + 2, sizeof *nodes);
-    char *line = req->lines.data;
-    for (size_t i = 0; i < req->nlines; i++, line += strlen(line) + 1) {
-        nodes[n++].data = line;
-    }
-    if (!has_line(req, "Expect")) {
-        nodes[n++].data = no_expect;
-    }
-    if (sends_body && !has_line(req, "Content-Type")) {
-        nodes[n++].data = no_type;
-    }
-    for (size_t i = 0; i + 1 < n; i++) {
-        nodes[i].next = &nodes[i + 1];
-    }
-    if (n == 0) {
-        free(nodes);
-        return NULL;
-    }
-    return nodes;
-}
-
-static void set_method(struct setup *s, struct http_request *req)
-{
-    const char *method = req->method;
-    bool is_post = strcmp(method, "POST") == 0;
-    // these are expected to have one: without, they send Content-Length: 0
-    bool sends_body =
-        req->has_body || is_post || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
-    if (strcmp(method, "HEAD") == 0) {
-        set_long(s, CURLOPT_NOBODY, 1L);
-        sends_body = false;
-    } else if (req->upload.used) {
-        CURLcode rc = upload_setup(req);
-        s->rc = s->rc != CURLE_OK ? s->rc : rc;
-    } else if (sends_body) {
-        set_long(s, CURLOPT_POST, 1L);
-        CURLcode rc =
-            s->curl->easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
-        s->rc = s->rc != CURLE_OK ? s->rc : rc;
-        set_ptr(s, CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
-        if (!is_post) {
-            set_ptr(s, CURLOPT_CUSTOMREQUEST, method);
-        }
-    } else if (strcmp(method, "GET") != 0) {
-        set_ptr(s, CURLOPT_CUSTOMREQUEST, method);
-    }
-    free(req->slist);
-    req->slist = header_list(req, sends_body);
-    set_ptr(s, CURLOPT_HTTPHEADER, req->slist);
-}
-
-static void set_connection(struct setup *s, struct http_request *req)
-{
-    set_long(s, CURLOPT_NOSIGNAL, 1L);
-    set_long(s, CURLOPT_QUICK_EXIT, 1L); // or a cancel waits for getaddrinfo (curl#8515)
-    // HTTP/2 uploads over 64 KiB spin in libcurl before 8.0 (curl#10449)
-    set_long(s, CURLOPT_HTTP_VERSION,
-             (long)(req->version_2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
-    if (req->proxy != NULL) {
-        set_ptr(s, CURLOPT_PROXY, req->proxy);
-        set_ptr(s, CURLOPT_NOPROXY, ""); // or no_proxy of the environment would take it away
-    }
-    set_ptr(s, CURLOPT_PROTOCOLS_STR, "http,https");
-    set_long(s, CURLOPT_FOLLOWLOCATION, 0L);
-    set_long(s, CURLOPT_TCP_KEEPALIVE, 1L);
-    set_long(s, CURLOPT_TCP_KEEPIDLE, 30L);
-    set_long(s, CURLOPT_TCP_KEEPINTVL, 15L);
-    set_long(s, CURLOPT_MAXAGE_CONN, 110L);
-    set_long(s, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    if (req->retried) {
-        set_long(s, CURLOPT_FRESH_CONNECT, 1L);
-    }
-    if (req->connect_timeout_ms > 0) {
-        set_long(s, CURLOPT_CONNECTTIMEOUT_MS,
-                 (long)(req->connect_timeout_ms < INT32_MAX ? req->connect_timeout_ms : INT32_MAX));
-    }
-    if (req->timeout_ms > 0) {
-        uint64_t gone = since_start_us(req) / 1000;
-        uint64_t left = req->timeout_ms > gone ? req->timeout_ms - gone : 1;
-        set_long(s, CURLOPT_TIMEOUT_MS, (long)(left < INT32_MAX ? left : INT32_MAX));
-    }
-}
-
-static void set_trust(struct setup *s, const struct http_request *req)
-{
-    if (req->ca_file != NULL) {
-        set_ptr(s, CURLOPT_CAINFO, req->ca_file);
-        set_ptr(s, CURLOPT_CAPATH, NULL);
-        return;
-    }
-    const char *file = getenv("SSL_CERT_FILE");
-    const char *dir = getenv("SSL_CERT_DIR");
-    if (file != NULL && *file != '\0') {
-        set_ptr(s, CURLOPT_CAINFO, file);
-    }
-    // libcurl keeps the parsed bundle for later connections only where no directory is named, as
-    // Debian's default does: reading it again costs some 10 ms of the loop each time
-    set_ptr(s, CURLOPT_CAPATH, dir != NULL && *dir != '\0' ? dir : NULL);
-}
-
-int http_easy_setup(struct http_request *req)
-{
-    struct setup s = {req->http->curl, req->easy, CURLE_OK};
-    set_ptr(&s, CURLOPT_PRIVATE, req);
-    set_ptr(&s, CURLOPT_ERRORBUFFER, req->errbuf);
-    set_ptr(&s, CURLOPT_URL, req->url);
-    set_ptr(&s, CURLOPT_USERAGENT, "lash");
-    set_ptr(&s, CURLOPT_ACCEPT_ENCODING, "");
-    SET_FN(&s, CURLOPT_WRITEFUNCTION, on_body);
-    set_ptr(&s, CURLOPT_WRITEDATA, req);
-    SET_FN(&s, CURLOPT_HEADERFUNCTION, on_header);
-    set_ptr(&s, CURLOPT_HEADERDATA, req);
-    SET_FN(&s, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-    set_ptr(&s, CURLOPT_OPENSOCKETDATA, req);
-    if (req->gate != NULL) {
-        SET_FN(&s, CURLOPT_PREREQFUNCTION, on_connected);
-        set_ptr(&s, CURLOPT_PREREQDATA, req);
-    }
-    set_connection(&s, req);
-    set_trust(&s, req);
-    set_method(&s, req);
-    if (s.rc != CURLE_OK) {
-        http_fail(req, "request", "libcurl refuses the request: %s", s.curl->easy_strerror(s.rc));
-        return UV_EINVAL;
-    }
-    req->errbuf[0] = '\0';
     req->head_done = false;
     req->redirecting = false;
     req->paused = req->upload.paused = false;
@@ -405,7 +251,6 @@ int http_easy_setup(struct http_request *req)
     http_head_clear(req);
     buf_clear(&req->result.body);
     touch(req);
-    return 0;
 }
 
 static bool body_is_gone(struct http_request *req)
@@ -424,7 +269,7 @@ static bool body_is_gone(struct http_request *req)
 static bool redirect(struct http_request *req)
 {
     const char *to = NULL;
-    struct url from, next;
+    struct url next;
     (void)req->http->curl->easy_getinfo(req->easy, CURLINFO_REDIRECT_URL, &to);
     const char *wrong = to == NULL ? "is not valid" : url_parse(to, &next);
     struct buf shown = {0};
@@ -443,8 +288,7 @@ static bool redirect(struct http_request *req)
         return false;
     }
     buf_release(&shown);
-    ASSERT(url_parse(req->url, &from) == NULL); // checked before it was launched
-    if (!url_same_origin(&from, &next)) {
+    if (!url_same_origin(&req->at, &next)) {
         http_request_drop_secrets(req);
     }
     int status = req->result.status;
@@ -456,9 +300,7 @@ static bool redirect(struct http_request *req)
     } else if (!upload_rewind(req)) {
         return body_is_gone(req);
     }
-    char *url = xstrdup(to);
-    free(req->url);
-    req->url = url;
+    http_request_set_url(req, to);
     req->result.redirects++;
     return true;
 }
@@ -475,14 +317,12 @@ static bool is_stale(struct http_request *req, CURLcode rc)
 
 const char *http_present_url(struct http_request *req)
 {
-    struct url url;
-    buf_clear(&req->shown_url);
-    if (url_parse(req->url, &url) == NULL && url.userinfo != NULL) {
-        buf_append_str(&req->shown_url, url.tls ? "https://" : "http://");
-        buf_append_str(&req->shown_url, url.host);
-    } else {
-        buf_append_str(&req->shown_url, req->url);
+    if (req->at.userinfo == NULL) {
+        return req->url;
     }
+    buf_clear(&req->shown_url);
+    buf_append_str(&req->shown_url, req->at.tls ? "https://" : "http://");
+    buf_append_str(&req->shown_url, req->at.host);
     return req->shown_url.data;
 }
 

@@ -138,7 +138,8 @@ static void other(struct http_request *req, CURLcode rc, const char *where, cons
 
 void http_error_of_curl(struct http_request *req, CURLcode rc)
 {
-    const char *why = req->errbuf[0] != '\0' ? req->errbuf : req->http->curl->easy_strerror(rc);
+    const char *said = req->handle != NULL ? req->handle->errbuf : "";
+    const char *why = *said != '\0' ? said : req->http->curl->easy_strerror(rc);
     struct buf shown = {0};
     url_show(req->url, &shown);
     const char *where = shown.data;
@@ -177,7 +178,7 @@ void http_error_of_curl(struct http_request *req, CURLcode rc)
         break;
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
-        if (strstr(req->errbuf, "CONNECT") != NULL) {
+        if (strstr(said, "CONNECT") != NULL) {
             http_fail(req, "connect",
                       "the proxy on the way to %s refuses: %s: check the proxy's address, and "
                       "the user and password in it",

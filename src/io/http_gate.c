@@ -59,14 +59,14 @@ static struct gate *gate_new(struct http *h, const char *host)
 
 bool gate_enter(struct http *h, struct http_request *req)
 {
-    struct url url;
+    const struct url *url = &req->at;
     req->gate = NULL;
-    if (url_parse(req->url, &url) != NULL || url_is_local_name(&url)) {
+    if (url_is_local_name(url)) {
         return true;
     }
     struct buf key = {0};
-    buf_append(&key, url.host, url.host_len);
-    buf_appendf(&key, ":%u", url.port);
+    buf_append(&key, url->host, url->host_len);
+    buf_appendf(&key, ":%u", url->port);
     struct gate *g = find(h, key.data);
     if (g == NULL && h->ngates < GATES_MAX) {
         g = gate_new(h, key.data);

@@ -3,7 +3,8 @@
  *
  *     http.c          requests: start, end, abort, delivery of events, watchdog, teardown
  *     http_sock.c     libcurl's sockets and timers on the loop
- *     http_easy.c     one transfer in libcurl: options, callbacks, redirects
+ *     http_handle.c   libcurl's handles: what each transfer is told, and how they are used again
+ *     http_easy.c     one transfer in libcurl: callbacks, redirects
  *     http_upload.c   bodies that come in pieces
  *     http_error.c    libcurl's results as codes and sentences
  *     http_gate.c     one name lookup at a time for one host
@@ -20,7 +21,7 @@
 #include "io/http.h"
 #include "io/url.h"
 
-#define HTTP_SPARE_EASIES 64
+#define HTTP_SPARE_HANDLES 64
 
 struct http {
     uv_loop_t *loop; /* borrowed until closed */
@@ -41,10 +42,12 @@ struct http {
     struct list left;     /* left.node: what http_leave() took over */
     unsigned per_host;    /* 0 = no limit */
     size_t ngates;
-    struct list socks;              /* sock.node */
-    size_t nrunning;                /* started, not yet delivered */
-    CURL *spare[HTTP_SPARE_EASIES]; /* owned, reset */
+    struct list socks;                        /* sock.node */
+    size_t nrunning;                          /* started, not yet delivered */
+    struct handle *spare[HTTP_SPARE_HANDLES]; /* owned; the last was used last */
     size_t nspare;
+    struct address *address; /* counted: the last that was asked for; or NULL */
+    char encodings[64]; /* header line: what libcurl can unpack; "" = it finds that out itself */
     http_closed_fn closed;
     void *closed_arg;
 };
@@ -91,6 +94,7 @@ struct http_request {
 
     char *method;     /* owned */
     char *url;        /* owned; the present one, redirects change it */
+    struct url at;    /* its parts, once it was checked */
     struct buf lines; /* headers to send, "Name: value" with a NUL each */
     size_t nlines;
     const void *body; /* borrowed from the caller */
@@ -110,8 +114,8 @@ struct http_request {
     http_done_fn done;
     void *arg;
 
-    CURL *easy;               /* owned while RUNNING */
-    struct curl_slist *slist; /* owned: one block with all its nodes */
+    struct handle *handle; /* owned while RUNNING */
+    CURL *easy;            /* borrowed from it */
     uint64_t started_ns;
     uint64_t active_ms;  /* uv_now() when bytes last moved */
     uint64_t uploaded;   /* as last seen */
@@ -134,7 +138,32 @@ struct http_request {
     const char *refusal; /* code set by a callback that stopped the transfer, else NULL */
     struct http_result result;
     struct buf message;   /* owned: result.message */
-    struct buf shown_url; /* owned: result.url */
+    struct buf shown_url; /* owned: result.url of one with user or password */
+};
+
+/* A URL, taken apart by libcurl once for all requests to it. */
+struct address {
+    CURLU *parts; /* owned */
+    char *text;   /* owned */
+    size_t users; /* handles that know it, and http.address */
+};
+
+/* One transfer of libcurl's. It keeps its options from one request to the next, so one that ended
+ * well is used again, and told only what is different. */
+struct handle {
+    CURL *easy;               /* owned */
+    struct http_request *req; /* borrowed: whose it is; NULL in http.spare */
+    bool fresh;               /* it was told nothing yet */
+    /* what it was told: */
+    char method[12]; /* "" = of a request for which handles are not kept */
+    bool sends_body;
+    struct address *address; /* counted; NULL = libcurl takes the URL apart itself */
+    char *ca_file;           /* owned; of the environment */
+    char *ca_dir;            /* owned; of the environment */
+    long timeout_ms;
+    long connect_timeout_ms;
+    struct curl_slist *lines; /* owned: one block with all nodes of the present list */
+    size_t lines_cap;
     char errbuf[CURL_ERROR_SIZE];
 };
 
@@ -158,8 +187,12 @@ void http_close_handles(struct http *h);
 void http_left_free(struct http *h);
 
 /* http_request.c */
+/* The present URL becomes `url`, which is valid. */
+void http_request_set_url(struct http_request *req, const char *url);
 /* Sets code and sentence of the result, unless there is one already. */
 void http_fail(struct http_request *req, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Is it a line to send, "Name: value" or "Name;", of that name in any case? */
+bool header_line_is(const char *line, const char *name, size_t len);
 /* Method, URL and body fit together? 0 or UV_EINVAL with the result set. */
 int http_request_check(struct http_request *req);
 /* Forgets the headers of an answer: another one begins. */
@@ -174,10 +207,20 @@ void http_request_drop_secrets(struct http_request *req);
 void http_request_drop_body(struct http_request *req);
 void http_request_set_method(struct http_request *req, const char *method);
 
+/* http_handle.c */
+/* A handle that was told all about the request, which owns it then; 0 or UV_ENOMEM/UV_EINVAL with
+ * the result set. */
+int handle_take(struct http *h, struct http_request *req);
+/* Takes it from the request, to be used again if its transfer ended well. It is in no multi. */
+void handle_give_back(struct http_request *req, bool clean);
+void handles_init(struct http *h);
+void handles_free(struct http *h);
+
 /* http_easy.c */
-/* Gives a fresh easy handle all options of the request; 0 or UV_ENOMEM/UV_EINVAL with the result
- * set. */
-int http_easy_setup(struct http_request *req);
+/* Connects a handle to this file's callbacks, for good; false when libcurl refuses. */
+bool http_easy_connect(const struct curl_api *curl, struct handle *handle);
+/* A transfer begins: forgets what an earlier one of the request left. */
+void http_easy_begin(struct http_request *req);
 /* What libcurl knows of the transfer goes into the result. Returns true when the request has to be
  * launched again: a redirect (its URL and method are changed) or a stale connection. */
 bool http_easy_end(struct http_request *req, CURLcode rc);

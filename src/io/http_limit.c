@@ -25,16 +25,14 @@ static void place_drop(struct place *p)
     }
 }
 
-static struct place *place_of(struct http *h, const char *url_text)
+static struct place *place_of(struct http *h, const struct url *url)
 {
-    struct url url;
     struct buf key = {0};
-    ASSERT(url_parse(url_text, &url) == NULL); // http_start() and redirects have checked it
-    buf_append(&key, url.host, url.host_len);
+    buf_append(&key, url->host, url->host_len);
     for (size_t i = 0; i < key.len; i++) {
         key.data[i] = (char)tolower((unsigned char)key.data[i]);
     }
-    buf_appendf(&key, ":%u", url.port);
+    buf_appendf(&key, ":%u", url->port);
     for (struct list *at = h->places.next; at != &h->places; at = at->next) {
         struct place *p = container_of(at, struct place, node);
         if (strcmp(p->key, key.data) == 0) {
@@ -63,7 +61,7 @@ bool limit_enter(struct http *h, struct http_request *req)
     if (h->per_host == 0) {
         return true;
     }
-    struct place *p = place_of(h, req->url);
+    struct place *p = place_of(h, &req->at);
     req->place = p;
     if (p->active < h->per_host && list_empty(&p->waiting)) {
         p->active++;

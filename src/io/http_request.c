@@ -38,7 +38,6 @@ void http_request_free(struct http_request *req)
     upload_release(&req->upload);
     free(req->proxy);
     free(req->ca_file);
-    free(req->slist);
     buf_release(&req->head);
     free(req->refs);
     buf_release(&req->result.body);
@@ -63,23 +62,34 @@ void http_fail(struct http_request *req, const char *code, const char *fmt, ...)
     req->result.message = req->message.data;
 }
 
+/* What most heads of requests and of answers fit in. */
+#define LINES_USUAL 200
+#define HEAD_USUAL 480
+
+static bool is_token_char(char c)
+{
+    bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    return plain || c == '-' || (c != '\0' && strchr("!#$%&'*+.^_`|~", c) != NULL);
+}
+
 static bool is_token(const char *text)
 {
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    for (const char *p = text; *p != '\0'; p++) {
-        bool alnum =
-            (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
-        if (!alnum && strchr(others, *p) == NULL) {
-            return false;
-        }
+    const char *p = text;
+    while (is_token_char(*p)) {
+        p++;
     }
-    return *text != '\0';
+    return p > text && *p == '\0';
 }
 
 /* Those by which two readers could take different pieces for the body. */
 static bool is_framing(const char *name)
 {
     return strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0;
+}
+
+bool header_line_is(const char *line, const char *name, size_t len)
+{
+    return strncasecmp(line, name, len) == 0 && (line[len] == ':' || line[len] == ';');
 }
 
 int http_request_header(struct http_request *req, const char *name, const char *value)
@@ -95,22 +105,38 @@ int http_request_header(struct http_request *req, const char *name, const char *
         http_fail(req, "request", "the header %s is made from the body: leave it out", name);
         return UV_EINVAL;
     }
-    for (const char *p = value; *p != '\0'; p++) {
-        unsigned char c = (unsigned char)*p;
-        if ((c < ' ' && c != '\t') || c == 0x7f) {
-            http_fail(req, "request",
-                      "the value of the header %s holds a line break or another "
-                      "control character: remove it",
-                      name);
-            return UV_EINVAL;
-        }
+    const char *end = value;
+    while ((unsigned char)*end >= ' ' ? *end != 0x7f : *end == '\t') {
+        end++;
+    }
+    if (*end != '\0') {
+        http_fail(req, "request",
+                  "the value of the header %s holds a line break or another "
+                  "control character: remove it",
+                  name);
+        return UV_EINVAL;
     }
     value += strspn(value, " \t");
+    size_t name_len = strlen(name);
+    size_t len = (size_t)(end - value);
+    buf_reserve(&req->lines, name_len + len + 3 + (req->nlines == 0 ? LINES_USUAL : 0));
     // libcurl's syntax: "Name:" would take the header away, "Name;" sends it empty
-    buf_appendf(&req->lines, *value != '\0' ? "%s: %s" : "%s;", name, value);
-    buf_append_char(&req->lines, '\0');
+    buf_append(&req->lines, name, name_len);
+    buf_append(&req->lines, len > 0 ? ": " : ";", len > 0 ? 2 : 1);
+    buf_append(&req->lines, value, len + 1);
     req->nlines++;
     return 0;
+}
+
+bool http_request_has(const struct http_request *req, const char *name)
+{
+    const char *line = req->lines.data;
+    for (size_t i = 0; i < req->nlines; i++, line += strlen(line) + 1) {
+        if (header_line_is(line, name, strlen(name))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void http_request_body(struct http_request *req, const void *data, size_t len)
@@ -204,8 +230,7 @@ int http_request_check(struct http_request *req)
                   "its path out");
         return UV_EINVAL;
     }
-    struct url url;
-    const char *wrong = url_parse(req->url, &url);
+    const char *wrong = url_parse(req->url, &req->at);
     if (wrong != NULL) {
         struct buf shown = {0};
         url_show(req->url, &shown);
@@ -214,6 +239,14 @@ int http_request_check(struct http_request *req)
         return UV_EINVAL;
     }
     return 0;
+}
+
+void http_request_set_url(struct http_request *req, const char *url)
+{
+    char *copy = xstrdup(url);
+    free(req->url);
+    req->url = copy;
+    ASSERT(url_parse(copy, &req->at) == NULL);
 }
 
 void http_request_set_method(struct http_request *req, const char *method)
@@ -285,12 +318,16 @@ void http_head_add(struct http_request *req, const char *name, size_t name_len, 
         req->refs_cap = n ? n * 2 : 16;
         req->refs = xrealloc(req->refs, req->refs_cap * sizeof *req->refs);
     }
+    // what stands behind a zero byte is not read: libcurl lets none pass
+    name_len = strnlen(name, name_len);
+    value_len = strnlen(value, value_len);
+    buf_reserve(&req->head, name_len + value_len + 2 + (n == 0 ? HEAD_USUAL : 0));
     req->refs[n].name = req->head.len;
     buf_append(&req->head, name, name_len);
-    buf_append_char(&req->head, '\0');
+    buf_append(&req->head, "", 1);
     req->refs[n].value = req->head.len;
     buf_append(&req->head, value, value_len);
-    buf_append_char(&req->head, '\0');
+    buf_append(&req->head, "", 1);
     req->result.nheaders = n + 1;
 }
 
@@ -300,7 +337,7 @@ void http_head_continue(struct http_request *req, const char *text, size_t len)
         return;
     }
     req->head.data[req->head.len - 1] = ' ';
-    buf_append(&req->head, text, len);
+    buf_append(&req->head, text, strnlen(text, len));
     buf_append_char(&req->head, '\0');
 }
 
@@ -320,6 +357,12 @@ void http_result_header(const struct http_request *req, size_t i, const char **n
     ASSERT(i < req->result.nheaders);
     *name = req->head.data + req->refs[i].name;
     *value = req->head.data + req->refs[i].value;
+}
+
+const char *http_result_head(const struct http_request *req, size_t *len)
+{
+    *len = req->head.len;
+    return req->head.data != NULL ? req->head.data : "";
 }
 
 const char *http_result_find(const struct http_request *req, const char *name)

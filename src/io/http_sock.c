@@ -131,8 +131,9 @@ static void sock_broken(struct http *h, CURL *easy, int err)
 {
     char *owner = NULL;
     (void)h->curl->easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
-    if (owner != NULL) {
-        ((struct http_request *)(void *)owner)->broken = err;
+    struct handle *handle = (struct handle *)(void *)owner; // NULL: one of libcurl's own
+    if (handle != NULL && handle->req != NULL) {
+        handle->req->broken = err;
         h->any_broken = true;
         http_kick(h);
     }

@@ -24,9 +24,9 @@ local OK = '{"status":"completed","output":[{"type":"message","role":"assistant"
 -- Plays these answers one after the other; each { status, body, headers } or a failure of lash.http.
 local function play(answers)
     local sent = {}
-    package.loaded["lash.http"] = {
-        request = function(options)
-            sent[#sent + 1] = options
+    package.loaded["lash.http.exchange"] = {
+        post = function(url, headers, body, options)
+            sent[#sent + 1] = { url = url, headers = headers, body = body, options = options }
             local answer = table.remove(answers, 1)
             assert(answer, "one request too many")
             if answer.code then
@@ -82,7 +82,7 @@ case("an answer at once", function()
     equal(err, nil)
     equal(answer.items[1].text, "hi")
     equal({ #sent, #waits, #events }, { 1, 0, 0 })
-    equal({ sent[1].method, sent[1].timeout, sent[1].follow }, { "POST", 7, false })
+    equal({ sent[1].options.timeout, sent[1].options.redirects }, { 7, 0 })
 end)
 
 case("P5 what passes is asked again, twice, with growing waits and jitter", function()

@@ -208,9 +208,9 @@ end)
 
 -- Asks a model that gives these answers; -> answer, err, bodies that were sent, events
 local function play(answers, view, fields)
-    local sent, events, real, sleep = {}, {}, package.loaded["lash.http"], timer.sleep
-    package.loaded["lash.http"] = { request = function(options)
-        sent[#sent + 1] = assert(json.decode(options.body))
+    local sent, events, real, sleep = {}, {}, package.loaded["lash.http.exchange"], timer.sleep
+    package.loaded["lash.http.exchange"] = { post = function(_, _, body)
+        sent[#sent + 1] = assert(json.decode(body))
         local answer = assert(table.remove(answers, 1), "one request too many")
         return { status = answer[1], body = answer[2], headers = {} }
     end }
@@ -220,7 +220,7 @@ local function play(answers, view, fields)
     local answer, err = model.ask(chat.target(fields), asked(), view or {}, wire.listener(function(event)
         events[#events + 1] = event
     end, nil, false))
-    package.loaded["lash.http"], timer.sleep = real, sleep
+    package.loaded["lash.http.exchange"], timer.sleep = real, sleep
     return answer, err, sent, events
 end
 

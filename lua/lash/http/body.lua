@@ -228,16 +228,6 @@ end
 
 -- ---- the choice ----
 
-local function add_type(headers, kind)
-    for i = 1, #headers, 2 do
-        if headers[i]:lower() == "content-type" then
-            return
-        end
-    end
-    headers[#headers + 1] = "Content-Type"
-    headers[#headers + 1] = kind
-end
-
 local function make_json(value, level)
     local text, err = json.encode(value, { name = "json" })
     if not text then
@@ -248,9 +238,6 @@ end
 
 local function check_length(options, level)
     local length = options.length
-    if length == nil then
-        return nil
-    end
     if type(options.body) ~= "function" then
         misuse(level + 1, "length goes with a body that is a function: other bodies know theirs")
     end
@@ -278,10 +265,13 @@ local function make_file(path, level)
     return new_parts { { path = path } }
 end
 
---- make(options, headers, level) -> text | nil, source | nil; adds a Content-Type if there is none.
-function M.make(options, headers, level)
+local WAYS = { "body", "json", "form", "multipart", "file" }
+
+-- The one way in which the body is given, or nil.
+local function way_of(options, level)
     local given
-    for _, name in ipairs { "body", "json", "form", "multipart", "file" } do
+    for i = 1, #WAYS do
+        local name = WAYS[i]
         if options[name] ~= nil then
             if given then
                 misuse(level + 1, "give either %s or %s, not both", given, name)
@@ -289,7 +279,13 @@ function M.make(options, headers, level)
             given = name
         end
     end
-    local length = check_length(options, level + 1)
+    return given
+end
+
+--- make(options, level) -> text | nil, source | nil, its media type | nil
+function M.make(options, level)
+    local given = way_of(options, level + 1)
+    local length = options.length ~= nil and check_length(options, level + 1) or nil
     local text, source, kind
     if given == "body" then
         text, source = make_body(options.body, length, level + 1)
@@ -302,10 +298,7 @@ function M.make(options, headers, level)
     elseif given == "file" then
         source, kind = make_file(options.file, level + 1), "application/octet-stream"
     end
-    if kind then
-        add_type(headers, kind)
-    end
-    return text, source
+    return text, source, kind
 end
 
 return M

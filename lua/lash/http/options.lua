@@ -3,6 +3,7 @@
 -- Misuse is raised where the user called us. `level` is everywhere that of the user's function as seen
 -- from the function that has it as its argument, so it grows by one a call; no tail calls on the way.
 local body = require "lash.http.body"
+local core = require "lash.core.http"
 local checks = require "lash.misuse"
 local size = require "lash.size"
 
@@ -21,11 +22,10 @@ local function misuse(level, text, ...)
 end
 M.misuse = misuse
 
+-- The functions below are called for options that are given: most are not, and calls cost more than looking.
+
 local function check_time(options, name, level)
     local value = options[name]
-    if value == nil then
-        return nil
-    end
     if value == false then
         return 0
     end
@@ -38,9 +38,6 @@ end
 
 local function check_size(options, name, level)
     local value = options[name]
-    if value == nil then
-        return nil
-    end
     local bytes = size.bytes(value)
     if not bytes then
         misuse(level + 1, "%s must be a number of bytes or a text like \"64M\", not %s", name,
@@ -51,7 +48,7 @@ end
 
 local function check_follow(options, level)
     local value = options.follow
-    if value == nil or value == true then
+    if value == true then
         return nil
     end
     if value == false then
@@ -67,7 +64,7 @@ end
 
 local function check_text(options, name, what, level)
     local value = options[name]
-    if value ~= nil and (type(value) ~= "string" or value == "" or value:find("\0", 1, true)) then
+    if type(value) ~= "string" or value == "" or value:find("\0", 1, true) then
         misuse(level + 1, "%s must be %s, not %s", name, what, tostring(value))
     end
     return value
@@ -83,7 +80,7 @@ end
 
 local function check_version(options, level)
     local version = options.version
-    if version ~= nil and version ~= "1.1" and version ~= "2" then
+    if version ~= "1.1" and version ~= "2" then
         misuse(level + 1, "version must be \"1.1\" or \"2\", not %s", tostring(version))
     end
     return version == "2"
@@ -100,12 +97,10 @@ local function add_header(list, name, value, level)
     list[#list + 1] = value
 end
 
---- headers({ name = value | { value, ... } }, level) -> { name, value, ... } in an order that is always the same
-function M.headers(headers, level)
+-- { name = value | { value, ... } } -> { name, value, ... } in an order that is always the same: for what the core does
+-- not take as it is, which is either misuse or a table with a metatable
+local function list_of(headers, level)
     local list = {}
-    if headers == nil then
-        return list
-    end
     if type(headers) ~= "table" then
         misuse(level + 1, "headers must be a table of names and values, not a %s", type(headers))
     end
@@ -133,9 +128,6 @@ end
 
 -- Appends { name = value | { value, ... } } to the URL, sorted by name.
 local function with_query(url, query, level)
-    if query == nil then
-        return url
-    end
     local text = body.pairs_text(query, "query", level + 1)
     if text == "" then
         return url
@@ -176,42 +168,55 @@ local function check_keep_alive(options, level)
     end
 end
 
---- check(options, method | nil, kind, level) -> plan: url, method, headers, body (string or nil), source (of
--- lash.http.body, or nil), core (options of the core), keep_alive. `kind` is "request" or "stream".
-function M.check(options, method, kind, level)
+local function check_headers(options, level)
+    local headers = options.headers
+    if not core.plain_headers(headers) then
+        headers = list_of(headers, level + 1)
+    end
+    return headers
+end
+
+local function check_method(method, level)
+    if type(method) ~= "string" then
+        misuse(level + 1, "method must be a string, not a %s", type(method))
+    end
+    return method:upper()
+end
+
+--- check(options, url, method | nil, kind, level) -> plan: url, method, headers, body (string or nil), source (of
+-- lash.http.body, or nil), kind (what the Content-Type is unless the headers have one, or nil), keep_alive, and
+-- the options of the core. `kind` is "request" or "stream".
+function M.check(options, url, method, kind, level)
     check_known(options, kind, level + 1)
-    local url = options.url
     if type(url) ~= "string" then
         misuse(level + 1, "the URL must be a string, not a %s", type(url))
     elseif url:find("\0", 1, true) then
         misuse(level + 1, "the URL contains a zero byte")
     end
-    method = method or options.method or "GET"
-    if type(method) ~= "string" then
-        misuse(level + 1, "method must be a string, not a %s", type(method))
+    if not method then
+        method = options.method and check_method(options.method, level + 1) or "GET"
     end
-    local headers = M.headers(options.headers, level + 1)
-    local text, source = body.make(options, headers, level + 1)
+    local headers = options.headers ~= nil and check_headers(options, level + 1) or nil
+    local text, source, content = body.make(options, level + 1)
     return {
-        method = method:upper(),
-        url = with_query(url, options.query, level + 1),
+        method = method,
+        url = options.query == nil and url or with_query(url, options.query, level + 1),
         headers = headers,
         body = text,
         source = source,
-        keep_alive = check_keep_alive(options, level + 1),
-        core = {
-            timeout = check_time(options, "timeout", level + 1),
-            connect_timeout = check_time(options, "connect_timeout", level + 1),
-            idle_timeout = check_time(options, "idle_timeout", level + 1),
-            event_timeout = check_time(options, "event_timeout", level + 1),
-            max_body = check_size(options, "max_body", level + 1),
-            max_event = check_size(options, "max_event", level + 1),
-            max_line = check_size(options, "max_line", level + 1),
-            redirects = check_follow(options, level + 1),
-            proxy = check_proxy(options, level + 1),
-            ca_file = check_text(options, "ca_file", "the path of a file", level + 1),
-            version_2 = check_version(options, level + 1),
-        },
+        content_type = content,
+        keep_alive = kind == "stream" and check_keep_alive(options, level + 1) or nil,
+        timeout = options.timeout ~= nil and check_time(options, "timeout", level + 1) or nil,
+        connect_timeout = options.connect_timeout ~= nil and check_time(options, "connect_timeout", level + 1) or nil,
+        idle_timeout = options.idle_timeout ~= nil and check_time(options, "idle_timeout", level + 1) or nil,
+        event_timeout = options.event_timeout ~= nil and check_time(options, "event_timeout", level + 1) or nil,
+        max_body = options.max_body ~= nil and check_size(options, "max_body", level + 1) or nil,
+        max_event = options.max_event ~= nil and check_size(options, "max_event", level + 1) or nil,
+        max_line = options.max_line ~= nil and check_size(options, "max_line", level + 1) or nil,
+        redirects = options.follow ~= nil and check_follow(options, level + 1) or nil,
+        proxy = options.proxy ~= nil and check_proxy(options, level + 1) or nil,
+        ca_file = options.ca_file ~= nil and check_text(options, "ca_file", "the path of a file", level + 1) or nil,
+        version_2 = options.version ~= nil and check_version(options, level + 1) or nil,
     }
 end
 

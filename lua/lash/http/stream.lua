@@ -10,25 +10,8 @@ local header_mt = {
     end,
 }
 
---- { name, value, ... } -> keys in lower case; repeated headers joined by ", " but for set-cookie, which is a list.
-function M.headers(list)
-    local headers = {}
-    for i = 1, #list, 2 do
-        local name, value = list[i]:lower(), list[i + 1]
-        local before = headers[name]
-        if type(before) == "table" then
-            before[#before + 1] = value
-        elseif before then
-            headers[name] = { before, value }
-        else
-            headers[name] = name == "set-cookie" and { value } or value
-        end
-    end
-    for name, value in next, headers do
-        if type(value) == "table" and name ~= "set-cookie" then
-            headers[name] = table.concat(value, ", ")
-        end
-    end
+--- The headers of an answer, as the core gives them, for users: a name may be written in any case.
+function M.headers(headers)
     return setmetatable(headers, header_mt)
 end
 
@@ -66,15 +49,15 @@ local guard_mt = {
 --- open(plan) -> handle | nil, err: a started request, its body sent, the head of its answer there.
 -- Whatever goes wrong, no transfer is left.
 function M.open(plan)
-    local source, options = plan.source, plan.core
+    local source = plan.source
     if source then
         local ready, err = source:prepare()
         if not ready then
             return nil, err
         end
-        options.upload, options.length, options.replayable = true, source.length, source.replayable
+        plan.upload, plan.length, plan.replayable = true, source.length, source.replayable
     end
-    local handle, err = core.open(plan.method, plan.url, plan.headers, plan.body, options)
+    local handle, err = core.open(plan.method, plan.url, plan.headers, plan.body, plan)
     if not handle then
         return nil, err
     end

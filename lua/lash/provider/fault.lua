@@ -71,6 +71,9 @@ end
 
 --- header(res, name) -> string | nil, whatever the spelling; `name` in lower case.
 function M.header(res, name)
+    if res.head then -- as the core gave it
+        return require("lash.core.http").header(res.head, name)
+    end
     local headers = res.headers or {}
     local value = headers[name]
     if value == nil then

@@ -56,18 +56,16 @@ local function open(request, limits, life)
     local plan = {
         method = "POST",
         url = request.url,
-        headers = require("lash.http.options").headers(request.headers, 1),
+        headers = request.headers,
         body = request.body,
         keep_alive = function()
             return life.idle
         end,
-        core = {
-            idle_timeout = limits.idle_timeout,
-            event_timeout = limits.event_timeout,
-            max_body = M.MAX_BODY,
-            max_event = M.MAX_EVENT,
-            redirects = 0,
-        },
+        idle_timeout = limits.idle_timeout,
+        event_timeout = limits.event_timeout,
+        max_body = M.MAX_BODY,
+        max_event = M.MAX_EVENT,
+        redirects = 0,
     }
     local handle, broken = http.open(plan)
     return handle and http.new(handle, plan), broken

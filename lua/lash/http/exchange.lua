@@ -1,0 +1,29 @@
+--- Requests of lash itself whose answers are wanted whole: to models. What a user writes is checked by lash.http,
+-- which costs more than all else here.
+local core = require "lash.core.http"
+local stream = require "lash.http.stream"
+
+local M = {}
+
+local answer = {}
+
+-- As a rule one header is looked at, with lash.core.http.header(res.head, name), and all only when something is wrong.
+function answer.__index(res, name)
+    if name == "headers" then
+        res.headers = stream.headers(core.headers(res.head))
+        return res.headers
+    end
+end
+
+--- post(url, headers, body, options) -> { status =, body =, headers =, head = } | nil, err
+-- @param headers plain table, see lash.core.http
+-- @param options of the core: timeout, idle_timeout (seconds), max_body, redirects
+function M.post(url, headers, body, options)
+    local status, text, head = core.exchange("POST", url, headers, body, options)
+    if not status then
+        return nil, text
+    end
+    return setmetatable({ status = status, body = text, head = head }, answer)
+end
+
+return M

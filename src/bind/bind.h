@@ -28,9 +28,11 @@ bool bind_stdout_reserved(void);
 /* Replaces os.execute and io.popen. */
 void bind_replace_process(lua_State *L);
 
-/* Replaces print; and where lines are edited io.write and the method write of files. */
+/* Replaces print; and where lines are edited all that writes to or reads from the terminal:
+ * io.write and the method write of files, io.read, io.lines and the methods. */
 void bind_replace_print(lua_State *L);
 void bind_replace_write(lua_State *L);
+void bind_replace_read(lua_State *L);
 
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);

@@ -118,6 +118,7 @@ void bind_replace_print(lua_State *L)
     lua_setglobal(L, "print");
     if (stream_has_above()) {
         bind_replace_write(L);
+        bind_replace_read(L);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/stream.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
 #include "io/child.h"
@@ -23,6 +24,7 @@
 struct pipe_stream {
     luaL_Stream stream;
     struct child *child; /* owned until closed */
+    unsigned loan;       /* of the terminal, until closed */
 };
 
 static int push_failure(lua_State *L, int err, const char *command)
@@ -33,9 +35,10 @@ static int push_failure(lua_State *L, int err, const char *command)
     return 3;
 }
 
-static int push_end(lua_State *L, struct child *child)
+static int push_end(lua_State *L, struct child *child, unsigned loan)
 {
     int status = child_wait(&runtime_of(L)->children, child);
+    stream_give_back(loan);
     errno = 0; /* else it would be taken for the reason */
     return luaL_execresult(L, status);
 }
@@ -47,6 +50,12 @@ static bool gets_keys(lua_State *L)
     return rt->worker == NULL && (rt->current == NULL || !rt->current->in_call);
 }
 
+/* The children of workers are in the background: the terminal is not for them. */
+static unsigned lend_terminal(lua_State *L)
+{
+    return runtime_of(L)->worker == NULL ? stream_lend() : 0;
+}
+
 /* execute([command]) -> true | nil, "exit" | "signal", code; without a command: true */
 static int l_execute(lua_State *L)
 {
@@ -56,11 +65,13 @@ static int l_execute(lua_State *L)
     }
     const char *command = luaL_checkstring(L, 1);
     struct child *child;
+    unsigned loan = lend_terminal(L);
     int err = child_start(&runtime_of(L)->children, command, -1, -1, gets_keys(L), &child);
     if (err != 0) {
+        stream_give_back(loan);
         return push_failure(L, err, command);
     }
-    return push_end(L, child);
+    return push_end(L, child, loan);
 }
 
 static int close_pipe(lua_State *L)
@@ -69,7 +80,7 @@ static int close_pipe(lua_State *L)
     struct child *child = p->child;
     p->child = NULL;
     (void)fclose(p->stream.f);
-    return push_end(L, child);
+    return push_end(L, child, p->loan);
 }
 
 /* Opens the pipe and starts the child: 0 or a negative errno. */
@@ -84,6 +95,7 @@ static int open_pipe(lua_State *L, struct pipe_stream *p, const char *command, b
     FILE *f = fdopen(ours, reads ? "r" : "w");
     int err = f == NULL ? -errno : 0;
     if (err == 0) {
+        p->loan = lend_terminal(L);
         err = child_start(&runtime_of(L)->children, command, reads ? -1 : theirs,
                           reads ? theirs : -1, gets_keys(L), &p->child);
     }
@@ -91,7 +103,10 @@ static int open_pipe(lua_State *L, struct pipe_stream *p, const char *command, b
     if (err == 0) {
         p->stream.f = f;
         p->stream.closef = close_pipe;
-    } else if (f != NULL) {
+        return 0;
+    }
+    stream_give_back(p->loan);
+    if (f != NULL) {
         (void)fclose(f);
     } else {
         (void)close(ours);

@@ -89,6 +89,31 @@ bool stream_above(int fd, const char *text, size_t len)
     return above != NULL && above(fd, text, len);
 }
 
+typedef unsigned (*lend_fn)(void);
+typedef void (*give_back_fn)(unsigned loan);
+
+static _Atomic(lend_fn) lend;
+static _Atomic(give_back_fn) give_back;
+
+void stream_set_lend(unsigned (*lend_it)(void), void (*take_it)(unsigned loan))
+{
+    atomic_store(&give_back, take_it);
+    atomic_store(&lend, lend_it);
+}
+
+unsigned stream_lend(void)
+{
+    lend_fn fn = atomic_load(&lend);
+    return fn != NULL ? fn() : 0;
+}
+
+void stream_give_back(unsigned loan)
+{
+    if (loan != 0) {
+        atomic_load (&give_back)(loan);
+    }
+}
+
 int stream_write(int fd, const char *data, size_t len)
 {
     while (len > 0) {

@@ -38,4 +38,12 @@ bool stream_has_above(void);
 /* True when the text was taken for that. Any thread. */
 bool stream_above(int fd, const char *text, size_t len);
 
+/* While the console keeps the keys of the terminal for itself, who reads from there or starts a
+ * child that may has to be lent it first: see editor_lend(). Set once. */
+void stream_set_lend(unsigned (*lend)(void), void (*give_back)(unsigned loan));
+
+/* 0, or what has to be given back. Any thread. */
+unsigned stream_lend(void);
+void stream_give_back(unsigned loan);
+
 #endif

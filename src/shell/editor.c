@@ -3,9 +3,12 @@
 #include "shell/editor.h"
 
 #include "base/buf.h"
+#include "shell/above.h"
+#include "shell/bottom.h"
 #include "shell/crash.h"
 #include "shell/readline_dl.h"
 #include "shell/screen.h"
+#include "shell/tty.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +16,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <termios.h>
@@ -22,206 +24,73 @@
 enum {
     KEYS_AT_ONCE = 4096, /* then the loop has its turn again */
     HISTORY_MAX = 10000,
-    SILENCE_MS = 1000,        /* in the middle of a paste or a letter: the rest does not come */
-    PART_MAX = 64 * 1024,     /* of a line of others that is not complete */
-    WAITING_MAX = 512 * 1024, /* texts of others: then they wait for the terminal */
-    PATIENCE_MS = 1000,       /* ... at most this long */
-    TAIL_MAX = 4096,          /* of the last line of a text that comes in pieces */
+    SILENCE_MS = 1000, /* in the middle of a paste or a letter: the rest does not come */
 };
-
-#define PASTE_OFF "\033[?2004l"
 
 static struct {
     const struct readline_api *rl;
     uv_loop_t *loop; /* borrowed */
     uv_poll_t keys;
     uv_signal_t resized, stopping, going_on;
-    uv_async_t others;     /* another thread has written */
-    struct termios before; /* as the terminal was */
     void (*on_key)(void *arg);
     void *arg;
     editor_complete_fn complete;
     void *complete_arg;
-    char *line;      /* owned: what the handler of readline was told */
-    char *area;      /* owned; NULL = none */
-    struct buf tail; /* what stands in the last line of a text that comes in pieces */
-    /* Texts of others, which any thread may add. */
-    uv_mutex_t lock;
-    uv_cond_t taken; /* they went to the terminal, or nothing is shown any more */
-    struct buf waiting;
-    pthread_t thread;
-    volatile sig_atomic_t raw; /* the terminal is readline's */
-    int tty;                   /* our own description of it: the loop makes it non-blocking */
-    unsigned area_rows;        /* of what stands on the terminal */
-    atomic_bool active;        /* a line, an area or a tail is shown; changed under the lock */
+    char *line;       /* owned: what the handler of readline was told */
+    pthread_t thread; /* of the loop */
+    int tty;          /* our own description of it: the loop makes it non-blocking */
+    bool raw;         /* the terminal's settings are readline's */
     bool open;
     bool editing;
-    bool inside;  /* of readline: nobody else may call it */
-    bool over;    /* the line is */
-    bool is_long; /* the tail is more than can be drawn again */
+    bool over; /* the line is */
 } self;
 
-/* ---- the terminal ---- */
+/* ---- the line, and what others write ---- */
 
-void editor_restore(void)
+static void hide_line(void)
 {
-    if (self.raw) {
-        self.raw = false;
-        (void)tcsetattr(STDIN_FILENO, TCSANOW, &self.before);
-        if (write(STDOUT_FILENO, PASTE_OFF "\r\n", sizeof(PASTE_OFF "\r\n") - 1) < 0) {
-            /* it has gone */
-        }
-    }
-}
-
-void editor_recover(void)
-{
-    ASSERT(self.open && !self.editing);
-    (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &self.before);
-}
-
-static void draw_area(void)
-{
-    size_t len = strlen(self.area);
-    self.area_rows = screen_rows(self.area, len);
-    screen_write(self.area, len);
-}
-
-/* The tail goes on below what others write, if there is too much of it to be drawn again. */
-static void hide_tail(void)
-{
-    if (self.is_long) {
-        screen_write("\n", 1);
-        buf_clear(&self.tail);
-        self.is_long = false;
+    if (self.rl->clear_visible_line != NULL) {
+        (void)self.rl->clear_visible_line();
     } else {
-        screen_erase(screen_rows(self.tail.data, self.tail.len));
+        (void)fputs("\r\033[K", stdout);
     }
+    (void)fflush(stdout);
 }
 
-static void hide(void)
+static void show_line(void)
 {
-    if (self.editing) {
-        if (self.rl->clear_visible_line != NULL) {
-            (void)self.rl->clear_visible_line();
-        } else {
-            (void)fputs("\r\033[K", stdout);
-        }
-        (void)fflush(stdout);
-    } else if (self.area != NULL) {
-        screen_erase(self.area_rows);
-    } else if (self.tail.len > 0) {
-        hide_tail();
+    if (self.rl->on_new_line != NULL && self.rl->redisplay != NULL) {
+        (void)self.rl->on_new_line();
+        self.rl->redisplay();
+    } else {
+        (void)self.rl->forced_update_display();
     }
-}
-
-static void show(void)
-{
-    if (self.editing) {
-        if (self.rl->on_new_line != NULL && self.rl->redisplay != NULL) {
-            (void)self.rl->on_new_line();
-            self.rl->redisplay();
-        } else {
-            (void)self.rl->forced_update_display();
-        }
-        (void)fflush(stdout);
-    } else if (self.area != NULL) {
-        draw_area();
-    } else if (self.tail.len > 0) {
-        screen_write(self.tail.data, self.tail.len);
-    }
-}
-
-/* ---- texts of others ---- */
-
-/* Takes all whole lines that wait, or all there is. A line that does not end is broken. */
-static void take_waiting(struct buf *out, bool all)
-{
-    uv_mutex_lock(&self.lock);
-    struct buf *b = &self.waiting;
-    const char *last = b->len > 0 ? memrchr(b->data, '\n', b->len) : NULL;
-    size_t len = last != NULL ? (size_t)(last - b->data) + 1 : 0;
-    bool broken = !all && b->len - len > PART_MAX;
-    if (all || broken) {
-        len = b->len;
-    }
-    if (len > 0) {
-        buf_append(out, b->data, len);
-        memmove(b->data, b->data + len, b->len - len);
-        b->len -= len;
-        uv_cond_broadcast(&self.taken);
-    }
-    uv_mutex_unlock(&self.lock);
-    if (broken) {
-        buf_append_char(out, '\n');
-    }
+    (void)fflush(stdout);
 }
 
 static void print_waiting(void)
 {
+    if (!self.editing) {
+        bottom_print();
+        return;
+    }
     struct buf lines = {0};
-    take_waiting(&lines, false);
+    above_take(&lines, false);
     if (lines.len > 0) {
-        hide();
+        hide_line();
         screen_write(lines.data, lines.len);
-        show();
+        show_line();
     }
     buf_release(&lines);
 }
 
-static void set_active(bool active)
-{
-    uv_mutex_lock(&self.lock);
-    atomic_store(&self.active, active);
-    uv_cond_broadcast(&self.taken);
-    uv_mutex_unlock(&self.lock);
-}
-
-static void on_others(uv_async_t *async)
-{
-    (void)async;
-    if (atomic_load(&self.active)) {
-        print_waiting();
-    }
-}
-
-/* Who writes faster than the terminal takes waits for it: the thread of the loop prints, others
- * sleep. Under the lock. */
-static void wait_for_terminal(void)
-{
-    uint64_t end = uv_hrtime() + (uint64_t)PATIENCE_MS * 1000000, now;
-    while (atomic_load(&self.active) && self.waiting.len > WAITING_MAX &&
-           (now = uv_hrtime()) < end) {
-        (void)uv_cond_timedwait(&self.taken, &self.lock, end - now);
-    }
-}
-
-bool editor_above(int fd, const char *text, size_t len)
-{
-    if (!atomic_load(&self.active) || !isatty(fd)) {
-        return false;
-    }
-    bool own = pthread_equal(pthread_self(), self.thread) != 0;
-    uv_mutex_lock(&self.lock);
-    if (!own) {
-        wait_for_terminal();
-    }
-    bool taken = atomic_load(&self.active);
-    bool full = false;
-    if (taken) {
-        buf_append(&self.waiting, text, len);
-        full = self.waiting.len > WAITING_MAX;
-        (void)uv_async_send(
-            &self.others); // under the lock: it is closed only when nothing is shown
-    }
-    uv_mutex_unlock(&self.lock);
-    if (own && full && !self.inside) {
-        print_waiting();
-    }
-    return taken;
-}
-
 /* ---- from the loop ---- */
+
+static void begin_raw(void)
+{
+    tty_begin_line();
+    self.raw = true;
+}
 
 static void on_keys(uv_poll_t *poll, int status, int events)
 {
@@ -239,17 +108,11 @@ static void on_resized(uv_signal_t *handle, int sig)
     (void)fflush(stdout);
 }
 
-static void begin_raw(void)
-{
-    if (!self.raw && tcgetattr(STDIN_FILENO, &self.before) == 0) {
-        self.raw = true;
-    }
-}
-
 static void end_raw(void)
 {
     self.rl->deprep_terminal();
     (void)fflush(stdout);
+    tty_end_line();
     self.raw = false;
 }
 
@@ -267,7 +130,7 @@ static void on_going_on(uv_signal_t *handle, int sig)
         if (self.rl->reset_screen_size != NULL) {
             self.rl->reset_screen_size();
         }
-        show();
+        show_line();
     }
 }
 
@@ -289,6 +152,7 @@ static void on_line(char *line)
     self.line = line;
     // the terminal is right before anybody else writes to it
     self.rl->callback_handler_remove();
+    tty_end_line();
     self.raw = false;
 }
 
@@ -298,83 +162,51 @@ static void leave(void)
     (void)uv_signal_stop(&self.resized);
     (void)uv_signal_stop(&self.stopping);
     (void)uv_signal_stop(&self.going_on);
-    set_active(false);
     self.editing = false;
-    struct buf rest = {0};
-    take_waiting(&rest, true);
-    if (rest.len > 0) {
-        screen_write(rest.data, rest.len);
-    }
-    buf_release(&rest);
-}
-
-/* Prints what waits, and what is shown at the bottom is taken away, or stays. */
-static void end_bottom(bool erase)
-{
-    struct buf lines = {0};
-    (void)fflush(stdout);
-    set_active(false);
-    if (erase) {
-        hide();
-    }
-    free(self.area);
-    self.area = NULL;
-    buf_clear(&self.tail);
-    self.is_long = false;
-    take_waiting(&lines, true);
-    screen_write(lines.data, lines.len);
-    buf_release(&lines);
+    bottom_end(); // prints what waits
 }
 
 void editor_area(const char *text)
 {
     ASSERT(self.open && !self.editing);
-    if (self.area != NULL && text != NULL) {
-        struct buf lines = {0};
-        hide();
-        take_waiting(&lines, false);
-        screen_write(lines.data, lines.len);
-        buf_release(&lines);
-        free(self.area);
-    } else {
-        if (self.tail.len > 0 && text != NULL) {
-            screen_write("\n", 1);
-        }
-        end_bottom(self.area != NULL);
-    }
-    self.area = text != NULL ? xstrdup(text) : NULL;
-    if (text != NULL) {
-        draw_area();
-        set_active(true);
-    }
+    bottom_area(text);
 }
 
 void editor_tail(const char *text, size_t len)
 {
     ASSERT(self.open && !self.editing);
-    (void)fflush(stdout);
-    if (self.area != NULL) {
-        editor_area(NULL);
+    bottom_tail(text, len);
+}
+
+void editor_quiet(void)
+{
+    ASSERT(self.open && !self.editing);
+    tty_quiet(self.rl->variable_bind != NULL);
+}
+
+unsigned editor_lend(void)
+{
+    unsigned loan = tty_lend();
+    if (loan != 0 && pthread_equal(pthread_self(), self.thread) != 0) {
+        bottom_print();
+    } else if (loan != 0) {
+        above_wake();
     }
-    print_waiting();
-    screen_write(text, len);
-    const char *last = len > 0 ? memrchr(text, '\n', len) : NULL;
-    if (last != NULL) {
-        buf_clear(&self.tail);
-        self.is_long = false;
-        len -= (size_t)(last - text) + 1;
-        text = last + 1;
+    return loan;
+}
+
+void editor_give_back(unsigned loan)
+{
+    tty_give_back(loan);
+    if (loan != 0) {
+        above_wake();
     }
-    if (self.tail.len + len > TAIL_MAX) {
-        self.is_long = true;
-    } else {
-        buf_append(&self.tail, text, len);
-    }
-    if (self.tail.len > 0) {
-        set_active(true);
-    } else {
-        end_bottom(false);
-    }
+}
+
+void editor_recover(void)
+{
+    ASSERT(self.open && !self.editing);
+    tty_recover();
 }
 
 /* Below the line that Ctrl-D has ended: readline has done that, if it knows pastes. */
@@ -393,8 +225,7 @@ void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
     self.arg = arg;
     self.over = false;
     self.line = NULL;
-    end_bottom(self.area != NULL);
-    begin_raw();
+    bottom_end();
     self.editing = true;
     if (self.rl->reset_screen_size != NULL) {
         self.rl->reset_screen_size(); // nobody looked while no line was edited
@@ -403,9 +234,10 @@ void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
         *self.rl->eof_found = 0; // else it ends each line twice from the first Ctrl-D on
     }
     screen_fresh_line();
+    begin_raw();
     self.rl->callback_handler_install(prompt, on_line);
     (void)fflush(stdout);
-    set_active(true);
+    above_set_active(true);
     (void)uv_signal_start(&self.resized, on_resized, SIGWINCH);
     (void)uv_signal_start(&self.stopping, on_stopping, SIGTSTP);
     (void)uv_signal_start(&self.going_on, on_going_on, SIGCONT);
@@ -442,11 +274,11 @@ static bool has_key(void)
 enum editor_result editor_feed(char **line)
 {
     *line = NULL;
-    self.inside = true;
+    above_hold(true);
     for (int i = 0; i < KEYS_AT_ONCE && !self.over && has_key(); i++) {
         self.rl->callback_read_char();
     }
-    self.inside = false;
+    above_hold(false);
     (void)fflush(stdout);
     if (!self.over) {
         (void)uv_poll_start(&self.keys, UV_READABLE, on_keys);
@@ -489,6 +321,7 @@ void editor_end(const char *mark)
     screen_write("\r\n", 2);
     self.rl->callback_handler_remove();
     (void)fflush(stdout);
+    tty_end_line();
     self.raw = false;
     leave();
 }
@@ -614,16 +447,14 @@ const char *editor_open(uv_loop_t *loop)
     ASSERT(uv_signal_init(loop, &self.resized) == 0);
     ASSERT(uv_signal_init(loop, &self.stopping) == 0);
     ASSERT(uv_signal_init(loop, &self.going_on) == 0);
-    ASSERT(uv_async_init(loop, &self.others, on_others) == 0);
-    ASSERT(uv_mutex_init(&self.lock) == 0);
-    ASSERT(uv_cond_init(&self.taken) == 0);
-    uv_unref((uv_handle_t *)&self.others);
+    above_open(loop, print_waiting);
+    tty_open();
     self.rl = rl;
     self.loop = loop;
     self.thread = pthread_self();
     self.open = true;
     set_up(rl);
-    crash_open(editor_restore);
+    crash_open(tty_restore);
     return NULL;
 }
 
@@ -639,11 +470,12 @@ void editor_close(void)
         return;
     }
     editor_end(NULL);
-    end_bottom(self.area != NULL);
+    bottom_end();
+    tty_loud();
     self.open = false;
     uv_close((uv_handle_t *)&self.resized, NULL);
     uv_close((uv_handle_t *)&self.stopping, NULL);
     uv_close((uv_handle_t *)&self.going_on, NULL);
-    uv_close((uv_handle_t *)&self.others, NULL);
+    above_close();
     uv_close((uv_handle_t *)&self.keys, on_closed);
 }

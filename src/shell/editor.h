@@ -1,6 +1,6 @@
 /*
  * The line editor of the console: one in the process, over readline, fed from the loop. While a
- * line is edited all else goes on, and what is written meanwhile appears above it.
+ * line is edited all else goes on, and what is written meanwhile (above.h) appears above it.
  *
  *     editor_open(loop)                       once; fails where no line can be edited
  *     editor_begin(prompt, on_key, arg)       the prompt stands there
@@ -52,11 +52,6 @@ void editor_set_completer(editor_complete_fn fn, void *arg);
 void editor_add_history(const char *entry);
 void editor_clear_history(void);
 
-/* Any thread: takes a text that is to go to `fd`, if a line is being edited and `fd` is a terminal:
- * whole lines appear above it, the rest of the last one when it is complete, or the editing ends.
- * False: write it yourself. */
-bool editor_above(int fd, const char *text, size_t len);
-
 /* While no line is edited: shows `text` (lines without a line end behind the last one, fewer than
  * the terminal has) at the bottom in place of the text before; NULL takes it away. What others
  * write appears above it. */
@@ -66,11 +61,15 @@ void editor_area(const char *text);
  * above the line that it has begun (below it, when that is very long). */
 void editor_tail(const char *text, size_t len);
 
+/* While no line is edited: from now on keys are not shown but kept for the next line, at which this
+ * ends. Who reads from the terminal meanwhile, or starts a child that may, is lent it: see tty.h.
+ * The last two: any thread; nothing of the console is drawn between them. */
+void editor_quiet(void);
+unsigned editor_lend(void);
+void editor_give_back(unsigned loan);
+
 /* While no line is edited: the terminal's settings are those from before the last line again, after
  * somebody else has left it in disorder. */
 void editor_recover(void);
-
-/* Async-signal-safe, any time: the terminal as it was before the present line. */
-void editor_restore(void);
 
 #endif

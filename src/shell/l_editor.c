@@ -10,8 +10,10 @@
 #include "bind/type.h"
 #include "engine/interrupt.h"
 #include "engine/task.h"
+#include "shell/above.h"
 #include "shell/editor.h"
 #include "shell/readline_dl.h"
+#include "shell/tty.h"
 
 #include <dirent.h>
 #include <lauxlib.h>
@@ -266,9 +268,11 @@ static int l_open(lua_State *L)
     }
     if (runtime_service(rt, &completer_key) == NULL) {
         runtime_set_service(rt, &completer_key, rt, close_service);
-        interrupt_at_end(editor_restore);
-        stream_set_above(editor_above);
+        interrupt_at_end(tty_restore);
+        stream_set_above(above_write);
+        stream_set_lend(editor_lend, editor_give_back);
         bind_replace_write(L);
+        bind_replace_read(L);
     }
     lua_pushboolean(L, true);
     return 1;
@@ -296,6 +300,17 @@ static int l_tail(lua_State *L)
         return luaL_error(L, "a line is being read: there is no room for a text");
     }
     editor_tail(text, len);
+    return 0;
+}
+
+/* quiet(): until the next line keys are not shown but kept for it; who reads from the terminal
+ * meanwhile sees it as it was. Not while a line is read. */
+static int l_quiet(lua_State *L)
+{
+    if (reader != NULL) {
+        return luaL_error(L, "a line is being read");
+    }
+    editor_quiet();
     return 0;
 }
 
@@ -330,6 +345,7 @@ static int luaopen_lash_core_editor(lua_State *L)
         {"open", l_open},
         {"read", l_read},
         {"area", l_area},
+        {"quiet", l_quiet},
         {"recover", l_recover},
         {"tail", l_tail},
         {"files", l_files},

@@ -108,6 +108,7 @@ function M.call(console, rest)
         failure.raise(1, "%s", err)
     end
     local args = arguments(tool, given ~= "" and given or nil)
+    read.quiet()
     local view = display.new(console.session.paint)
     view.whole = true
     local closing <close> = setmetatable({ view = view }, closing_mt)

@@ -108,6 +108,7 @@ local function ask_mode(console, line, once)
         if line:find "^%s*[!?]" or line:find "^%s*%.%a" then
             dispatch(console, line)
         elseif line:find "%S" then
+            read.quiet()
             console.history:remember("> " .. line)
             console.session.entries[#console.session.entries + 1] = { kind = "ask", text = line }
             ask.ask(console.workspace, line, console.session.paint)

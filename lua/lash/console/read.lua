@@ -44,6 +44,13 @@ function M.tail(text)
     end
 end
 
+--- quiet(): until the next line keys are not shown but kept for it, as what is drawn must not be broken by them
+function M.quiet()
+    if editor then
+        editor.quiet()
+    end
+end
+
 --- recover(): after a child that has perhaps left the terminal in disorder
 function M.recover()
     if editor then

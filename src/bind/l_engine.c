@@ -31,7 +31,7 @@ static enum cancel_reason check_reason(lua_State *L, int index)
 
 static struct task *check_task(lua_State *L)
 {
-    return luaL_checkudata(L, 1, "lash.task");
+    return task_at(L, 1);
 }
 
 /* Between two calls of a worker only finalizers run: what they start would live in the next call.
@@ -59,9 +59,7 @@ static int l_spawn(lua_State *L)
         return 1;
     }
     task_check(L);
-    task_push_self(L, parent);
-    lua_insert(L, 1); // -- parent fn args...
-    task_spawn(L, lua_gettop(L) - 2, &parent->own, 1);
+    task_spawn(L, lua_gettop(L) - 1, &parent->own, 0);
     return 1;
 }
 

@@ -71,6 +71,8 @@ struct task *group_child_done(struct group *g, struct task *t)
     g->user = NULL;
     list_remove(&g->of_user);
     group_finish_joins(&g->waiters);
+    anchors_drop(&g->rt->anchors, g->rt->L, g->anchor);
+    g->anchor = 0;
     bool over = parent != NULL && parent->state == TASK_ENDING && !task_has_children(parent);
     return over ? parent : NULL;
 }
@@ -94,7 +96,7 @@ static int join_finish(lua_State *L, struct op *op)
 
 static int join_gc(lua_State *L)
 {
-    struct join_op *join = luaL_checkudata(L, 1, JOIN_TYPE);
+    struct join_op *join = runtime_userdata(L, 1, runtime_of(L)->join_type, JOIN_TYPE);
     list_remove(&join->node);
     op_gone(&join->op);
     return 0;
@@ -105,7 +107,8 @@ static struct join_op *push_join(lua_State *L)
     struct join_op *join = lua_newuserdatauv(L, sizeof(*join), 0);
     *join = (struct join_op){.op = {.cancel = join_cancel, .finish = join_finish}};
     list_init(&join->node);
-    luaL_setmetatable(L, JOIN_TYPE);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, runtime_of(L)->join_type);
+    lua_setmetatable(L, -2);
     return join;
 }
 
@@ -143,5 +146,5 @@ void group_open(lua_State *L)
     luaL_newmetatable(L, JOIN_TYPE);
     lua_pushcfunction(L, join_gc);
     lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    runtime_of(L)->join_type = luaL_ref(L, LUA_REGISTRYINDEX);
 }

@@ -107,6 +107,21 @@ struct runtime *runtime_of(lua_State *L)
     return rt;
 }
 
+void *runtime_userdata(lua_State *L, int index, int type, const char *name)
+{
+    void *data = lua_touserdata(L, index);
+    bool fits = false;
+    if (data != NULL && lua_getmetatable(L, index)) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, type);
+        fits = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+    }
+    if (!fits) {
+        luaL_typeerror(L, index, name);
+    }
+    return data;
+}
+
 void runtime_deliver_mail(struct runtime *rt)
 {
     struct list mail;
@@ -388,5 +403,6 @@ void runtime_release(struct runtime *rt)
     runtime_deliver_mail(rt); /* late results: nobody waits, their memory is freed */
     dispatcher_release(&rt->dispatcher);
     child_set_release(&rt->children);
+    anchors_release(&rt->anchors);
     uv_mutex_destroy(&rt->mail_lock);
 }

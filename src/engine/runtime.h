@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "base/list.h"
+#include "engine/anchors.h"
 #include "engine/dispatch.h"
 #include "engine/memory.h"
 #include "io/child.h"
@@ -55,6 +56,9 @@ struct runtime {
     bool giving_up;       /* that hook yields instead of raising: what yields is not resumed */
     atomic_bool in_grace; /* a closer of a cancelled task has waited; any thread may read it */
     uint64_t last_task_id;
+    struct anchors anchors;                 /* what running tasks live on */
+    int task_type;                          /* their metatable, in the registry */
+    int join_type;                          /* ... of the operations that wait for their end */
     bool (*is_library)(const char *source); /* of a function: is it the library's own? */
     struct worker *worker;                  /* the worker whose runtime this is; NULL on main */
     struct pool *pool;                      /* borrowed; NULL until it is made */
@@ -91,6 +95,10 @@ void runtime_release(struct runtime *rt);
 
 /* The runtime that a Lua state (or any coroutine of it) belongs to. Raises a Lua error if none. */
 struct runtime *runtime_of(lua_State *L);
+
+/* As luaL_checkudata(), for a type whose metatable has the number `type` in the registry: what
+ * comes by the thousand is not looked up by name. */
+void *runtime_userdata(lua_State *L, int index, int type, const char *name);
 
 /* Whether a function with this source belongs to the library. */
 static inline bool runtime_is_library(const struct runtime *rt, const char *source)

@@ -18,18 +18,16 @@ enum { UV_RESULT = 1, UV_TRACEBACK, UV_TAG, UV_WATCHER, UV_CALL, UV_COUNT = UV_C
 #define DEEP 1000 /* levels of calls of which no traceback is made */
 #define TASK_TYPE "lash.task"
 
-/* registry: what lives as long as the task runs, by addresses in it: t -> its userdata, &t->co ->
- * its coroutine, &t->group -> the userdata of its group. Not user values: the debug library reaches
- * those. */
-static const char anchor_key;
-
 /* ---- bodies ---- */
+
+struct task *task_at(lua_State *L, int index)
+{
+    return runtime_userdata(L, index, runtime_of(L)->task_type, TASK_TYPE);
+}
 
 void task_push_self(lua_State *L, struct task *t)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
-    lua_rawgetp(L, -1, t);
-    lua_remove(L, -2);
+    anchors_push(&t->rt->anchors, L, t->anchor);
 }
 
 /* Message handler: keeps the error as it is and stores the traceback of where it happened. */
@@ -52,7 +50,7 @@ static int body_traceback(lua_State *L)
     return 1;
 }
 
-/* Leaves one value: a table of the results with n, or the error. */
+/* Leaves one value: the result, a table of several, or the error. */
 static int body_finish(lua_State *L, int status, lua_KContext ctx)
 {
     struct task *t = (struct task *)ctx;
@@ -61,13 +59,16 @@ static int body_finish(lua_State *L, int status, lua_KContext ctx)
         return 1;
     }
     int n = lua_gettop(L) - 1; // -- handler results...
-    lua_createtable(L, n, 1);
-    lua_insert(L, 2);
-    for (int i = n; i >= 1; i--) {
-        lua_rawseti(L, 2, i);
+    t->nresults = n;
+    if (n == 0) {
+        lua_pushnil(L);
+    } else if (n > 1) {
+        lua_createtable(L, n, 0);
+        lua_insert(L, 2);
+        for (int i = n; i >= 1; i--) {
+            lua_rawseti(L, 2, i);
+        }
     }
-    lua_pushinteger(L, n);
-    lua_setfield(L, 2, "n");
     return 1;
 }
 
@@ -80,40 +81,18 @@ static int task_body(lua_State *L)
     return body_finish(L, status, (lua_KContext)t);
 }
 
-/* The anchored coroutine of a task; anchors the group at `group_index` too, if that is not 0. */
-static lua_State *make_thread(lua_State *L, struct task *t, int group_index)
-{
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
-    lua_State *co = lua_newthread(L);
-    lua_rawsetp(L, -2, &t->co);
-    if (group_index != 0) {
-        lua_pushvalue(L, group_index);
-        lua_rawsetp(L, -2, &t->group);
-    }
-    lua_pop(L, 1);
-    return co;
-}
-
 /* Allocates nothing. */
 static void drop_anchors(lua_State *L, struct task *t)
 {
-    const void *const keys[] = {t, &t->co, &t->group};
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
-    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-        if (lua_rawgetp(L, -1, keys[i]) != LUA_TNIL) {
-            lua_pushnil(L);
-            lua_rawsetp(L, -3, keys[i]);
-        }
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
+    anchors_drop(&t->rt->anchors, L, t->co_anchor);
+    anchors_drop(&t->rt->anchors, L, t->anchor);
 }
 
-struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index)
+/* Pushes the userdata of a task that does not run yet. */
+static struct task *push_task(lua_State *L, struct runtime *rt)
 {
-    struct runtime *rt = runtime_of(L);
-    struct task *t = lua_newuserdatauv(L, sizeof(*t), UV_COUNT); // -- fn args... task
-    *t = (struct task){.rt = rt, .state = TASK_DONE, .nargs = nargs + 1};
+    struct task *t = lua_newuserdatauv(L, sizeof(*t), UV_COUNT);
+    *t = (struct task){.rt = rt, .state = TASK_DONE};
     list_init(&t->ready_node);
     list_init(&t->all_node);
     list_init(&t->sibling);
@@ -122,43 +101,69 @@ struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_
     list_init(&t->held);
     list_init(&t->groups);
     group_init(&t->own, rt, t);
-    luaL_setmetatable(L, TASK_TYPE);
-    lua_insert(L, -(nargs + 2)); // -- task fn args...
-    luaL_checkstack(L, 3, NULL);
-    lua_State *co = make_thread(L, t, group_index);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, rt->task_type);
+    lua_setmetatable(L, -2);
+    return t;
+}
+
+static void inherit(struct task *t, const struct task *parent)
+{
+    if (parent != NULL) {
+        t->in_call = parent->in_call;
+        t->call_id = parent->call_id;
+        if (parent->cancel != CANCEL_NONE) {
+            t->grace = GRACE_OVER; /* made by a closer: or one would lead to the next for ever */
+        }
+    }
+}
+
+/* Allocates nothing: there is a place for the group's userdata. */
+static void join_group(lua_State *L, struct task *t, struct group *group, int group_index)
+{
+    struct task *user = t->rt->current;
+    t->group = group;
+    if (group->live == 0 && group->owner == NULL) {
+        if (user != NULL) {
+            group->user = user;
+            list_append(&user->groups, &group->of_user);
+        }
+        lua_pushvalue(L, group_index);
+        group->anchor = anchors_keep(&t->rt->anchors, L);
+    }
+    list_append(&group->children, &t->sibling);
+    group->live++;
+    if (group->cancel != CANCEL_NONE) {
+        task_cancel(t, group->cancel);
+    }
+}
+
+struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index)
+{
+    struct runtime *rt = runtime_of(L);
+    luaL_checkstack(L, 5, NULL);
+    struct task *t = push_task(L, rt); // -- fn args... task
+    lua_insert(L, -(nargs + 2));
+    anchors_reserve(&rt->anchors, L, 3);
+    lua_State *co = lua_newthread(L); // -- task fn args... co
     if (!lua_checkstack(co, nargs + 4)) {
-        drop_anchors(L, t);
         luaL_error(L, "too many arguments for a task");
     }
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchor_key);
-    lua_pushvalue(L, -(nargs + 3));
-    lua_rawsetp(L, -2, t);
-    lua_pop(L, 1);
     /* nothing raises from here on */
+    t->co_anchor = anchors_keep(&rt->anchors, L);
+    lua_pushvalue(L, -(nargs + 2));
+    t->anchor = anchors_keep(&rt->anchors, L);
     lua_pushcfunction(co, task_body);
     lua_xmove(L, co, nargs + 1);
     t->co = co;
+    t->nargs = nargs + 1;
     t->id = ++rt->last_task_id;
-    t->in_call = rt->current != NULL && rt->current->in_call;
-    t->call_id = rt->current != NULL ? rt->current->call_id : 0;
-    if (rt->current != NULL && rt->current->cancel != CANCEL_NONE) {
-        t->grace = GRACE_OVER; /* made by a closer: or one would lead to the next for ever */
-    }
+    inherit(t, rt->current);
     t->state = TASK_READY;
     list_append(&rt->tasks, &t->all_node);
     list_append(&rt->ready, &t->ready_node);
     TRACE(TASK, "%llu starts in %s", (unsigned long long)t->id, rt->worker ? "a worker" : "main");
-    t->group = group;
     if (group != NULL) {
-        if (group->live == 0 && group->owner == NULL && rt->current != NULL) {
-            group->user = rt->current;
-            list_append(&rt->current->groups, &group->of_user);
-        }
-        list_append(&group->children, &t->sibling);
-        group->live++;
-        if (group->cancel != CANCEL_NONE) {
-            task_cancel(t, group->cancel);
-        }
+        join_group(L, t, group, group_index);
     }
     return t;
 }
@@ -316,38 +321,34 @@ void task_run_ready(struct runtime *rt)
 
 int task_push_results(lua_State *L, int task_index)
 {
-    struct task *t = luaL_checkudata(L, task_index, TASK_TYPE);
+    struct task *t = task_at(L, task_index);
     luaL_argcheck(L, t->state == TASK_DONE, task_index, "the task has not ended");
     t->observed = true;
     lua_pushboolean(L, !t->failed);
     lua_getiuservalue(L, task_index, UV_RESULT);
-    if (t->failed) {
+    if (t->failed || t->nresults == 1) {
         return 2;
     }
     int results = lua_gettop(L);
-    luaL_argcheck(L, lua_istable(L, results), task_index, "its results were taken away");
-    lua_getfield(L, results, "n");
-    lua_Integer count = lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    luaL_argcheck(L, count >= 0 && count < INT_MAX, task_index, "its results were changed");
-    int n = (int)count;
-    luaL_checkstack(L, n, "too many results");
-    for (int i = 1; i <= n; i++) {
+    luaL_argcheck(L, t->nresults == 0 || lua_istable(L, results), task_index,
+                  "its results were taken away");
+    luaL_checkstack(L, t->nresults, "too many results");
+    for (int i = 1; i <= t->nresults; i++) {
         lua_rawgeti(L, results, i);
     }
     lua_remove(L, results);
-    return n + 1;
+    return t->nresults + 1;
 }
 
 void task_push_traceback(lua_State *L, int task_index)
 {
-    luaL_checkudata(L, task_index, TASK_TYPE);
+    (void)task_at(L, task_index);
     lua_getiuservalue(L, task_index, UV_TRACEBACK);
 }
 
 void task_set_tag(lua_State *L, int task_index)
 {
-    luaL_checkudata(L, task_index, TASK_TYPE);
+    (void)task_at(L, task_index);
     lua_setiuservalue(L, task_index, UV_TAG);
 }
 
@@ -387,7 +388,7 @@ void task_swap_watcher(lua_State *L, int index)
 
 void task_mark_call(lua_State *L, int task_index)
 {
-    struct task *t = luaL_checkudata(L, task_index, TASK_TYPE);
+    struct task *t = task_at(L, task_index);
     t->in_call = true;
     t->call_id = t->id;
     lua_setiuservalue(L, task_index, UV_CALL);
@@ -461,7 +462,7 @@ void task_cancel_all(struct runtime *rt, enum cancel_reason reason, uint64_t gra
 
 static int task_gc(lua_State *L)
 {
-    struct task *t = luaL_checkudata(L, 1, TASK_TYPE);
+    struct task *t = task_at(L, 1);
     if (t->state != TASK_DONE && !t->rt->closing) { /* called by a script */
         return 0;
     }
@@ -481,14 +482,14 @@ static int task_gc(lua_State *L)
 
 void task_open(lua_State *L)
 {
-    lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    struct runtime *rt = runtime_of(L);
+    anchors_open(&rt->anchors, L);
     cancel_open(L);
     protect_open(L);
     coroutine_open(L);
     luaL_newmetatable(L, TASK_TYPE);
     lua_pushcfunction(L, task_gc);
     lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    rt->task_type = luaL_ref(L, LUA_REGISTRYINDEX);
     group_open(L);
 }

@@ -73,6 +73,7 @@ struct group {
     struct task *owner;  /* the task whose implicit group this is, or NULL */
     struct task *user;   /* else the one that spawned here while it was empty; NULL when empty */
     struct list of_user; /* in user->groups */
+    int anchor;          /* of its userdata, while somebody lives in it; 0 = none */
     bool fail_fast;      /* the first error cancels the siblings */
     enum cancel_reason cancel;
 };
@@ -89,15 +90,18 @@ enum task_state {
     TASK_DONE,
 };
 
-/* Lives in a full userdata "lash.task"; user values: 1 results or error, 2 traceback, 3 tag, 4
- * watcher, 5 job of its call. Anchored in the registry until it is done, with its coroutine and
- * the userdata of its group. */
+/* Lives in a full userdata "lash.task"; user values: 1 its result, several in a table, or the
+ * error; 2 traceback, 3 tag, 4 watcher, 5 job of its call. Kept alive until it is done, with its
+ * coroutine and the userdata of its group. */
 struct task {
     struct runtime *rt;
     uint64_t id;
     enum task_state state;
     lua_State *co; /* borrowed: anchored; NULL when done */
+    int anchor;    /* of its userdata, and of its coroutine */
+    int co_anchor;
     int nargs;
+    int nresults;
     struct op *op;           /* what it waits for */
     const struct op *waited; /* what its last wait was for; to compare only */
     enum cancel_reason cancel;
@@ -129,9 +133,12 @@ struct task {
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the
- * task's userdata and returns it. `group_index`: stack index of the userdata that holds `group`, or
- * 0. */
+ * task's userdata and returns it. `group_index`: positive stack index of the userdata that holds
+ * `group`; 0 when that is a task's own, or NULL. */
 struct task *task_spawn(lua_State *L, int nargs, struct group *group, int group_index);
+
+/* The task whose userdata is at the stack index; raises when there is something else. */
+struct task *task_at(lua_State *L, int index);
 
 /* Pushes the userdata of a task that is not done. */
 void task_push_self(lua_State *L, struct task *t);

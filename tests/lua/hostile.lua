@@ -203,21 +203,25 @@ t.case("a task goes on when its finalizer is called by hand", function()
 end)
 
 t.case("what a task lives on is out of reach of the debug library", function()
-    local task = lash.spawn(function() lash.sleep(0.01) return 1 end)
-    for i = 1, 8 do
-        t.ok(type(debug.getuservalue(task, i)) ~= "thread", "its coroutine")
-        debug.setuservalue(task, nil, i)
+    for n = 0, 3 do
+        local task = lash.spawn(function() lash.sleep(0.01) return table.unpack({ 1, 2, 3 }, 1, n) end)
+        for i = 1, 8 do
+            t.ok(type(debug.getuservalue(task, i)) ~= "thread", "its coroutine")
+            debug.setuservalue(task, nil, i)
+        end
+        collectgarbage()
+        collectgarbage()
+        task:wait()
+        t.equal(table.pack(task:result()), table.pack(true, table.unpack({ 1, 2, 3 }, 1, n)))
+        for _, value in ipairs { {}, { n = 1 << 40 }, setmetatable({}, { __index = error }) } do
+            debug.setuservalue(task, value, 1)
+            t.equal(select("#", task:result()), 1 + n)
+        end
+        debug.setuservalue(task, nil, 1)
+        if n > 1 then
+            t.raises("results", task.result, task)
+        end
     end
-    collectgarbage()
-    collectgarbage()
-    task:wait()
-    t.equal(table.pack(task:result()), table.pack(true, 1))
-    for _, n in ipairs { -7, 1 << 40 } do
-        debug.setuservalue(task, { n = n }, 1)
-        t.raises("results", task.result, task)
-    end
-    debug.setuservalue(task, nil, 1)
-    t.raises("results", task.result, task)
 end)
 
 t.case("a batch that is used wrongly says so", function()

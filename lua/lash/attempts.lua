@@ -5,7 +5,6 @@
 local engine = require "lash.core.engine"
 local outcome = require "lash.outcome"
 local retries = require "lash.retries"
-local signals = require "lash.core.signals"
 local tool = require "lash.tool"
 
 local M = {}
@@ -43,44 +42,59 @@ function M.killed(task, found, cause)
 end
 
 local function cancelled(job, reason)
-    return M.cancelled(job.tool, reason, job.cause)
+    return M.cancelled(job.tool, reason, job.batch.cause)
+end
+
+local function label_of(job)
+    return job.batch.turn .. job.at
+end
+
+-- On a worker. Raises nothing: what the engine raises is told as what it is.
+local function run_there(job, args, ctx)
+    local done, status, text, traceback, final = pcall(tool.run, job.tool, args, ctx, job.on_report)
+    if not done then -- cancelled; or it failed itself: a message that is too large to travel, no memory
+        return "error", outcome.error_text(status)
+    end
+    return status, text, traceback, final
 end
 
 -- One attempt, in the running task.
--- @return status, text, whether it forbids another attempt
+-- @return status, text, ms since the first one began, whether it forbids another attempt
 local function attempt(job, n)
-    local task = engine.current()
-    task:mark_call(job)
-    if job.tool.mark == "sync" then
-        task:tag(job.key .. " " .. job.tool.name) -- should its result come too late
-    end
-    if job.tool.timeout then
-        task:deadline(job.tool.timeout)
-    end
+    local found, batch = job.tool, job.batch
+    local began = engine.begin_call(job, found.timeout)
+    local since = job.started or began
+    job.started = since
     local args = n == 1 and job.args or job.fresh_args()
-    local ctx = { -- with room for the functions
-        call = job.label, agent = job.agent, key = job.key, attempt = n, progress = nil, cancelled = nil,
-    }
-    local done, status, text, traceback, final = pcall(tool.run, job.tool, args, ctx, job.on_report)
-    local held = signals.held()
+    local ctx
+    if tool.wants_context(found) then
+        local label = label_of(job)
+        ctx = { -- with room for the functions
+            call = label, agent = batch.agent, key = batch.key .. label, attempt = n, progress = nil, cancelled = nil,
+        }
+    end
+    local status, text, traceback, final
+    if found.mark == "sync" then
+        engine.current():tag(batch.key .. label_of(job) .. " " .. found.name) -- should its result come too late
+        status, text, traceback, final = run_there(job, args, ctx)
+    else
+        status, text, traceback, final = tool.run(found, args, ctx, job.on_report)
+    end
+    local ms, reason, held = engine.end_call(since)
     if held then -- before the end of the call that it tells of
         held()
     end
-    if not done then
-        local reason = engine.cancel_reason(status)
-        if reason then
-            status, text = cancelled(job, reason)
-            if task:lost() then
-                status, text = "lost", text .. MAY_RUN
-            end
-        else -- tool.run itself failed: a message that is too large to travel, no memory
-            status, text = "error", outcome.error_text(status)
+    if reason then
+        status, text = cancelled(job, reason)
+        traceback, final = nil, nil
+        if found.mark == "sync" and engine.current():lost() then
+            status, text = "lost", text .. MAY_RUN
         end
     end
-    if traceback and job.on_traceback then
-        job.on_traceback(job.tool.name, text, traceback)
+    if traceback and batch.on_traceback then
+        batch.on_traceback(found.name, text, traceback)
     end
-    return status, text, final
+    return status, text, ms, final
 end
 
 -- One attempt in a task of its own.
@@ -88,7 +102,7 @@ local function apart(job, n)
     local group <close> = engine.group()
     local task = group:spawn(attempt, job, n)
     local waited, cancel = pcall(group.wait, group)
-    local done, status, text, final = task:result()
+    local done, status, text, _, final = task:result()
     if not waited then -- the call itself is cancelled: nobody but it knows for what
         local lost = status == "lost"
         status, text = cancelled(job, engine.cancel_reason(cancel))
@@ -96,7 +110,7 @@ local function apart(job, n)
     elseif done then
         return status, text, final
     end
-    return M.killed(task, job.tool, job.cause)
+    return M.killed(task, job.tool, job.batch.cause)
 end
 
 local function summary(job, n, status, text)
@@ -107,12 +121,14 @@ local function summary(job, n, status, text)
 end
 
 -- Waits before another attempt. @return true | false, status, text
-local function pause(job, n, status, text)
-    local wait = retries.delay(job.policy, n)
-    job.emit("retry", {
-        what = job.tool.name, call = job.label, attempt = n + 1, wait_ms = math.floor(wait * 1000 + 0.5),
-        why = outcome.cap(text, WHY),
-    })
+local function pause(job, policy, n, status, text)
+    local wait = retries.delay(policy, n)
+    if job.batch.emit then
+        job.batch.emit("retry", {
+            what = job.tool.name, call = label_of(job), attempt = n + 1, wait_ms = math.floor(wait * 1000 + 0.5),
+            why = outcome.cap(text, WHY),
+        })
+    end
     local done, permitted = pcall(job.pause, wait)
     if not done then
         local reason = engine.cancel_reason(permitted)
@@ -126,25 +142,29 @@ local function pause(job, n, status, text)
     return true
 end
 
---- Runs a call. Never raises.
--- @param job { tool =, args =, label =, agent =, key = of its context, policy = as of retries.policy or nil,
---   emit = fn(type, fields), on_report = as of tool.run, on_traceback = fn(name, text, traceback) or nil,
---   cause = fn() -> why the run is cancelled, or nil }, and with a policy fresh_args = fn() -> the arguments
---   once more, pause = fn(seconds) -> true when it may go on then, false when its turn did not come
+--- Runs a call that has one attempt, in the running task.
+-- @param job { tool =, args =, at = its index, batch = of lash.dispatch: agent, turn, key, emit, cause and on_traceback
+--   are read, on_report = as of tool.run }; gets `started`
+-- @return status, text, ms
+function M.once(job)
+    local status, text, ms = attempt(job, 1)
+    return status, text, ms
+end
+
+--- Runs a call that may have several. Never raises.
+-- @param job the same, with fresh_args = fn() -> the arguments once more, pause = fn(seconds) -> true when it may go
+--   on then, false when its turn did not come
+-- @param policy as of retries.policy
 -- @return status, text
-function M.run(job)
-    if not job.policy then
-        local status, text = attempt(job, 1)
-        return status, text
-    end
+function M.run(job, policy)
     local n = 0
     while true do
         n = n + 1
         local status, text, final = apart(job, n)
-        if (status ~= "error" and status ~= "timeout") or final or n >= job.policy.attempts then
+        if (status ~= "error" and status ~= "timeout") or final or n >= policy.attempts then
             return status, summary(job, n, status, text)
         end
-        local go, end_status, end_text = pause(job, n, status, text)
+        local go, end_status, end_text = pause(job, policy, n, status, text)
         if not go then
             return end_status, end_text
         end

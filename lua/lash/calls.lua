@@ -35,9 +35,7 @@ local function dispatch_calls(run, calls, skip)
         fail_fast = at.agent.fail_fast,
         skip = skip,
         key = run.key,
-        label = function(i)
-            return turn .. i
-        end,
+        turn = turn,
         emit = run:listened() and function(kind, fields)
             run:emit(kind, fields, at.agent.name)
         end or nil,

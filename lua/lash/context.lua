@@ -22,11 +22,8 @@ local function check_fraction(fraction)
     return math.min(math.max(fraction, 0), 1) + 0.0
 end
 
---- Adds the functions.
--- @param ctx the values
--- @param report fn({ fraction =, text = }): gets what progress() tells
-function M.attach(ctx, report)
-    function ctx.progress(fraction, text)
+local function teller(report)
+    return function(fraction, text)
         if type(fraction) == "string" and text == nil then
             fraction, text = nil, fraction
         else
@@ -37,6 +34,15 @@ function M.attach(ctx, report)
         end
         report { fraction = fraction, text = text }
     end
+end
+
+local unheard = teller(function() end)
+
+--- Adds the functions.
+-- @param ctx the values
+-- @param report fn({ fraction =, text = }): gets what progress() tells; nil where nobody listens
+function M.attach(ctx, report)
+    ctx.progress = report and teller(report) or unheard
     ctx.cancelled = engine.cancelled
     return ctx
 end

@@ -68,8 +68,8 @@ function M.classify(call, tools)
 end
 
 --- An outcome item for a call.
-function M.outcome(call, status, text)
-    return { type = "outcome", id = call.id, name = call.name, status = status, output = text }
+function M.outcome(call, status, text, ms)
+    return { type = "outcome", id = call.id, name = call.name, status = status, output = text, ms = ms }
 end
 
 local function elapsed(since)
@@ -86,14 +86,12 @@ end
 local function tell_end(batch, i)
     local item = batch.outcomes[i]
     batch.emit("call.end", {
-        call = batch.label(i), name = item.name, status = item.status, ms = item.ms, output = item.output,
+        call = batch.turn .. i, name = item.name, status = item.status, ms = item.ms, output = item.output,
     })
 end
 
 local function note_end(batch, i, status, text, ms)
-    local item = M.outcome(batch.calls[i], status, text)
-    item.ms = ms
-    batch.outcomes[i] = item
+    batch.outcomes[i] = M.outcome(batch.calls[i], status, text, ms)
     if not batch.emit then
         return
     elseif is_given_up() then
@@ -107,7 +105,8 @@ local function note_start(batch, i, found)
     if batch.emit then
         local call = batch.calls[i]
         batch.emit("call.start", {
-            call = batch.label(i),
+            type = "call.start", -- as what it becomes anyway: the table is made large enough at once
+            call = batch.turn .. i,
             name = call.name,
             mark = found and found.mark,
             args = call.args == "" and "{}" or call.args,
@@ -117,7 +116,7 @@ end
 
 -- A call that never starts: its start and its end are told at once.
 local function note_both(batch, i, status, text)
-    note_start(batch, i, batch.found[i])
+    note_start(batch, i, batch.tools[batch.calls[i].name])
     note_end(batch, i, status, text, 0)
 end
 
@@ -136,8 +135,10 @@ local function note_failure(batch, i)
     if batch.permits then
         batch.permits:abandon()
     end
-    for _, task in pairs(batch.running) do
-        task:cancel("sibling")
+    for slot, job in ipairs(batch.jobs) do
+        if job.runs then
+            batch.tasks[slot]:cancel("sibling")
+        end
     end
 end
 
@@ -176,7 +177,8 @@ end
 
 -- For the time between two attempts. The call keeps its place in the batch, as a barrier too; others may
 -- have its worker and its permit of the process meanwhile, and it queues for them again.
-local function pauses(batch, i, permits, number)
+local function pauses(job)
+    local permits, number, wait = job.batch.permits, job.slot, job.batch.wait
     local again
     local function give_back()
         if again then
@@ -188,23 +190,23 @@ local function pauses(batch, i, permits, number)
         permits:rest(number)
         timer.sleep(seconds)
         again = engine.batch(1)
-        add_slot(again, batch.found[i], false)
+        add_slot(again, job.tool, false)
         again:start()
-        return turn_comes(again, batch.wait)
+        return turn_comes(again, wait)
     end
     return pause, give_back
 end
 
 -- Answers the calls that did not get their turn within limits.wait.
-local function watch_turns(batch, permits, at)
+local function watch_turns(batch)
     timer.sleep(batch.wait)
     local late = {}
-    for number, i in ipairs(at) do
-        if not batch.begun[i] and not permits:runs(number) then
-            late[#late + 1] = i
+    for slot, job in ipairs(batch.jobs) do
+        if batch.permits:waits(slot) then
+            late[#late + 1] = job.at
         end
     end
-    permits:abandon()
+    batch.permits:abandon()
     local text = ("not started: it waited %g s for its turn, which did not come (limits.wait)"):format(batch.wait)
     for _, i in ipairs(late) do
         if not batch.stopped then -- the others get the reason for that
@@ -216,77 +218,75 @@ end
 
 -- ---- calls ----
 
-local function nothing() end
-
-local function progress_teller(batch, i)
+local function progress_teller(job)
+    local batch, i = job.batch, job.at
     return function(report)
         if not batch.outcomes[i] and type(report) == "table" then
             local text = report.text
             batch.emit("call.progress", {
-                call = batch.label(i), name = batch.calls[i].name, fraction = tonumber(report.fraction),
+                call = batch.turn .. i, name = batch.calls[i].name, fraction = tonumber(report.fraction),
                 text = type(text) == "string" and outcome.cap(outcome.error_text(text), PROGRESS) or nil,
             })
         end
     end
 end
 
-local function make_job(batch, i)
-    local found, label = batch.found[i], batch.label(i)
-    return {
-        tool = found,
-        args = batch.args[i],
-        label = label,
-        agent = batch.agent,
-        key = batch.key .. label,
-        policy = retries.policy(found, batch.retry),
-        emit = batch.emit or nothing,
-        on_report = batch.emit and progress_teller(batch, i),
-        on_traceback = batch.on_traceback,
-        cause = batch.cause,
-    }
-end
-
-local function run_found(batch, i, permits, number)
-    batch.started[i] = engine.hrtime()
-    note_start(batch, i, batch.found[i])
-    local job = make_job(batch, i)
+-- A call that may be tried again.
+local function run_again(job, policy)
     local give_back
-    if job.policy then
-        job.pause, give_back = pauses(batch, i, permits, number)
-        job.fresh_args = function() -- a tool may change the table that it gets
-            return select(2, M.classify(batch.calls[i], batch.tools))
-        end
+    job.pause, give_back = pauses(job)
+    job.fresh_args = function() -- a tool may change the table that it gets
+        return select(2, M.classify(job.batch.calls[job.at], job.batch.tools))
     end
-    local status, text = attempts.run(job)
-    if give_back then
-        give_back()
-    end
-    note_end(batch, i, status, text, elapsed(batch.started[i]))
+    local status, text = attempts.run(job, policy)
+    give_back()
+    return status, text, elapsed(job.started)
 end
 
--- The body of the task of one call. Its permit is given back whatever happens.
-local function run_call(batch, i, permits, number)
-    local permit <close> = permits:hold(number)
+local function run_found(job)
+    local batch, found = job.batch, job.tool
+    if batch.emit then
+        job.started = engine.hrtime()
+        job.on_report = progress_teller(job)
+        note_start(batch, job.at, found)
+    end
+    local policy = found.idempotent and retries.policy(found, batch.retry)
+    local status, text, ms
+    if policy then
+        job.started = job.started or engine.hrtime()
+        status, text, ms = run_again(job, policy)
+    else
+        status, text, ms = attempts.once(job)
+    end
+    note_end(batch, job.at, status, text, ms)
+end
+
+-- The body of the task of one call.
+local function run_call(job)
+    local batch, i = job.batch, job.at
     if batch.stopped then
         return
     end
-    batch.running[i] = engine.current()
-    local ok, err = pcall(run_found, batch, i, permits, number)
-    batch.running[i] = nil
+    job.runs = true
+    local ok, err = pcall(run_found, job)
+    job.runs = false
     if not ok and not batch.outcomes[i] then
-        note_end(batch, i, "error", outcome.error_text(err), elapsed(batch.started[i]))
+        note_end(batch, i, "error", outcome.error_text(err), elapsed(job.started or engine.hrtime()))
     end
     note_failure(batch, i)
 end
 
 local function classify_all(batch, skip)
-    local any = false
+    local jobs = batch.jobs
     for i, call in ipairs(batch.calls) do
         if not skip[i] then
             local found, args = M.classify(call, batch.tools)
             if found then
-                batch.found[i], batch.args[i] = found, args
-                any = true
+                local slot = #jobs + 1
+                jobs[slot] = {
+                    batch = batch, slot = slot, at = i, tool = found, args = args, runs = false, started = nil,
+                    on_report = nil, -- with room for these
+                }
             else
                 note_start(batch, i, batch.tools[call.name])
                 note_end(batch, i, "error", args, 0)
@@ -294,51 +294,43 @@ local function classify_all(batch, skip)
             end
         end
     end
-    return any and not batch.stopped
+    return #jobs > 0 and not batch.stopped
 end
 
 local function run_all(batch, cap)
     local permits <close> = engine.batch(cap)
-    local at = {} -- slot number -> position in the batch
-    for i = 1, #batch.calls do
-        if batch.found[i] then
-            local found = batch.found[i]
-            at[add_slot(permits, found, found.parallel == false)] = i
-        end
+    for _, job in ipairs(batch.jobs) do
+        add_slot(permits, job.tool, job.tool.parallel == false)
     end
     batch.permits = permits
-    permits:start()
-    local waits = batch.wait and batch.wait > 0 and permits:pending() > 0
-    local watch <close> = waits and engine.group() or nil
-    if watch then
-        watch:spawn(watch_turns, batch, permits, at)
+    local pending = permits:start()
+    local wait = batch.wait
+    if not wait or wait <= 0 or pending == 0 then
+        permits:run(run_call, batch.jobs, batch.tasks)
+    else
+        local watch <close> = engine.group()
+        watch:spawn(watch_turns, batch)
+        permits:run(run_call, batch.jobs, batch.tasks)
     end
-    local group <close> = engine.group()
-    local number = permits:next()
-    while number do
-        batch.begun[at[number]] = true
-        group:spawn(run_call, batch, at[number], permits, number)
-        number = permits:next()
-    end
-    group:wait()
 end
 
 -- Answers what has no outcome: history stays complete.
 local function fill(batch, skip)
+    local outcomes = batch.outcomes
     for _, i in ipairs(batch.untold) do
         tell_end(batch, i)
     end
-    for i, task in pairs(batch.running) do
-        if batch.started[i] and not batch.outcomes[i] then
-            local status, text = attempts.killed(task, batch.found[i], batch.cause)
-            note_end(batch, i, status, text, elapsed(batch.started[i]))
-            note_failure(batch, i)
+    for slot, job in ipairs(batch.jobs) do
+        if job.started and not outcomes[job.at] then
+            local status, text = attempts.killed(batch.tasks[slot], job.tool, batch.cause)
+            note_end(batch, job.at, status, text, elapsed(job.started))
+            note_failure(batch, job.at)
         end
     end
-    local why = batch.fault or batch.stopped and "another call failed" or batch.cause and batch.cause()
-        or "the run was cancelled"
     for i in ipairs(batch.calls) do
-        if not batch.outcomes[i] and not skip[i] then
+        if not outcomes[i] and not skip[i] then
+            local why = batch.fault or batch.stopped and "another call failed" or batch.cause and batch.cause()
+                or "the run was cancelled"
             note_both(batch, i, "not_run", ("not run: %s before this call started"):format(why))
         end
     end
@@ -347,8 +339,8 @@ end
 --- Runs a batch.
 -- @param calls items of type "call", in the model's order
 -- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields) or nil,
---   label = fn(i) -> "turn.index", key = prefix of ctx.key, skip = { [i] = true } for calls that somebody
---   else answers, on_traceback = fn(name, text, traceback) or nil, wait = seconds that a call waits for its
+--   turn = "2.": what stands before the index in a call's label, key = prefix of ctx.key, skip =
+--   { [i] = true } for calls that somebody else answers, on_traceback = fn(name, text, traceback) or nil, wait = seconds that a call waits for its
 --   turn, retry = of the agent, fail_fast = true: the first call that fails stops the others, cause = fn() ->
 --   why the run is cancelled }
 -- @return list of outcome items, holes where skipped; true | nil, what the run has to end with: the cancel error
@@ -356,9 +348,10 @@ end
 --   positions of the calls that failed, in the order in which they did
 function M.run(calls, spec)
     local batch = {
-        calls = calls, tools = spec.tools, outcomes = {}, found = {}, args = {}, begun = {}, started = {},
-        running = {}, untold = {}, failures = {},
-        emit = spec.emit, label = spec.label, agent = spec.agent, key = spec.key, wait = spec.wait,
+        calls = calls, tools = spec.tools, outcomes = {}, failures = {}, untold = {},
+        jobs = {}, -- of the calls that may run: by slot of the permits
+        tasks = {}, -- of those that have begun, likewise
+        emit = spec.emit, turn = spec.turn, agent = spec.agent, key = spec.key, wait = spec.wait,
         retry = spec.retry, fail_fast = spec.fail_fast, cause = spec.cause,
         on_traceback = spec.on_traceback,
     }

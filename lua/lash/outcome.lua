@@ -210,17 +210,27 @@ local function finish(ok, ...)
     return "error", M.error_text(failure.err), failure.traceback, is_final(failure.err)
 end
 
---- Runs fn(args, ctx) and maps what it gives. Never raises, but for a cancelled task.
+--- Runs fn(args, ctx) and maps what it gives. Never raises.
 -- @param cap bytes of output kept
--- @param ctx the context; on a worker without its functions, which are made here
--- @return status ("ok" or "error"), text, for an error the traceback or nil, whether it forbids another attempt
+-- @return status ("ok" or "error"), text, for an error the traceback or nil, whether it forbids another attempt;
+--   of a task that was cancelled they mean nothing
+function M.of(fn, cap, args, ctx)
+    local status, text, traceback, final = finish(xpcall(fn, with_traceback, args, ctx))
+    if #text > cap then
+        text = M.cap(text, cap)
+    end
+    return status, text, traceback, final
+end
+
+--- The same on a worker, where a cancelled task raises.
+-- @param ctx the context without its functions, which are made here; or nil
 function M.run(fn, cap, args, ctx)
-    if ctx and not ctx.progress then
+    if ctx then
         context.attach(ctx, engine.report)
     end
-    local status, text, traceback, final = finish(xpcall(fn, with_traceback, args, ctx))
+    local status, text, traceback, final = M.of(fn, cap, args, ctx)
     engine.check()
-    return status, M.cap(text, cap), traceback, final
+    return status, text, traceback, final
 end
 
 return M

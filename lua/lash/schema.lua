@@ -10,6 +10,7 @@
 -- writes it. Integers beyond 64 bits are text there, so they are no `integer` here; the message
 -- says so.
 
+local accept = require "lash.schema.accept"
 local compile = require "lash.schema.compile"
 local evaluate = require("lash.schema.evaluate").evaluate
 local json = require "lash.json"
@@ -35,7 +36,7 @@ function M.compile(schema)
     if not document then
         return failure("schema", message)
     end
-    return setmetatable({ document = document }, Compiled)
+    return setmetatable({ document = document, accepts = accept.make(schema) }, Compiled)
 end
 
 --- check(schema_or_compiled, value [, options]) -> true | nil, err
@@ -51,6 +52,10 @@ function M.check(schema, value, options)
         if not compiled then
             return nil, err
         end
+    end
+    local accepts = compiled.accepts
+    if accepts and not options and accepts(value) then
+        return true
     end
     local errors, more = evaluate(compiled.document, value, options and options.steps)
     if not errors then

@@ -34,8 +34,15 @@ local FIELDS = {
     strict = "boolean",
 }
 
--- compiled schemas are not part of the tool, so that tools can travel to workers
-local compiled = setmetatable({}, { __mode = "k" })
+-- What is made of a tool once: { checker = its compiled schema, wants = whether its function looks at its context }.
+-- Not part of the tool, so that tools can travel to workers.
+local made_of = setmetatable({}, { __mode = "k" })
+
+-- Whether a function has a second parameter. The context is not made for one that cannot see it.
+local function has_second(fn)
+    local info = debug.getinfo(fn, "u")
+    return info.isvararg or info.nparams > 1
+end
 
 local function argument_schema(spec)
     if spec.params and spec.schema ~= nil then
@@ -133,8 +140,18 @@ local function build(spec)
     else
         tool.fn = fn
     end
-    compiled[tool] = checker
+    made_of[tool] = { checker = checker, wants = has_second(fn) }
     return tool
+end
+
+-- A tool that has travelled brings no more than its fields.
+local function of(tool)
+    local made = made_of[tool]
+    if not made then
+        made = { checker = assert(schema.compile(tool.schema)), wants = not tool.fn or has_second(tool.fn) }
+        made_of[tool] = made
+    end
+    return made
 end
 
 --- Declares a tool.
@@ -171,24 +188,22 @@ end
 --- Checks arguments against the tool's schema.
 -- @return true | nil, err as of lash.schema.check
 function M.check_arguments(tool, args)
-    local checker = compiled[tool]
-    if not checker then
-        checker = assert(schema.compile(tool.schema))
-        compiled[tool] = checker
-    end
-    return schema.check(checker, args)
+    return schema.check(of(tool).checker, args)
 end
 
-local function nothing() end
+--- @return whether the tool's function looks at its context
+function M.wants_context(tool)
+    return of(tool).wants
+end
 
 --- Runs the tool's function in the running task (async) or on a worker (sync).
--- @param ctx the values of its context
+-- @param ctx the values of its context, or nil where it does not look at it
 -- @param on_report fn({ fraction =, text = }) for what ctx.progress tells, or nil
 -- @return status "ok" or "error", the text for the model, for an error its traceback or nil and whether it
 --   forbids another attempt
 function M.run(tool, args, ctx, on_report)
     if tool.mark == "async" then
-        return outcome.run(tool.fn, tool.max_output, args, context.attach(ctx, on_report or nothing))
+        return outcome.of(tool.fn, tool.max_output, args, ctx and context.attach(ctx, on_report))
     end
     local limit = tool.memory or engine.memory_limit()
     local ok, status, text, traceback, final = engine.offload_within(limit, on_report, tool.code, tool.max_output, args,

@@ -48,7 +48,7 @@ local function body(level)
 end
 
 --- Called above the code that holds the loop.
--- @param job of lash.attempts whose tool's function runs, or nil
+-- @param job of lash.dispatch whose tool's function runs, or nil
 -- @return a record for tell(), or nil when this place has been told of, or enough was told
 function M.collect(job)
     if count >= REPORTS or (M.nobody and M.nobody()) then
@@ -63,7 +63,7 @@ function M.collect(job)
     told[place] = true
     count = count + 1
     local frames = script.user_frames(2)
-    return { place = place, tool = tool, emit = job and job.emit, frames = frames, last = count == REPORTS }
+    return { place = place, tool = tool, emit = job and job.batch and job.batch.emit, frames = frames, last = count == REPORTS }
 end
 
 local function text_of(record, ms, still)

@@ -34,6 +34,13 @@ void bind_replace_print(lua_State *L);
 void bind_replace_write(lua_State *L);
 void bind_replace_read(lua_State *L);
 
+/* Adds batch() to lash.core.engine, the table on top. */
+void bind_add_batch(lua_State *L);
+
+/* Raises between two calls of a worker. Only finalizers run then: what they start would live in the
+ * next call. */
+void bind_check_call(lua_State *L);
+
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);
 

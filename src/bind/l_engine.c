@@ -7,17 +7,14 @@
 
 #include "bind/bind.h"
 #include "bind/type.h"
-#include "engine/dispatch.h"
 #include "engine/task.h"
+#include "engine/watchdog.h"
 #include "engine/worker.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
 #define GROUP_TYPE "lash.group"
-#define BATCH_TYPE "lash.batch"
-#define NEXT_TYPE "lash.batch.next"
-#define HOLD_TYPE "lash.batch.hold"
 
 static enum cancel_reason check_reason(lua_State *L, int index)
 {
@@ -34,9 +31,7 @@ static struct task *check_task(lua_State *L)
     return task_at(L, 1);
 }
 
-/* Between two calls of a worker only finalizers run: what they start would live in the next call.
- */
-static void check_call(lua_State *L)
+void bind_check_call(lua_State *L)
 {
     struct runtime *rt = runtime_of(L);
     if (rt->worker != NULL && rt->current == NULL) {
@@ -53,7 +48,7 @@ static int l_spawn(lua_State *L)
     if (rt->closing) {
         return luaL_error(L, "the program ends: no new task can start");
     }
-    check_call(L);
+    bind_check_call(L);
     if (parent == NULL) {
         task_spawn(L, lua_gettop(L) - 1, NULL, 0);
         return 1;
@@ -187,6 +182,38 @@ static int l_cancel_reason(lua_State *L)
     return 1;
 }
 
+/* begin_call(job, seconds | false) -> hrtime(): the running task begins a call, as mark_call()
+ * says, and has so much time for it */
+static int l_begin_call(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    luaL_argcheck(L, t != NULL, 1, "only a task makes calls");
+    lua_settop(L, 2);
+    task_push_self(L, t);
+    lua_pushvalue(L, 1);
+    task_mark_call(L, 3);
+    if (lua_isnumber(L, 2)) {
+        task_set_deadline(t, lua_tonumber(L, 2));
+    }
+    lua_pushinteger(L, (lua_Integer)uv_hrtime());
+    return 1;
+}
+
+/* end_call(began) -> ms since then, the reason for which the running task was cancelled or nil, and
+ * the function of lash.watchdog that tells that it has held the loop, or nil */
+static int l_end_call(lua_State *L)
+{
+    const struct task *t = runtime_of(L)->current;
+    luaL_argcheck(L, t != NULL, 1, "only a task makes calls");
+    lua_pushinteger(L, ((lua_Integer)uv_hrtime() - luaL_checkinteger(L, 1)) / 1000000);
+    if (t->cancel != CANCEL_NONE) {
+        lua_pushstring(L, cancel_reason_name(t->cancel));
+    } else {
+        lua_pushnil(L);
+    }
+    return 2 + watchdog_take(L);
+}
+
 /* ---- groups ---- */
 
 static int l_group(lua_State *L)
@@ -204,7 +231,7 @@ static int l_group_spawn(lua_State *L)
     struct group *g = luaL_checkudata(L, 1, GROUP_TYPE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     task_check(L);
-    check_call(L);
+    bind_check_call(L);
     task_spawn(L, lua_gettop(L) - 2, g, 1);
     return 1;
 }
@@ -237,217 +264,6 @@ static int l_group_close(lua_State *L)
     return task_wait(L, group_push_join(L, g));
 }
 
-/* ---- batches ---- */
-
-struct next_op {
-    struct op op;
-    struct lua_batch *batch; /* borrowed: on the waiter's stack */
-};
-
-struct lua_batch {
-    struct batch *batch; /* owned; NULL when closed */
-    struct next_op *waiting;
-};
-
-static struct lua_batch *check_batch(lua_State *L)
-{
-    struct lua_batch *b = luaL_checkudata(L, 1, BATCH_TYPE);
-    luaL_argcheck(L, b->batch != NULL, 1, "the batch is closed");
-    return b;
-}
-
-static void batch_wake(void *arg)
-{
-    struct lua_batch *b = arg;
-    struct next_op *next = b->waiting;
-    b->waiting = NULL;
-    if (next != NULL) {
-        op_done(&next->op);
-    }
-}
-
-/* batch(cap [, uncounted]); one that is made inside a running call never counts for the process */
-static int l_batch(lua_State *L)
-{
-    lua_Integer cap = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, cap >= 1, 1, "at least one call must be allowed to run");
-    lua_settop(L, 2);
-    struct lua_batch *b = lua_newuserdatauv(L, sizeof(*b), 0);
-    *b = (struct lua_batch){0};
-    luaL_setmetatable(L, BATCH_TYPE);
-    struct runtime *rt = runtime_of(L);
-    bool counted = !lua_toboolean(L, 2) && (rt->current == NULL || !rt->current->in_call);
-    b->batch = batch_new(&rt->dispatcher, (size_t)cap, counted, batch_wake, b);
-    return 1;
-}
-
-static int l_batch_add(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    lua_pushinteger(L, (lua_Integer)batch_add(b->batch, lua_toboolean(L, 2)) + 1);
-    return 1;
-}
-
-static size_t check_slot(lua_State *L, const struct lua_batch *b, bool running)
-{
-    lua_Integer slot = luaL_checkinteger(L, 2);
-    luaL_argcheck(L, slot >= 1 && (size_t)slot <= batch_count(b->batch), 2,
-                  "there is no such slot");
-    luaL_argcheck(L, !running || batch_runs(b->batch, (size_t)slot - 1), 2,
-                  "the slot does not run");
-    return (size_t)slot - 1;
-}
-
-/* batch:limit(slot, kind, name, limit) */
-static int l_batch_limit(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    lua_Integer limit = luaL_checkinteger(L, 5);
-    luaL_argcheck(L, limit >= 1, 5, "a limit is at least 1");
-    size_t slot = check_slot(L, b, false);
-    bool fits = batch_limit(b->batch, slot, luaL_checkstring(L, 3)[0], luaL_checkstring(L, 4),
-                            (size_t)limit);
-    luaL_argcheck(L, fits, 2, "the slot has limits enough");
-    return 0;
-}
-
-static int l_batch_start(lua_State *L)
-{
-    batch_start(check_batch(L)->batch);
-    return 0;
-}
-
-static void next_cancel(struct op *op)
-{
-    struct next_op *next = (struct next_op *)op;
-    if (next->batch != NULL && next->batch->waiting == next) {
-        next->batch->waiting = NULL;
-    }
-}
-
-static int batch_next(lua_State *L, struct lua_batch *b);
-
-static int next_finish(lua_State *L, struct op *op)
-{
-    struct lua_batch *b = ((struct next_op *)op)->batch;
-    luaL_argcheck(L, b->batch != NULL, 1, "the batch is closed");
-    lua_settop(L, 1);
-    return batch_next(L, b);
-}
-
-static int batch_next(lua_State *L, struct lua_batch *b)
-{
-    long slot = batch_take(b->batch);
-    if (slot >= 0) {
-        lua_pushinteger(L, slot + 1);
-        return 1;
-    }
-    if (batch_done(b->batch)) {
-        return 0;
-    }
-    struct next_op *next = lua_newuserdatauv(L, sizeof(*next), 0);
-    *next = (struct next_op){.op = {.cancel = next_cancel, .finish = next_finish}, .batch = b};
-    luaL_setmetatable(L, NEXT_TYPE);
-    b->waiting = next;
-    return task_wait(L, &next->op);
-}
-
-/* batch:next() -> slot that got its permit, waiting for one; nil when all are settled */
-static int l_batch_next(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    lua_settop(L, 1);
-    return batch_next(L, b);
-}
-
-static void settle(struct lua_batch *b, size_t slot)
-{
-    batch_settle(b->batch, slot);
-    if (batch_done(b->batch)) {
-        batch_wake(b);
-    }
-}
-
-static int l_batch_settle(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    settle(b, check_slot(L, b, true));
-    return 0;
-}
-
-/* A permit in the hands of a task. Its user value is the batch. Settled in C, for a task may end
- * where no instruction of Lua is left to it. */
-struct hold {
-    size_t slot;
-    bool settled;
-};
-
-/* batch:hold(slot) -> a value to close: that settles the slot, however its task ends */
-static int l_batch_hold(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    size_t slot = check_slot(L, b, true);
-    struct hold *hold = lua_newuserdatauv(L, sizeof(*hold), 1);
-    *hold = (struct hold){.slot = slot};
-    lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, 1);
-    luaL_setmetatable(L, HOLD_TYPE);
-    return 1;
-}
-
-static int l_hold_close(lua_State *L)
-{
-    struct hold *hold = luaL_checkudata(L, 1, HOLD_TYPE);
-    lua_getiuservalue(L, 1, 1);
-    struct lua_batch *b = luaL_testudata(L, -1, BATCH_TYPE);
-    if (!hold->settled && b != NULL && b->batch != NULL && batch_runs(b->batch, hold->slot)) {
-        settle(b, hold->slot);
-    }
-    hold->settled = true;
-    return 0;
-}
-
-/* batch:rest(slot): it keeps its place in the batch and gives back what others wait for */
-static int l_batch_rest(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    batch_rest(b->batch, check_slot(L, b, true));
-    return 0;
-}
-
-/* batch:pending() -> slots that wait for a permit */
-static int l_batch_pending(lua_State *L)
-{
-    lua_pushinteger(L, (lua_Integer)batch_pending(check_batch(L)->batch));
-    return 1;
-}
-
-/* batch:runs(slot) -> true when it got its permit and is not settled */
-static int l_batch_runs(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    lua_pushboolean(L, batch_runs(b->batch, check_slot(L, b, false)));
-    return 1;
-}
-
-static int l_batch_abandon(lua_State *L)
-{
-    struct lua_batch *b = check_batch(L);
-    batch_abandon(b->batch);
-    if (batch_done(b->batch)) {
-        batch_wake(b);
-    }
-    return 0;
-}
-
-static int l_batch_close(lua_State *L)
-{
-    struct lua_batch *b = luaL_checkudata(L, 1, BATCH_TYPE);
-    batch_free(b->batch);
-    b->batch = NULL;
-    return 0;
-}
-
 /* ---- the loop ---- */
 
 /* drive(fn, ...) -> true, results... | false, error: for callers that are not tasks */
@@ -458,7 +274,7 @@ static int l_drive(lua_State *L)
     if (rt->current != NULL) {
         return luaL_error(L, "a task cannot drive the loop that it runs on");
     }
-    check_call(L);
+    bind_check_call(L);
     int err = rt->closing ? UV_ECANCELED : runtime_open_loop(rt);
     if (err != 0) {
         return luaL_error(L, "no event loop can be had: %s", uv_strerror(err));
@@ -525,40 +341,23 @@ int luaopen_lash_core_engine(lua_State *L)
                                              {"cancel", l_group_cancel},
                                              {"__close", l_group_close},
                                              {NULL, NULL}};
-    static const luaL_Reg batch_methods[] = {{"add", l_batch_add},
-                                             {"limit", l_batch_limit},
-                                             {"start", l_batch_start},
-                                             {"next", l_batch_next},
-                                             {"settle", l_batch_settle},
-                                             {"abandon", l_batch_abandon},
-                                             {"hold", l_batch_hold},
-                                             {"rest", l_batch_rest},
-                                             {"runs", l_batch_runs},
-                                             {"pending", l_batch_pending},
-                                             {"__gc", l_batch_close},
-                                             {"__close", l_batch_close},
-                                             {NULL, NULL}};
-    static const luaL_Reg hold_methods[] = {
-        {"__gc", l_hold_close}, {"__close", l_hold_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"spawn", l_spawn},
                                          {"current", l_current},
                                          {"in_call", l_in_call},
                                          {"check", l_check},
                                          {"cancel_reason", l_cancel_reason},
                                          {"group", l_group},
-                                         {"batch", l_batch},
+                                         {"begin_call", l_begin_call},
+                                         {"end_call", l_end_call},
                                          {"drive", l_drive},
                                          {"hrtime", l_hrtime},
                                          {"memory", l_memory},
                                          {"live", l_live},
                                          {NULL, NULL}};
-    luaL_newmetatable(L, NEXT_TYPE);
-    lua_pop(L, 1);
     new_type(L, "lash.task", task_methods);
     new_type(L, GROUP_TYPE, group_methods);
-    new_type(L, BATCH_TYPE, batch_methods);
-    new_type(L, HOLD_TYPE, hold_methods);
     luaL_newlib(L, functions);
+    bind_add_batch(L);
     bind_add_offload(L);
     return 1;
 }

@@ -348,6 +348,11 @@ void batch_start(struct batch *b)
     dispatcher_serve(b->dispatcher);
 }
 
+long batch_first(const struct batch *b)
+{
+    return b->started_head;
+}
+
 long batch_take(struct batch *b)
 {
     long i = b->started_head;
@@ -429,6 +434,11 @@ size_t batch_count(const struct batch *b)
 bool batch_runs(const struct batch *b, size_t slot)
 {
     return b->slots[slot].state == SLOT_STARTED;
+}
+
+bool batch_waits(const struct batch *b, size_t slot)
+{
+    return b->slots[slot].state == SLOT_PENDING;
 }
 
 bool batch_done(const struct batch *b)

@@ -63,6 +63,12 @@ bool batch_runs(const struct batch *b, size_t slot);
 /* No more slots come: permits are handed out from here on. */
 void batch_start(struct batch *b);
 
+/* True for a slot that has had no permit so far and was not given up. */
+bool batch_waits(const struct batch *b, size_t slot);
+
+/* The slot that batch_take() would take. */
+long batch_first(const struct batch *b);
+
 /* Takes the next slot that got its permit: its index, or -1 when there is none at the moment. */
 long batch_take(struct batch *b);
 

@@ -100,6 +100,7 @@ static struct task *push_task(lua_State *L, struct runtime *rt)
     list_init(&t->permits);
     list_init(&t->held);
     list_init(&t->groups);
+    list_init(&t->permit.node);
     group_init(&t->own, rt, t);
     lua_rawgeti(L, LUA_REGISTRYINDEX, rt->task_type);
     lua_setmetatable(L, -2);
@@ -225,6 +226,16 @@ static void task_done(struct task *t)
     }
 }
 
+static void give_back(struct task *t)
+{
+    void (*take_back)(struct task_permit *) = t->permit.take_back;
+    if (take_back != NULL) {
+        t->permit.take_back = NULL;
+        list_remove(&t->permit.node);
+        take_back(&t->permit);
+    }
+}
+
 /* Stores the one value on top of the coroutine as result or error. Allocates nothing. */
 static void task_end(struct task *t)
 {
@@ -233,6 +244,7 @@ static void task_end(struct task *t)
     lua_xmove(t->co, L, 1);
     lua_setiuservalue(L, -2, UV_RESULT);
     lua_pop(L, 1);
+    give_back(t);
     if (task_has_children(t)) {
         t->state = TASK_ENDING;
         task_cancel_children(t);
@@ -249,6 +261,7 @@ static void end_with_cancel(struct task *t)
     cancel_push(L, t->cancel);
     lua_setiuservalue(L, -2, UV_RESULT);
     lua_pop(L, 1);
+    give_back(t);
     task_done(t);
 }
 
@@ -477,6 +490,7 @@ static int task_gc(lua_State *L)
     list_remove(&t->all_node);
     list_remove(&t->ready_node);
     list_remove(&t->sibling);
+    list_remove(&t->permit.node);
     return 0;
 }
 

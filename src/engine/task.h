@@ -82,6 +82,14 @@ struct group {
  * on. */
 enum task_grace { GRACE_UNUSED, GRACE_RUNS, GRACE_OVER };
 
+/* What somebody has lent to a task for as long as its function runs, however that ends. */
+struct task_permit {
+    struct list node;                              /* of the lender */
+    void (*take_back)(struct task_permit *permit); /* NULL: nothing is lent; calls no Lua */
+    void *lender;
+    size_t slot;
+};
+
 enum task_state {
     TASK_READY,
     TASK_RUNNING,
@@ -130,6 +138,7 @@ struct task {
     struct list waiters; /* struct join_op */
     struct list permits; /* struct permit.of_owner: given back when the task has ended */
     struct list held;    /* struct held.node */
+    struct task_permit permit;
 };
 
 /* Starts a task of the function and `nargs` arguments on top of L's stack, replaces them by the

@@ -3,6 +3,7 @@ local t = require "t"
 local json = require "lash.json"
 local params = require "lash.params"
 local pattern = require "lash.core.pattern"
+local evaluate = require("lash.schema.evaluate").evaluate
 local schema = require "lash.schema"
 
 local case, equal = t.case, t.equal
@@ -356,6 +357,139 @@ case("faults of the shorthand name the field", function()
     bad(loop, "contains itself")
 end)
 
+-- ---- the quick look beside the evaluator ----
+
+local function pick(list)
+    return list[math.random(math.max(#list, 2))]
+end
+
+local function any_of(...)
+    return pick { ... }()
+end
+
+local WORDS = { "a", "b", "c", "d" }
+
+local function random_schema(depth)
+    local function simple()
+        return { type = pick { "string", "boolean", "number", "null", "integer" }, description = pick { "x", nil } }
+    end
+    local function enum()
+        return { type = pick { "string", nil }, enum = { "a", pick { "b", "c" } } }
+    end
+    local function union()
+        return { type = pick { { "string", "null" }, { "integer", "boolean" }, { "number" }, { "array", "null" } } }
+    end
+    local function free()
+        return pick { true, {}, { title = "free" } }
+    end
+    local function array()
+        return { type = "array", items = pick { true, false } and random_schema(depth + 1) or nil }
+    end
+    local function object()
+        local s = { type = "object", properties = {}, required = {}, additionalProperties = pick { true, false, 0 } }
+        if s.additionalProperties == 0 then
+            s.additionalProperties = nil
+        end
+        for _, name in ipairs(WORDS) do
+            if pick { true, false } then
+                s.properties[name] = random_schema(depth + 1)
+            end
+            if pick { true, false, false } then
+                s.required[#s.required + 1] = name
+            end
+        end
+        return s
+    end
+    local function beyond() -- what only the evaluator knows
+        return pick { { type = "integer", minimum = 1 }, { const = "a" }, { anyOf = { { type = "null" }, true } },
+            { type = "object", minProperties = 1 }, { type = "array", prefixItems = { true } }, { enum = { 1, "a" } },
+            { properties = { a = false } }, false, { type = "string", minLength = 1 } }
+    end
+    if depth > 2 then
+        return any_of(simple, simple, enum, union, free)
+    end
+    return any_of(simple, enum, union, free, array, object, object, object, beyond)
+end
+
+-- One that often fits the schema; JSON text can have it.
+local function random_value(s, depth)
+    local kind = type(s) == "table" and pick { true, true, true, false } and s.type
+    kind = type(kind) == "table" and kind[1] or kind or pick { "string", "boolean", "number", "null", "integer",
+        depth < 3 and "array" or "null", depth < 3 and "object" or "null" }
+    if kind == "string" then
+        return pick(WORDS)
+    elseif kind == "boolean" then
+        return pick { true, false }
+    elseif kind == "number" then
+        return pick { 1, 1.5, -2.0, 1e300, math.mininteger }
+    elseif kind == "integer" then
+        return pick { 0, 3, 2.0 }
+    elseif kind == "null" then
+        return json.null
+    end
+    local value = kind == "array" and json.array {} or {}
+    if kind == "array" then
+        for i = 1, pick { 0, 1, 3 } do
+            value[i] = random_value(type(s) == "table" and s.items, depth + 1)
+        end
+        return value
+    end
+    local properties = type(s) == "table" and s.properties or {}
+    for _, name in ipairs(WORDS) do
+        if pick { true, true, true, properties[name] ~= nil } then
+            value[name] = random_value(properties[name], depth + 1)
+        end
+    end
+    return value
+end
+
+case("D11 what the quick look accepts fits, and of what JSON can have it accepts all that fits", function()
+    local seed = math.random(1 << 30)
+    math.randomseed(seed)
+    local schemas, accepted, refused_ = 0, 0, 0
+    for _ = 1, 3000 do
+        local s = random_schema(0)
+        local compiled = assert(schema.compile(s))
+        if compiled.accepts then
+            schemas = schemas + 1
+            for _ = 1, 10 do
+                local value = random_value(s, 0)
+                local fits = evaluate(compiled.document, value) == nil
+                if compiled.accepts(value) ~= fits then
+                    error(("seed %d: %s with %s: the evaluator says %s"):format(seed, json.encode(s),
+                        json.encode(value), fits))
+                end
+                accepted, refused_ = accepted + (fits and 1 or 0), refused_ + (fits and 0 or 1)
+            end
+        end
+    end
+    assert(schemas > 500 and accepted > 2000 and refused_ > 2000, ("%d %d %d"):format(schemas, accepted, refused_))
+end)
+
+case("D11 the quick look leaves alone what Lua alone can have", function()
+    local s = { type = "object", properties = { a = { type = "array", items = { type = "integer" } } } }
+    local compiled = assert(schema.compile(s))
+    local shared = { a = { 1 } }
+    local odd = setmetatable({ a = { 1 } }, { __index = error, __pairs = error, __eq = error })
+    for _, value in ipairs { shared, odd, { [1] = 1 }, { a = { 1 }, [true] = 1 }, { a = { 1, x = "y" } }, { a = {} },
+        { a = json.array {} }, json.array { 1 }, { a = { 1, nil, 3 } }, { a = print }, { a = 0 / 0 }, print } do
+        local fits = evaluate(compiled.document, value) == nil
+        assert(not compiled.accepts(value) or fits)
+        equal(compiled:check(value) == true, fits)
+    end
+    local many = {} -- so many that their steps have to be counted
+    for i = 1, 20000 do
+        many[i] = i
+    end
+    equal(compiled.accepts { a = many }, false)
+    equal(compiled:check { a = many }, true)
+    local deep, value = { type = "integer" }, 1 -- a table that stands in many places
+    for _ = 1, 40 do
+        deep, value = { type = "object", properties = { a = deep, b = deep } }, { a = value, b = value }
+    end
+    equal(assert(schema.compile(deep)).accepts(value), false)
+end)
+
 case("D11 the schema corpus", function()
     local corpora = os.getenv "LASH_CORPORA"
     if not corpora then
@@ -363,7 +497,7 @@ case("D11 the schema corpus", function()
     end
     local dir = corpora .. "/json-schema/"
     local agreed, left, wrong = 0, {}, {}
-    local cases_left = 0
+    local cases_left, looked = 0, 0
     for path in io.popen("ls '" .. dir .. "'*.json"):lines() do
         local file = assert(io.open(path, "rb"))
         local groups = assert(json.decode(file:read "a"))
@@ -377,6 +511,10 @@ case("D11 the schema corpus", function()
                     err.message)
             else
                 for _, test in ipairs(group.tests) do
+                    if compiled.accepts then
+                        looked = looked + 1
+                        equal(compiled.accepts(test.data), test.valid, path .. ": " .. test.description)
+                    end
                     if (compiled:check(test.data) == true) == test.valid then
                         agreed = agreed + 1
                     else
@@ -388,6 +526,7 @@ case("D11 the schema corpus", function()
     end
     equal(table.concat(wrong, "\n"), "")
     assert(agreed > 1000)
+    assert(looked > 50, "the quick look knows no schema of the corpus")
     print(("%d cases agree, %d in %d schemas that are refused"):format(agreed, cases_left, #left))
 end)
 

@@ -42,11 +42,11 @@ function M.killed(task, found, cause)
 end
 
 local function cancelled(job, reason)
-    return M.cancelled(job.tool, reason, job.batch.cause)
+    return M.cancelled(job.tool, reason, job.batch.spec.cause)
 end
 
 local function label_of(job)
-    return job.batch.turn .. job.at
+    return job.batch.spec.turn .. job.at
 end
 
 -- On a worker. Raises nothing: what the engine raises is told as what it is.
@@ -58,10 +58,13 @@ local function run_there(job, args, ctx)
     return status, text, traceback, final
 end
 
--- One attempt, in the running task.
--- @return status, text, ms since the first one began, whether it forbids another attempt
-local function attempt(job, n)
-    local found, batch = job.tool, job.batch
+--- One attempt of a call, in the running task.
+-- @param job { tool =, args =, at = its index, batch = { spec = of dispatch.run }, on_report = as of tool.run,
+--   started = hrtime() of its beginning, or false and it begins here }
+-- @param n which attempt; from the second on job.fresh_args() gives the arguments once more
+-- @return status, text, ms since the beginning, whether it forbids another attempt
+function M.once(job, n)
+    local found, spec = job.tool, job.batch.spec
     local began = engine.begin_call(job, found.timeout)
     local since = job.started or began
     job.started = since
@@ -70,12 +73,12 @@ local function attempt(job, n)
     if tool.wants_context(found) then
         local label = label_of(job)
         ctx = { -- with room for the functions
-            call = label, agent = batch.agent, key = batch.key .. label, attempt = n, progress = nil, cancelled = nil,
+            call = label, agent = spec.agent, key = spec.key .. label, attempt = n, progress = nil, cancelled = nil,
         }
     end
     local status, text, traceback, final
     if found.mark == "sync" then
-        engine.current():tag(batch.key .. label_of(job) .. " " .. found.name) -- should its result come too late
+        engine.current():tag(spec.key .. label_of(job) .. " " .. found.name) -- should its result come too late
         status, text, traceback, final = run_there(job, args, ctx)
     else
         status, text, traceback, final = tool.run(found, args, ctx, job.on_report)
@@ -91,8 +94,8 @@ local function attempt(job, n)
             status, text = "lost", text .. MAY_RUN
         end
     end
-    if traceback and batch.on_traceback then
-        batch.on_traceback(found.name, text, traceback)
+    if traceback and spec.on_traceback then
+        spec.on_traceback(found.name, text, traceback)
     end
     return status, text, ms, final
 end
@@ -100,7 +103,7 @@ end
 -- One attempt in a task of its own.
 local function apart(job, n)
     local group <close> = engine.group()
-    local task = group:spawn(attempt, job, n)
+    local task = group:spawn(M.once, job, n)
     local waited, cancel = pcall(group.wait, group)
     local done, status, text, _, final = task:result()
     if not waited then -- the call itself is cancelled: nobody but it knows for what
@@ -110,7 +113,7 @@ local function apart(job, n)
     elseif done then
         return status, text, final
     end
-    return M.killed(task, job.tool, job.batch.cause)
+    return M.killed(task, job.tool, job.batch.spec.cause)
 end
 
 local function summary(job, n, status, text)
@@ -123,8 +126,8 @@ end
 -- Waits before another attempt. @return true | false, status, text
 local function pause(job, policy, n, status, text)
     local wait = retries.delay(policy, n)
-    if job.batch.emit then
-        job.batch.emit("retry", {
+    if job.batch.spec.emit then
+        job.batch.spec.emit("retry", {
             what = job.tool.name, call = label_of(job), attempt = n + 1, wait_ms = math.floor(wait * 1000 + 0.5),
             why = outcome.cap(text, WHY),
         })
@@ -142,18 +145,8 @@ local function pause(job, policy, n, status, text)
     return true
 end
 
---- Runs a call that has one attempt, in the running task.
--- @param job { tool =, args =, at = its index, batch = of lash.dispatch: agent, turn, key, emit, cause and on_traceback
---   are read, on_report = as of tool.run }; gets `started`
--- @return status, text, ms
-function M.once(job)
-    local status, text, ms = attempt(job, 1)
-    return status, text, ms
-end
-
 --- Runs a call that may have several. Never raises.
--- @param job the same, with fresh_args = fn() -> the arguments once more, pause = fn(seconds) -> true when it may go
---   on then, false when its turn did not come
+-- @param job as of M.once, with pause = fn(seconds) -> true when it may go on then, false when its turn did not come
 -- @param policy as of retries.policy
 -- @return status, text
 function M.run(job, policy)

@@ -185,9 +185,9 @@ function M.run(run, calls)
     if found then
         return hand_over(run, calls, found, faults)
     end
-    local skip = {}
-    for i, call in ipairs(calls) do -- with targets every handoff call is answered here, never by a tool
-        if call.name == handoff.NAME and #run.current.targets > 0 then
+    local skip = #run.current.targets > 0 and {} or nil
+    for i, call in ipairs(skip and calls or {}) do -- then every handoff call is answered here, never by a tool
+        if call.name == handoff.NAME then
             faults[i] = faults[i] or dispatch.outcome(call, "not_run", "not run: the limit of handoffs is reached")
             emit_pair(run, calls, i, faults[i])
             skip[i] = true

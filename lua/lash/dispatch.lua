@@ -12,6 +12,8 @@ local retries = require "lash.retries"
 local timer = require "lash.core.timer"
 local tool = require "lash.tool"
 
+local decode, check_arguments, hrtime = json.decode, tool.check_arguments, engine.hrtime
+
 local M = {}
 
 --- Calls of one batch that run at once, unless limits.concurrency says otherwise.
@@ -34,46 +36,46 @@ local function unknown(name, tools)
     return ("there is no tool '%s'; %s: %s"):format(name, #close > 0 and "near names" or "the tools are", list)
 end
 
-local function parse(text)
-    if text == nil or text == "" then
-        return {}
-    end
-    local args, err = json.decode(text)
+-- What is wrong with arguments that are no JSON object, or nil.
+local function no_object(args, err)
     if err then
-        return nil, ("the arguments are not valid JSON: %s"):format(err.message or tostring(err))
+        return ("the arguments are not valid JSON: %s"):format(err.message or tostring(err))
     elseif type(args) ~= "table" or getmetatable(args) == json.array_mt then
-        return nil, ("the arguments must be a JSON object such as {\"name\": value}, got %s"):format(
+        return ("the arguments must be a JSON object such as {\"name\": value}, got %s"):format(
             type(args) == "table" and "an array" or args == json.null and "null" or type(args))
     end
-    return args
+    return nil
 end
 
 --- Which tool a call means and with what arguments.
 -- @param tools name -> tool
 -- @return tool, arguments | nil, the sentence for the model
 function M.classify(call, tools)
-    local found = tools[call.name]
+    local found, text = tools[call.name], call.args
     if not found then
         return nil, unknown(call.name, tools)
     end
-    local args, err = parse(call.args)
-    if not args then
-        return nil, err
+    local args, err
+    if text == nil or text == "" then
+        args = {}
+    else
+        args, err = decode(text)
     end
-    local ok, fault = tool.check_arguments(found, args)
-    if not ok then
-        return nil, ("the arguments of '%s' do not fit its schema: %s"):format(call.name, tostring(fault))
+    local ok, fault = check_arguments(found, args)
+    if ok then -- so it is an object: as the schemas of all tools have it
+        return found, args
     end
-    return found, args
+    return nil, no_object(args, err)
+        or ("the arguments of '%s' do not fit its schema: %s"):format(call.name, tostring(fault))
 end
 
 --- An outcome item for a call.
-function M.outcome(call, status, text, ms)
-    return { type = "outcome", id = call.id, name = call.name, status = status, output = text, ms = ms }
+function M.outcome(call, status, text)
+    return { type = "outcome", id = call.id, name = call.name, status = status, output = text }
 end
 
 local function elapsed(since)
-    return (engine.hrtime() - since) // 1000000
+    return (hrtime() - since) // 1000000
 end
 
 -- ---- starts and ends ----
@@ -85,16 +87,20 @@ end
 
 local function tell_end(batch, i)
     local item = batch.outcomes[i]
-    batch.emit("call.end", {
-        call = batch.turn .. i, name = item.name, status = item.status, ms = item.ms, output = item.output,
+    batch.spec.emit("call.end", {
+        call = batch.spec.turn .. i, name = item.name, status = item.status, ms = item.ms, output = item.output,
     })
 end
 
 local function note_end(batch, i, status, text, ms)
-    batch.outcomes[i] = M.outcome(batch.calls[i], status, text, ms)
-    if not batch.emit then
+    local call = batch.calls[i]
+    batch.outcomes[i] = {
+        type = "outcome", id = call.id, name = call.name, status = status, output = text, ms = ms,
+    }
+    if not batch.spec.emit then
         return
     elseif is_given_up() then
+        batch.untold = batch.untold or {}
         batch.untold[#batch.untold + 1] = i
     else
         tell_end(batch, i)
@@ -102,11 +108,11 @@ local function note_end(batch, i, status, text, ms)
 end
 
 local function note_start(batch, i, found)
-    if batch.emit then
+    if batch.spec.emit then
         local call = batch.calls[i]
-        batch.emit("call.start", {
+        batch.spec.emit("call.start", {
             type = "call.start", -- as what it becomes anyway: the table is made large enough at once
-            call = batch.turn .. i,
+            call = batch.spec.turn .. i,
             name = call.name,
             mark = found and found.mark,
             args = call.args == "" and "{}" or call.args,
@@ -116,7 +122,7 @@ end
 
 -- A call that never starts: its start and its end are told at once.
 local function note_both(batch, i, status, text)
-    note_start(batch, i, batch.tools[batch.calls[i].name])
+    note_start(batch, i, batch.spec.tools[batch.calls[i].name])
     note_end(batch, i, status, text, 0)
 end
 
@@ -128,7 +134,7 @@ local function note_failure(batch, i)
         return
     end
     batch.failures[#batch.failures + 1] = i
-    if not batch.fail_fast or batch.stopped then
+    if not batch.spec.fail_fast or batch.stopped then
         return
     end
     batch.stopped = true
@@ -136,7 +142,7 @@ local function note_failure(batch, i)
         batch.permits:abandon()
     end
     for slot, job in ipairs(batch.jobs) do
-        if job.runs then
+        if job.started and not batch.outcomes[job.at] then
             batch.tasks[slot]:cancel("sibling")
         end
     end
@@ -177,8 +183,8 @@ end
 
 -- For the time between two attempts. The call keeps its place in the batch, as a barrier too; others may
 -- have its worker and its permit of the process meanwhile, and it queues for them again.
-local function pauses(job)
-    local permits, number, wait = job.batch.permits, job.slot, job.batch.wait
+local function pauses(job, number)
+    local permits, wait = job.batch.permits, job.batch.spec.wait
     local again
     local function give_back()
         if again then
@@ -199,7 +205,7 @@ end
 
 -- Answers the calls that did not get their turn within limits.wait.
 local function watch_turns(batch)
-    timer.sleep(batch.wait)
+    timer.sleep(batch.spec.wait)
     local late = {}
     for slot, job in ipairs(batch.jobs) do
         if batch.permits:waits(slot) then
@@ -207,7 +213,7 @@ local function watch_turns(batch)
         end
     end
     batch.permits:abandon()
-    local text = ("not started: it waited %g s for its turn, which did not come (limits.wait)"):format(batch.wait)
+    local text = ("not started: it waited %g s for its turn, which did not come (limits.wait)"):format(batch.spec.wait)
     for _, i in ipairs(late) do
         if not batch.stopped then -- the others get the reason for that
             note_both(batch, i, "timeout", text)
@@ -223,8 +229,8 @@ local function progress_teller(job)
     return function(report)
         if not batch.outcomes[i] and type(report) == "table" then
             local text = report.text
-            batch.emit("call.progress", {
-                call = batch.turn .. i, name = batch.calls[i].name, fraction = tonumber(report.fraction),
+            batch.spec.emit("call.progress", {
+                call = batch.spec.turn .. i, name = batch.calls[i].name, fraction = tonumber(report.fraction),
                 text = type(text) == "string" and outcome.cap(outcome.error_text(text), PROGRESS) or nil,
             })
         end
@@ -232,63 +238,61 @@ local function progress_teller(job)
 end
 
 -- A call that may be tried again.
-local function run_again(job, policy)
+local function run_again(job, slot, policy)
     local give_back
-    job.pause, give_back = pauses(job)
+    job.pause, give_back = pauses(job, slot)
     job.fresh_args = function() -- a tool may change the table that it gets
-        return select(2, M.classify(job.batch.calls[job.at], job.batch.tools))
+        return select(2, M.classify(job.batch.calls[job.at], job.batch.spec.tools))
     end
     local status, text = attempts.run(job, policy)
     give_back()
     return status, text, elapsed(job.started)
 end
 
-local function run_found(job)
+local function run_found(job, slot)
     local batch, found = job.batch, job.tool
-    if batch.emit then
-        job.started = engine.hrtime()
+    if batch.spec.emit then
+        job.started = hrtime()
         job.on_report = progress_teller(job)
         note_start(batch, job.at, found)
     end
-    local policy = found.idempotent and retries.policy(found, batch.retry)
+    local policy = found.idempotent and retries.policy(found, batch.spec.retry)
     local status, text, ms
     if policy then
-        job.started = job.started or engine.hrtime()
-        status, text, ms = run_again(job, policy)
+        job.started = job.started or hrtime()
+        status, text, ms = run_again(job, slot, policy)
     else
-        status, text, ms = attempts.once(job)
+        status, text, ms = attempts.once(job, 1)
     end
     note_end(batch, job.at, status, text, ms)
+    if status ~= "ok" then
+        note_failure(batch, job.at)
+    end
 end
 
 -- The body of the task of one call.
-local function run_call(job)
-    local batch, i = job.batch, job.at
+local function run_call(job, slot)
+    local batch = job.batch
     if batch.stopped then
         return
     end
-    job.runs = true
-    local ok, err = pcall(run_found, job)
-    job.runs = false
-    if not ok and not batch.outcomes[i] then
-        note_end(batch, i, "error", outcome.error_text(err), elapsed(job.started or engine.hrtime()))
+    local ok, err = pcall(run_found, job, slot)
+    if not ok and not batch.outcomes[job.at] then
+        note_end(batch, job.at, "error", outcome.error_text(err), elapsed(job.started or hrtime()))
+        note_failure(batch, job.at)
     end
-    note_failure(batch, i)
 end
 
+-- @return whether anything is to run
 local function classify_all(batch, skip)
-    local jobs = batch.jobs
-    for i, call in ipairs(batch.calls) do
-        if not skip[i] then
-            local found, args = M.classify(call, batch.tools)
+    local calls, tools, jobs = batch.calls, batch.spec.tools, batch.jobs
+    for i = 1, #calls do
+        if not (skip and skip[i]) then
+            local found, args = M.classify(calls[i], tools)
             if found then
-                local slot = #jobs + 1
-                jobs[slot] = {
-                    batch = batch, slot = slot, at = i, tool = found, args = args, runs = false, started = nil,
-                    on_report = nil, -- with room for these
-                }
+                jobs[#jobs + 1] = { batch = batch, at = i, tool = found, args = args, started = false }
             else
-                note_start(batch, i, batch.tools[call.name])
+                note_start(batch, i, tools[calls[i].name])
                 note_end(batch, i, "error", args, 0)
                 note_failure(batch, i)
             end
@@ -297,39 +301,43 @@ local function classify_all(batch, skip)
     return #jobs > 0 and not batch.stopped
 end
 
-local function run_all(batch, cap)
-    local permits <close> = engine.batch(cap)
-    for _, job in ipairs(batch.jobs) do
-        add_slot(permits, job.tool, job.tool.parallel == false)
+local function run_all(batch)
+    local permits <close> = engine.batch(batch.spec.cap or M.CONCURRENCY)
+    local jobs = batch.jobs
+    for slot = 1, #jobs do
+        local found = jobs[slot].tool
+        add_slot(permits, found, found.parallel == false)
     end
     batch.permits = permits
     local pending = permits:start()
-    local wait = batch.wait
+    local wait = batch.spec.wait
     if not wait or wait <= 0 or pending == 0 then
-        permits:run(run_call, batch.jobs, batch.tasks)
+        permits:run(run_call, jobs, batch.tasks)
     else
         local watch <close> = engine.group()
         watch:spawn(watch_turns, batch)
-        permits:run(run_call, batch.jobs, batch.tasks)
+        permits:run(run_call, jobs, batch.tasks)
     end
 end
 
 -- Answers what has no outcome: history stays complete.
 local function fill(batch, skip)
-    local outcomes = batch.outcomes
-    for _, i in ipairs(batch.untold) do
+    local outcomes, jobs = batch.outcomes, batch.jobs
+    for _, i in ipairs(batch.untold or {}) do
         tell_end(batch, i)
     end
-    for slot, job in ipairs(batch.jobs) do
+    for slot = 1, #jobs do
+        local job = jobs[slot]
         if job.started and not outcomes[job.at] then
-            local status, text = attempts.killed(batch.tasks[slot], job.tool, batch.cause)
+            local status, text = attempts.killed(batch.tasks[slot], job.tool, batch.spec.cause)
             note_end(batch, job.at, status, text, elapsed(job.started))
             note_failure(batch, job.at)
         end
     end
-    for i in ipairs(batch.calls) do
-        if not outcomes[i] and not skip[i] then
-            local why = batch.fault or batch.stopped and "another call failed" or batch.cause and batch.cause()
+    for i = 1, #batch.calls do
+        if not outcomes[i] and not (skip and skip[i]) then
+            local cause = batch.spec.cause
+            local why = batch.fault or batch.stopped and "another call failed" or cause and cause()
                 or "the run was cancelled"
             note_both(batch, i, "not_run", ("not run: %s before this call started"):format(why))
         end
@@ -348,17 +356,17 @@ end
 --   positions of the calls that failed, in the order in which they did
 function M.run(calls, spec)
     local batch = {
-        calls = calls, tools = spec.tools, outcomes = {}, failures = {}, untold = {},
-        jobs = {}, -- of the calls that may run: by slot of the permits
-        tasks = {}, -- of those that have begun, likewise
-        emit = spec.emit, turn = spec.turn, agent = spec.agent, key = spec.key, wait = spec.wait,
-        retry = spec.retry, fail_fast = spec.fail_fast, cause = spec.cause,
-        on_traceback = spec.on_traceback,
+        calls = calls, spec = spec, outcomes = {}, failures = {},
+        jobs = {}, -- of the calls that may run: { batch =, at = position, tool =, args =, started = hrtime() or false }
+        tasks = {}, -- of those that have begun: as many
+        permits = nil, -- their slots are the indices of jobs and tasks
+        stopped = nil, -- a call has failed, with fail_fast
+        fault = nil, untold = nil,
     }
-    local skip = spec.skip or {}
+    local skip = spec.skip
     local ok, err = true, nil
     if classify_all(batch, skip) then
-        ok, err = pcall(run_all, batch, spec.cap or M.CONCURRENCY)
+        ok, err = pcall(run_all, batch)
         if not ok and not engine.cancel_reason(err) then -- a fault of lash, not of a tool: it ends the run
             batch.fault = "lash itself failed"
         end

@@ -153,10 +153,10 @@ local function value_text(value)
     return text
 end
 
-local function several(n, ...)
+local function several(n, values)
     local parts = {}
     for i = 1, n do
-        local value = select(i, ...)
+        local value = values[i]
         local text, err
         if type(value) == "number" then
             text, err = number_text(value)
@@ -177,15 +177,16 @@ local function is_final(err)
     return type(err) == "table" and rawget(err, "retry") == false or nil
 end
 
-local function map_results(n, first, second, ...)
-    if n >= 2 and first == nil and second ~= nil then
-        return "error", M.error_text(second), nil, is_final(second)
+-- @param value the result; when there are several, a list of them
+local function map_results(n, value)
+    if n >= 2 and value[1] == nil and value[2] ~= nil then
+        return "error", M.error_text(value[2]), nil, is_final(value[2])
     end
     local text, err
     if n > 1 then
-        text, err = several(n, first, second, ...)
+        text, err = several(n, value)
     else
-        text, err = value_text(first)
+        text, err = value_text(value)
     end
     if text then
         return "ok", text
@@ -199,11 +200,9 @@ local function with_traceback(err)
     return { err = err, traceback = deep and ("\nmore than %d levels of calls"):format(DEEP) or debug.traceback("", 2) }
 end
 
-local function finish(ok, ...)
-    if ok then
-        return map_results(select("#", ...), ...)
-    end
-    local failure = ...
+local call = engine.caller(with_traceback)
+
+local function map_failure(failure)
     if type(failure) ~= "table" or failure.traceback == nil then
         return "error", M.error_text(failure) -- the handler itself failed: stack or memory
     end
@@ -215,11 +214,17 @@ end
 -- @return status ("ok" or "error"), text, for an error the traceback or nil, whether it forbids another attempt;
 --   of a task that was cancelled they mean nothing
 function M.of(fn, cap, args, ctx)
-    local status, text, traceback, final = finish(xpcall(fn, with_traceback, args, ctx))
-    if #text > cap then
-        text = M.cap(text, cap)
+    local text, n, value = call(fn, args, ctx)
+    if text then
+        return "ok", #text <= cap and text or M.cap(text, cap)
     end
-    return status, text, traceback, final
+    local status, traceback, final
+    if text == nil then
+        status, text, traceback, final = map_results(n, value)
+    else
+        status, text, traceback, final = map_failure(value)
+    end
+    return status, M.cap(text, cap), traceback, final
 end
 
 --- The same on a worker, where a cancelled task raises.

@@ -188,12 +188,17 @@ end
 --- Checks arguments against the tool's schema.
 -- @return true | nil, err as of lash.schema.check
 function M.check_arguments(tool, args)
-    return schema.check(of(tool).checker, args)
+    local checker = (made_of[tool] or of(tool)).checker
+    local accepts = checker.accepts
+    if accepts and accepts(args) then
+        return true
+    end
+    return schema.check(checker, args)
 end
 
 --- @return whether the tool's function looks at its context
 function M.wants_context(tool)
-    return of(tool).wants
+    return (made_of[tool] or of(tool)).wants
 end
 
 --- Runs the tool's function in the running task (async) or on a worker (sync).

@@ -209,7 +209,8 @@ static int batch_run(lua_State *L, struct lua_batch *b)
     while ((slot = batch_first(b->batch)) >= 0) {
         lua_pushvalue(L, 2);
         lua_rawgeti(L, 3, slot + 1);
-        lend(b, task_spawn(L, 1, &b->group, 1), (size_t)slot);
+        lua_pushinteger(L, slot + 1);
+        lend(b, task_spawn(L, 2, &b->group, 1), (size_t)slot);
         (void)batch_take(b->batch);
         lua_rawseti(L, 4, slot + 1);
     }
@@ -219,9 +220,9 @@ static int batch_run(lua_State *L, struct lua_batch *b)
     return task_wait(L, group_push_join(L, &b->group));
 }
 
-/* batch:run(fn, list, tasks): runs fn(list[slot]) in a task of its own as soon as the slot has its
- * permit, which is given back when fn has ended, however that came; tasks[slot] is that task. Waits
- * for the end of all of them. A batch that is closed before cancels them. */
+/* batch:run(fn, list, tasks): runs fn(list[slot], slot) in a task of its own as soon as the slot
+ * has its permit, which is given back when fn has ended, however that came; tasks[slot] is that
+ * task. Waits for the end of all of them. A batch that is closed before cancels them. */
 static int l_batch_run(lua_State *L)
 {
     struct lua_batch *b = check_batch(L);

@@ -349,6 +349,7 @@ int luaopen_lash_core_engine(lua_State *L)
                                          {"group", l_group},
                                          {"begin_call", l_begin_call},
                                          {"end_call", l_end_call},
+                                         {"caller", protect_push_caller},
                                          {"drive", l_drive},
                                          {"hrtime", l_hrtime},
                                          {"memory", l_memory},

@@ -7,6 +7,7 @@
 
 #include "engine/task.h"
 #include "engine/task_int.h"
+#include "io/json.h"
 
 #include <lauxlib.h>
 
@@ -86,6 +87,100 @@ static int l_xpcall(lua_State *L)
     lua_pushvalue(L, 1);
     lua_rotate(L, 3, 2); // -- fn handler true fn args...
     return call_protected(L);
+}
+
+/* ---- calls of tools ---- */
+
+static bool is_utf8(const char *text, size_t len)
+{
+    size_t i = 0;
+    while (i < len) {
+        int step = (unsigned char)text[i] < 0x80 ? 1 : json_utf8_length(text + i, len - i);
+        if (step <= 0) {
+            return false;
+        }
+        i += (size_t)step;
+    }
+    return true;
+}
+
+/* Leaves the text of a value on top whose text needs no thought, or nothing: false. */
+static bool plain_text(lua_State *L)
+{
+    size_t len;
+    switch (lua_type(L, -1)) {
+    case LUA_TNIL:
+        lua_pushliteral(L, "null");
+        return true;
+    case LUA_TBOOLEAN:
+        lua_pushstring(L, lua_toboolean(L, -1) ? "true" : "false");
+        return true;
+    case LUA_TNUMBER:
+        if (!lua_isinteger(L, -1)) {
+            return false;
+        }
+        (void)lua_tolstring(L, -1, NULL);
+        return true;
+    case LUA_TSTRING: {
+        const char *text = lua_tolstring(L, -1, &len);
+        return is_utf8(text, len);
+    }
+    default:
+        return false;
+    }
+}
+
+static int called(lua_State *L, int status, lua_KContext caller_unwinds)
+{
+    struct task *t = runtime_of(L)->current;
+    if (t != NULL) {
+        t->unwinding = caller_unwinds != 0;
+    }
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_pushboolean(L, false);
+        lua_pushinteger(L, 0);
+        lua_pushvalue(L, -3);
+        return 3;
+    }
+    int n = lua_gettop(L) - 1; // -- handler results...
+    luaL_checkstack(L, 4, NULL);
+    if (n == 0) {
+        lua_pushnil(L);
+    }
+    if (n <= 1 && plain_text(L)) {
+        return 1;
+    }
+    if (n > 1) {
+        lua_createtable(L, n, 0);
+        lua_insert(L, 2);
+        for (int i = n; i >= 1; i--) {
+            lua_rawseti(L, 2, i);
+        }
+    }
+    lua_pushnil(L);
+    lua_pushinteger(L, n);
+    lua_rotate(L, -3, 2); // -- nil n value
+    return 3;
+}
+
+static int call_mapped(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    lua_KContext unwinds = t != NULL && t->unwinding;
+    luaL_checkany(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1); // -- handler fn args...
+    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, unwinds, called);
+    return called(L, status, unwinds);
+}
+
+int protect_push_caller(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_pushcclosure(L, call_handler, 1);
+    lua_pushcclosure(L, call_mapped, 1);
+    return 1;
 }
 
 void protect_open(lua_State *L)

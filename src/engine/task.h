@@ -200,6 +200,11 @@ void task_swap_watcher(lua_State *L, int index);
  * cancelled task may wait. Who has called it puts task.unwinding back as it was. */
 int task_on_error(lua_State *L);
 
+/* A lua_CFunction, caller(handler) -> fn(f, ...): calls f(...) as xpcall(f, handler, ...) does, and
+ * gives the text of its one result when that is UTF-8, an integer, a boolean or nothing; nil, n,
+ * the result or a table of the n; or false, 0, what the handler made of the error. */
+int protect_push_caller(lua_State *L);
+
 void group_init(struct group *g, struct runtime *rt, struct task *owner);
 void group_cancel(struct group *g, enum cancel_reason reason);
 

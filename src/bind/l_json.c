@@ -208,28 +208,37 @@ static int l_json_elements(lua_State *L)
     return l_json_fail_at(L, &r);
 }
 
-/* container(text [, depth]) -> "object" or "array", which this text is | nil. No value is made. */
-static int l_json_container(lua_State *L)
+enum json_token l_json_container(const char *text, size_t len, unsigned depth)
 {
     struct json_reader r;
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-    lua_Integer depth = luaL_optinteger(L, 2, JSON_DEPTH_DEFAULT);
     lua_Integer values = 0;
-    bool ok = len <= L_JSON_SIZE_MAX && depth > 0 && depth <= JSON_DEPTH_CAP;
-
-    json_reader_init(&r, text, len, ok ? (unsigned)depth : 1);
-    enum json_token first = ok ? json_next(&r) : JSON_ERROR;
-    ok = first == JSON_OBJECT_BEGIN || first == JSON_ARRAY_BEGIN;
-    while (ok) {
+    json_reader_init(&r, text, len, depth);
+    enum json_token first = len <= L_JSON_SIZE_MAX ? json_next(&r) : JSON_ERROR;
+    if (first != JSON_OBJECT_BEGIN && first != JSON_ARRAY_BEGIN) {
+        return JSON_ERROR;
+    }
+    while (values <= L_JSON_VALUES_MAX) {
         enum json_token t = json_next(&r);
         if (t == JSON_END) {
+            return first;
+        }
+        if (t == JSON_ERROR) {
             break;
         }
         values += t != JSON_KEY && t != JSON_ARRAY_BEGIN && t != JSON_OBJECT_BEGIN;
-        ok = t != JSON_ERROR && values <= L_JSON_VALUES_MAX;
     }
-    if (!ok) {
+    return JSON_ERROR;
+}
+
+/* container(text [, depth]) -> "object" or "array", which this text is | nil. No value is made. */
+static int l_json_container_of(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    lua_Integer depth = luaL_optinteger(L, 2, JSON_DEPTH_DEFAULT);
+    luaL_argcheck(L, depth > 0 && depth <= JSON_DEPTH_CAP, 2, "no depth");
+    enum json_token first = l_json_container(text, len, (unsigned)depth);
+    if (first == JSON_ERROR) {
         lua_pushnil(L);
     } else {
         lua_pushstring(L, first == JSON_OBJECT_BEGIN ? "object" : "array");
@@ -337,13 +346,20 @@ static int l_json_array(lua_State *L)
 int luaopen_lash_core_json(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"decode", l_json_decode},       {"pick", l_json_pick},
-        {"shape", l_json_shape},         {"compose", l_json_compose},
-        {"container", l_json_container}, {"join", l_json_join},
-        {"encode", l_json_encode},       {"raw", l_json_raw},
-        {"elements", l_json_elements},   {"array", l_json_array},
-        {"verbatim", l_json_verbatim},   {"is_object", l_json_is_object},
-        {"count", l_json_count},         {NULL, NULL},
+        {"decode", l_json_decode},
+        {"pick", l_json_pick},
+        {"shape", l_json_shape},
+        {"compose", l_json_compose},
+        {"container", l_json_container_of},
+        {"join", l_json_join},
+        {"encode", l_json_encode},
+        {"raw", l_json_raw},
+        {"elements", l_json_elements},
+        {"array", l_json_array},
+        {"verbatim", l_json_verbatim},
+        {"is_object", l_json_is_object},
+        {"count", l_json_count},
+        {NULL, NULL},
     };
     luaL_newlibtable(L, functions);                   // -- M
     luaL_newmetatable(L, "lash.json.array");          // -- M array_mt

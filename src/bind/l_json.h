@@ -38,6 +38,9 @@ void l_json_push_string(lua_State *L, struct json_str s);
 /* Pushes an array or an object with room for `size`. */
 void l_json_push_container(lua_State *L, bool array, int size);
 
+/* JSON_OBJECT_BEGIN or JSON_ARRAY_BEGIN, which this text is; else JSON_ERROR. */
+enum json_token l_json_container(const char *text, size_t len, unsigned depth);
+
 /* Turns the fault of a reader into `nil, err` and returns 2. */
 int l_json_fail_at(lua_State *L, const struct json_reader *r);
 

@@ -116,8 +116,8 @@ case("container() tells objects and arrays, as decode() takes them", function()
     end
     equal(core.container("[[1]]", 2), "array")
     equal(core.container("[[1]]", 1), nil)
-    equal(core.container("[[1]]", 0), nil)
-    equal(core.container("[[1]]", 5000), nil)
+    t.raises("no depth", core.container, "[[1]]", 0)
+    t.raises("no depth", core.container, "[[1]]", 5000)
     equal(core.container("[" .. ("1,"):rep(2000000) .. "1]"), nil)
 end)
 

@@ -226,6 +226,11 @@ function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, errors.refused(target, res)
     end
+    local from, taken = { name = M.name, target = target, res = res }, inputs.used(conv, target)
+    local answer = answers.plain(from, conv, taken, res.body or "")
+    if answer then
+        return answer
+    end
     local value, err, raws = mend.pick(res.body, ANSWER)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
@@ -240,8 +245,8 @@ function M.read(res, conv, view, target)
     elseif value.status ~= nil and not DONE[value.status] then
         return nil, fault.nonsense(target, res, ("has the status '%s'"):format(tostring(value.status)))
     end
-    local builder = answers.builder(conv, view, target, inputs.used(conv, target), value.status == "incomplete")
-    return answers.entry({ name = M.name, target = target, res = res }, builder, value, value.output, raws)
+    local builder = answers.builder(conv, view, target, taken, value.status == "incomplete")
+    return answers.entry(from, builder, value, value.output, raws)
 end
 
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }

@@ -6,6 +6,7 @@
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
+local responses = require "lash.core.responses"
 local server = require "lash.provider.openai_chat.server"
 
 local M = {}
@@ -160,7 +161,7 @@ end
 
 -- ---- all items ----
 
--- Makes what goes back of `raws`, in place.
+-- Makes what goes back of `raws`, in place: a plain list.
 local function read_items(builder, output, raws)
     local items = builder.items
     for i = 1, #output do
@@ -186,7 +187,7 @@ local function read_items(builder, output, raws)
         raws[last] = nil
         last = last - 1
     end
-    return raws
+    return setmetatable(raws, nil)
 end
 
 local function object(value)
@@ -249,22 +250,48 @@ function M.is_output(output)
     return true
 end
 
+local function made(from, items, wire, usage, stop)
+    local target = from.target
+    return {
+        type = "answer",
+        provider = from.name,
+        origin = target.origin,
+        model = target.model,
+        items = items,
+        wire = wire,
+        usage = usage,
+        stop = stop,
+        request_id = fault.header(from.res, "x-request-id"),
+    }
+end
+
 --- entry(from, builder, value, output, raws) -> the answer's entry.
 -- from: { target =, res =, name = the provider's }; value: the response, decoded, for its status and usage;
 -- output: its items, decoded, with what M.ITEM has at least; raws: list of their texts, the entry's from now on.
 function M.entry(from, builder, value, output, raws)
     local wire = read_items(builder, output, raws)
-    return {
-        type = "answer",
-        provider = from.name,
-        origin = from.target.origin,
-        model = from.target.model,
-        items = builder.items,
-        wire = wire,
-        usage = read_usage(value.usage),
-        stop = stop_of(value, builder.items),
-        request_id = fault.header(from.res, "x-request-id"),
-    }
+    return made(from, builder.items, wire, read_usage(value.usage), stop_of(value, builder.items))
+end
+
+--- plain(from, conv, taken, text, event) -> the same | nil: of the text of an ordinary answer, or of the event that
+-- completes a stream, without errors and in every way as OpenAI writes them. Nothing is lost where this gives nil.
+function M.plain(from, conv, taken, text, event)
+    local items, wire, usage, calls = responses.plain(text, event)
+    if not items then
+        return nil
+    elseif calls > 0 then
+        local namer, n = history.namer(conv, taken), 0
+        for i = 1, #items do
+            local item = items[i]
+            if item.type == "call" then
+                n = n + 1
+                if new_id(namer, item.id, n) ~= item.id then
+                    return nil
+                end
+            end
+        end
+    end
+    return made(from, items, wire, usage, calls > 0 and "calls" or "end")
 end
 
 return M

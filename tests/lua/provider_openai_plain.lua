@@ -1,0 +1,185 @@
+-- An ordinary answer of the Responses protocol is read in one pass by the core: the same entry as of the way that all
+-- others take.
+local answers = require "lash.provider.openai.answer"
+local core = require "lash.core.responses"
+local json = require "lash.json"
+local openai = require "lash.provider.openai"
+local t = require "t"
+local wire = require "support.wire"
+
+local case, equal = t.case, t.equal
+local plain = answers.plain
+
+local function pick(list)
+    return list[math.random(#list)]
+end
+
+-- Most often what OpenAI writes, now and then something else.
+local function some(usual, ...)
+    local odd = { ... }
+    return math.random(50) > 1 and usual or pick(odd)
+end
+
+-- JSON text of an object, of a list of { name, text }; some fields are missing, come twice or at another place.
+local function object(fields)
+    local parts = {}
+    for _, field in ipairs(fields) do
+        local times = some(1, 1, 1, 0, 2)
+        for _ = 1, times do
+            local name = math.random(400) > 1 and field[1] or ("\\u%04x"):format(field[1]:byte()) .. field[1]:sub(2)
+            table.insert(parts, math.random(60) > 1 and #parts + 1 or 1, ('"%s":%s'):format(name, field[2]))
+        end
+    end
+    return "{" .. table.concat(parts, some(",", " ,\n")) .. "}"
+end
+
+local function part(kind, text)
+    return some("[" .. object { { "type", '"' .. kind .. '"' }, { "annotations", "[]" }, { "text", text } } .. "]",
+        "[]", "null", '"said"', "{}", '[{"type":"refusal","refusal":"no"}]', "[1]",
+        '[{"type":"' .. kind .. '","text":"a"},{"type":"' .. kind .. '","text":"b"}]')
+end
+
+local function text()
+    return some('"All looked \\u00fcp.\\n"', '""', "7", "null")
+end
+
+local function call(n)
+    return object {
+        { "id", '"fc"' },
+        { "type", some('"function_call"', '"call"', '"function\\u005fcall"') },
+        { "status", some('"completed"', '"incomplete"', "null", '"in_progress"') },
+        { "arguments", some('"{\\"n\\":1}"', '"{}"', '"[1]"', '""', '"{\\"n\\":"', '{"n":1}', "null",
+            ('"%s1%s"'):format(("{\\\"a\\\":"):rep(70), ("}"):rep(70))) },
+        { "call_id", some(('"call_%d"'):format(n), '"call_1"', '"old"', '""', "null", '"a\\u0062"',
+            '"' .. ("i"):rep(70) .. '"') },
+        { "name", some('"noop"', '"parallel"', '"a b"', '""', "null", '"n\\u006f"', '"' .. ("n"):rep(70) .. '"') },
+        { pick { "namespace", "namespace", "caller", "created_by", "parsed_arguments" },
+            pick { "null", '{"type":"direct"}', '{"type":"program","id":"x"}' } },
+    }
+end
+
+local function reasoning()
+    return object { { "type", '"reasoning"' }, { "id", '"rs"' },
+        { "summary", some("[]", part("summary_text", text())) },
+        { "content", some("null", part("reasoning_text", text())) },
+        { "encrypted_content", some('"gAAA=="', "null", '""') } }
+end
+
+local function message()
+    return object { { "type", '"message"' }, { "role", '"assistant"' },
+        { "phase", some('"final_answer"', "null", '""', "1") }, { "content", part("output_text", text()) },
+        { pick { "x", "parsed" }, "null" } }
+end
+
+local function output()
+    local items = {}
+    if math.random(2) == 1 then
+        items[1] = reasoning()
+    end
+    for i = 1, pick { 0, 1, 3 } do
+        items[#items + 1] = call(i)
+    end
+    if math.random(2) == 1 then
+        items[#items + 1] = some(message(), reasoning(), '{"type":"web_search_call"}', "3")
+    end
+    return some("[" .. table.concat(items, ",") .. "]", "null", "[]")
+end
+
+local function number()
+    return some("17", "0", "-1", "1.0", '"12"', "null", "9223372036854775807", "18446744073709551616")
+end
+
+local function usage()
+    return some(object { { "input_tokens", number() }, { "output_tokens", number() }, { "total_tokens", number() },
+        { "input_tokens_details", some(object { { "cached_tokens", number() },
+            { "cache_write_tokens", number() } }, "null", "[]") },
+        { "output_tokens_details", some(object { { "reasoning_tokens", number() } }, "null") } }, "null", "[]", "3")
+end
+
+local function response()
+    return object {
+        { "id", '"resp"' },
+        { "status", some('"completed"', '"incomplete"', '"failed"', "null", '"x"') },
+        { "error", some("null", '{"code":"server_error","message":"sorry"}', '"sorry"') },
+        { "incomplete_details", some("null", '{"reason":"content_filter"}') },
+        { "output", output() },
+        { "usage", usage() },
+    }
+end
+
+-- A fault in some texts.
+local function broken(body)
+    local at = math.random(#body)
+    return some(body, body:sub(1, at - 1), body:sub(1, at) .. "\255" .. body:sub(at + 1), body .. "x", "[" .. body .. "]",
+        body:sub(1, at - 1) .. body:sub(at + 1))
+end
+
+local function conversation()
+    return wire.conversation {
+        { type = "user", text = "?" },
+        { type = "answer", provider = "x", items = { { type = "call", id = "old", name = "noop", args = "{}" } } },
+        { type = "outcomes", items = { { type = "outcome", id = "old", name = "noop", status = "ok", output = "1" } } },
+    }
+end
+
+-- What a reading gives, as a text.
+local function shown(answer, err)
+    return answer and json.encode(answer, { lossy = true }) or "nil " .. tostring(err)
+end
+
+local VIEW = { tools = { { name = "noop" } } }
+
+case("P1 an ordinary answer is read as all others are", function()
+    local target = wire.target "openai"
+    local count, read = 0, 0
+    answers.plain = function(...)
+        local answer = plain(...)
+        count = count + (answer and 1 or 0)
+        return answer
+    end
+    for _ = 1, 8000 do
+        local res = wire.answer(broken(response()), 200, { ["x-request-id"] = "r1" })
+        local fast = shown(openai.read(res, conversation(), VIEW, target))
+        answers.plain = function() end
+        local slow = shown(openai.read(res, conversation(), VIEW, target))
+        answers.plain = function(...)
+            local answer = plain(...)
+            count = count + (answer and 1 or 0)
+            return answer
+        end
+        equal(fast, slow, res.body)
+        read = read + (slow:sub(1, 3) ~= "nil" and 1 or 0)
+    end
+    answers.plain = plain
+    assert(count > 500 and read > count + 500, count .. " " .. read)
+end)
+
+case("P1 the event that completes a stream is read as a reader does", function()
+    local target = wire.target "openai"
+    local count = 0
+    for _ = 1, 5000 do
+        local data = broken(object { { "type", some('"response.completed"', '"response.incomplete"', '"x"') },
+            { "sequence_number", "7" }, { "response", response() }, { pick { "x", "error" }, some("null", '"bad"') } })
+        local res = { status = 200, headers = {} }
+        local from = { name = "openai", target = target, res = res }
+        local fast = plain(from, conversation(), nil, data, true)
+        if fast then
+            count = count + 1
+            local reader = openai.reader(conversation(), VIEW, target, res)
+            equal(reader:event({ event = "response.completed", data = data }, function() end), "end", data)
+            equal(shown(fast), shown(reader:finish("", function() end)), data)
+        end
+    end
+    assert(count > 150, count)
+end)
+
+case("what is no text, or too long, is not read so", function()
+    t.raises("string expected", core.plain, nil)
+    equal(core.plain "", nil)
+    local long = '{"x":"' .. ("y"):rep(3 << 20) .. '","status":"completed","output":[],"usage":{}}'
+    equal(core.plain(long), nil)
+    assert(core.plain '{"x":"y","status":"completed","output":[],"usage":{}}')
+    equal(core.plain('{"x":' .. ("["):rep(600) .. ("]"):rep(600) .. ',"status":"completed","output":[],"usage":{}}'), nil)
+end)
+
+return t.main(...)

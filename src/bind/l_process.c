@@ -8,8 +8,8 @@
 #include "bind/bind.h"
 #include "bind/fail.h"
 #include "bind/stream.h"
+#include "engine/interrupt.h"
 #include "engine/runtime.h"
-#include "engine/task.h"
 #include "io/child.h"
 
 #include <errno.h>
@@ -38,6 +38,7 @@ static int push_failure(lua_State *L, int err, const char *command)
 static int push_end(lua_State *L, struct child *child, unsigned loan)
 {
     int status = child_wait(&runtime_of(L)->children, child);
+    interrupt_child_ended(L);
     stream_give_back(loan);
     errno = 0; /* else it would be taken for the reason */
     return luaL_execresult(L, status);
@@ -65,8 +66,11 @@ static int l_execute(lua_State *L)
     }
     const char *command = luaL_checkstring(L, 1);
     struct child *child;
+    sigset_t before;
+    interrupt_hold(L, &before);
     unsigned loan = lend_terminal(L);
     int err = child_start(&runtime_of(L)->children, command, -1, -1, gets_keys(L), &child);
+    interrupt_release(L, &before, err == 0 ? child_pid(child) : 0, true);
     if (err != 0) {
         stream_give_back(loan);
         return push_failure(L, err, command);
@@ -124,7 +128,10 @@ static int l_popen(lua_State *L)
     *p = (struct pipe_stream){0}; /* closef == NULL: a closed file */
     luaL_setmetatable(L, LUA_FILEHANDLE);
     (void)fflush(stdout); /* not all: one that another thread blocks in would hold us up */
+    sigset_t before;
+    interrupt_hold(L, &before);
     int err = open_pipe(L, p, command, mode[0] == 'r');
+    interrupt_release(L, &before, err == 0 ? child_pid(p->child) : 0, false);
     return err == 0 ? 1 : push_failure(L, err, command);
 }
 

@@ -36,6 +36,9 @@ static struct {
     volatile sig_atomic_t console;
     struct task *volatile entry;   /* borrowed: what runs at the console */
     volatile sig_atomic_t entries; /* signals that the present entry got */
+    volatile sig_atomic_t early;   /* one came between two entries: the next one gets it */
+    volatile sig_atomic_t waits;   /* for a child, whose terminal it is, too */
+    volatile sig_atomic_t late;    /* one came meanwhile */
     volatile sig_atomic_t told;    /* that a second one ends the program */
     volatile sig_atomic_t has_timer;
     int timer;
@@ -254,6 +257,7 @@ static void ask_for_end(int sig)
 static void interrupt_entry(void)
 {
     if (self.entry == NULL) {
+        self.early = true;
         return;
     }
     if (self.entries++ == 0) {
@@ -270,7 +274,11 @@ static void on_signal(int sig)
     if (!pthread_equal(pthread_self(), self.thread)) { /* a thread of libuv or libcurl got it */
         (void)pthread_kill(self.thread, sig);
     } else if (sig == SIGINT && self.console && self.open && self.first == 0) {
-        interrupt_entry();
+        if (self.waits && !self.told) { /* the child decides when it has had enough */
+            self.late = true;
+        } else {
+            interrupt_entry();
+        }
     } else if (self.first == 0) {
         ask_for_end(sig);
     } else if (sig == SIGINT || sig != self.first || now_ms() - self.since > REPEAT_MS) {
@@ -353,9 +361,21 @@ void interrupt_set_task(struct task *t)
     cancel_target();
 }
 
-/* What interrupted one entry does not reach the next. */
+/* Signals of the terminal, which it sends to its foreground group. */
+static void hold_signals(sigset_t *before)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &set, before);
+}
+
+/* What interrupted one entry does not reach the next, unless it came too late for the first. */
 static void forget_entry(void)
 {
+    self.early =
+        self.early || (self.entries > 0 && self.entry != NULL && self.entry->cancel == CANCEL_NONE);
     self.entry = NULL;
     stop_patience();
     self.entries = 0;
@@ -371,9 +391,16 @@ static void forget_entry(void)
 void interrupt_set_entry(struct task *t)
 {
     if (self.open) {
+        sigset_t before;
+        hold_signals(&before);
         forget_entry();
         self.console = true;
         self.entry = t;
+        if (t != NULL && self.early) {
+            self.early = false;
+            interrupt_entry();
+        }
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
 }
 
@@ -381,6 +408,7 @@ void interrupt_end_console(void)
 {
     if (self.open) {
         forget_entry();
+        self.early = false;
         self.console = false;
     }
 }
@@ -392,6 +420,59 @@ void interrupt_check(lua_State *L)
         cancel_running(rt->current);
     }
     task_check(L);
+}
+
+/* ---- children ---- */
+
+static bool is_main(const struct runtime *rt)
+{
+    return self.open && rt == self.rt;
+}
+
+/* Once a task knows of its cancel, what it starts is there to clean up. */
+void interrupt_hold(lua_State *L, sigset_t *before)
+{
+    struct runtime *rt = runtime_of(L);
+    struct task *t = rt->current;
+    hold_signals(before);
+    if (is_main(rt) && rt->interrupted && t != NULL && t->raises == 0 && t->interrupts == 0) {
+        (void)pthread_sigmask(SIG_SETMASK, before, NULL);
+        interrupt_check(L);
+        hold_signals(before);
+    }
+}
+
+void interrupt_release(lua_State *L, const sigset_t *before, pid_t child, bool waits)
+{
+    static const int signals[] = {SIGINT, SIGHUP};
+    sigset_t pending;
+    sigemptyset(&pending);
+    if (is_main(runtime_of(L)) && child > 0) {
+        (void)sigpending(&pending);
+        self.waits = waits && self.console;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        if (sigismember(&pending, signals[i]) == 1) { /* it has come before the child */
+            (void)kill(child, signals[i]);
+        }
+    }
+    (void)pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+void interrupt_child_ended(lua_State *L)
+{
+    sigset_t before;
+    if (!is_main(runtime_of(L)) || !self.waits) {
+        return;
+    }
+    hold_signals(&before);
+    self.waits = false;
+    if (self.late) {
+        self.late = false;
+        interrupt_entry();
+        cancel_target();
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 int interrupt_signal(void)

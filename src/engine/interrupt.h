@@ -15,6 +15,9 @@
 #include "engine/runtime.h"
 #include "engine/task.h"
 
+#include <signal.h>
+#include <sys/types.h>
+
 /* Takes the signals, for the main runtime, whose loop is open. */
 void interrupt_open(struct runtime *rt);
 
@@ -28,7 +31,7 @@ void interrupt_set_task(struct task *t);
 
 /* A console: from now on SIGINT cancels only what is entered there and never ends the program. `t`
  * is the task of the entry, borrowed until the next call; NULL between two entries: then the signal
- * does nothing. */
+ * is for the next one. */
 void interrupt_set_entry(struct task *t);
 
 /* SIGINT asks the program to end again. */
@@ -37,6 +40,16 @@ void interrupt_end_console(void);
 /* Raises the cancel error when a signal has cancelled the running task, perhaps just now: for code
  * that blocks the thread, after EINTR. */
 void interrupt_check(lua_State *L);
+
+/* Around the start of a child that shares our terminal, and so has to get the signals that come
+ * from there: no one is lost between us and the child. interrupt_hold() raises when the running
+ * task was cancelled and does not know it yet; from there to interrupt_release() such signals wait.
+ * `child` is 0 when none was started. `waits`: the thread only waits for it until
+ * interrupt_child_ended(); meanwhile SIGINT at a console is the child's first, and cancels the
+ * entry when that has ended. On workers they only block and unblock. */
+void interrupt_hold(lua_State *L, sigset_t *before);
+void interrupt_release(lua_State *L, const sigset_t *before, pid_t child, bool waits);
+void interrupt_child_ended(lua_State *L);
 
 /* In a hook: the running task is cancelled, and computes. From now on the cancel error is raised in
  * it, as after a signal, wherever it is. */

@@ -130,6 +130,11 @@ int child_start(struct child_set *set, const char *command, int in, int out, boo
     return status;
 }
 
+pid_t child_pid(const struct child *child)
+{
+    return child->pid;
+}
+
 int child_wait(struct child_set *set, struct child *child)
 {
     siginfo_t info;

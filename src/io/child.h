@@ -33,6 +33,8 @@ void child_set_release(struct child_set *set);
 int child_start(struct child_set *set, const char *command, int in, int out, bool with_keys,
                 struct child **child);
 
+pid_t child_pid(const struct child *child);
+
 /* Waits for its end, blocking, and frees it. Returns the status as of waitpid(). */
 int child_wait(struct child_set *set, struct child *child);
 

@@ -414,3 +414,59 @@ def test_execute():
     t.send("\x03")
     text, status = t.rest()
     assert status == -signal.SIGINT and "lash: cancelled" in text and "the child runs" not in text, text
+
+
+# require calls one searcher after the other: the second child follows with no Lua between, where a signal could be
+# noticed.
+TWO = """package.searchers = { os.execute, os.execute }
+require "if mkdir first; then kill -INT $PPID; else echo the child runs; exec sleep 30; fi" """
+
+
+def test_execute_after_signal():
+    """T9 run: a signal that comes just before os.execute starts a child is not lost"""
+    p = Program("-e", TWO)
+    out, _ = p.end(signal.SIGINT)
+    assert "the child runs" not in out and os.path.isdir("first"), out
+
+
+def test_execute_at_prompt():
+    """T9 prompt: Ctrl-C is for the child that os.execute waits for, however often; then the entry is cancelled"""
+    needs_prompt_signals()
+    t = Terminal()
+    t.read_until("lua> ")
+    for command in ("os.execute [[%s]]", "!%s", "local ok = os.execute [[%s]] print('and', 'on')"):
+        t.send(command % "trap 'echo got \"it\"' INT; echo ready \"now\"; until read x; do :; done; echo e$x" + "\n")
+        t.read_until("ready now")
+        for _ in range(3):
+            t.send("\x03")
+            t.read_until("got it")
+        t.send("nd\n")
+        text = t.read_until("lua> ")
+        assert "\nend" in text and "and\ton" not in text, text
+    t.send("os.execute 'echo ready \"now\"; exec sleep 30'\n")
+    t.read_until("ready now")
+    t.send("\x03")
+    t.read_until("lua> ")
+    t.send("print('it', 'lives')\n")
+    assert "it\tlives" in t.read_until("lua> ")
+    t.send("!echo ready \"now\"; exec sleep 30\n")
+    t.read_until("ready now")
+    t.send("\x03")
+    assert "ended by signal 2" in t.read_until("lua> ")
+    t.send("\x04")
+    assert t.rest()[1] == 0
+
+
+def test_execute_long():
+    """T9 prompt: a program that goes on after Ctrl-C for longer than the patience is left alone"""
+    needs_prompt_signals()
+    t = Terminal()
+    t.read_until("lua> ")
+    t.send("os.execute [[trap '' INT; echo ready \"now\"; sleep 2.5; echo woke \"up\"; read x]]\n")
+    t.read_until("ready now")
+    t.send("\x03")
+    assert "a second" not in t.read_until("woke up")
+    t.send("\x03\n")
+    t.read_until("lua> ")
+    t.send("\x04")
+    assert t.rest()[1] == 0

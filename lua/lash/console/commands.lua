@@ -181,10 +181,12 @@ local function edit(console)
     local path, before = temp.path, last_entry(console)
     assert(fs.write(path, before ~= "" and before .. "\n" or ""))
     system.flush()
-    local ok = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
+    local ran, ok = turn.run(os.execute, ("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
     local entry = (fs.read(path) or ""):gsub("%s+$", "")
     temp:remove() -- before what was entered runs
-    if not ok then
+    if not ran then
+        error(ok, 0)
+    elseif not ok then
         failure.raise(1, "%s has failed: nothing was entered", editor)
     elseif entry:find "%S" then
         line("%s", entry)

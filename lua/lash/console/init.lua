@@ -131,8 +131,10 @@ local function shell_command(line)
         return script.say "say which: !COMMAND"
     end
     system.flush()
-    local ok, what, code = os.execute(line)
-    if not ok then
+    local ran, ok, what, code = turn.run(os.execute, line)
+    if not ran then
+        script.say(engine.cancel_reason(ok) and "cancelled" or tostring(ok))
+    elseif not ok then
         if what == "signal" or code > 128 then
             read.recover()
         end

@@ -118,7 +118,7 @@ local function send(target, conv, view, listener, begun)
         if not request then
             return nil, err
         elseif streamed then
-            return stream.answer(target, conv, view, request, limits_of(target), listener, begun)
+            return stream.answer(target, conv, view, request, limits_of(target), listener, begun, not listener:hears())
         end
         answer, err, more = send_whole(target, conv, view, request, limits_of(target), begun)
     end

@@ -7,47 +7,19 @@
 #include "bind/bind.h"
 #include "bind/fail.h"
 #include "bind/l_http.h"
+#include "bind/l_http_stream.h"
 #include "bind/type.h"
-#include "engine/task.h"
-#include "io/sse.h"
-#include "io/timer.h"
 #include "io/url.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
-#define STREAM_TYPE "lash.http.stream"
 #define WAIT_TYPE "lash.http.stream.wait"
 
 #define LEAVE_MS 500
 #define HIGH_MARK ((size_t)64 << 10)
 #define LINE_MAX_STANDARD ((lua_Integer)1 << 20)
 #define EVENT_MAX_STANDARD ((lua_Integer)16 << 20)
-
-/* User value 1 is the body, whose bytes the request borrows. */
-struct stream {
-    struct held held;         /* by the task that opened it */
-    struct http_request *req; /* owned; NULL when closed */
-    struct wait *waiter;      /* borrowed: the one wait for it */
-    bool done;                /* the request is */
-    struct buf in;            /* taken from the request */
-    size_t at;                /* what was consumed of it */
-    size_t searched;          /* no line feed before this */
-    size_t max_line;
-    size_t max_event;
-    struct sse *sse; /* owned; made when the first event is asked for */
-    uint64_t event_timeout_ms;
-    uint64_t event_left_ns; /* of it, for the event that is waited for */
-    struct timer *timer;    /* owned while an event is waited for */
-    uint64_t timer_began_ns;
-    uint64_t event_given_ns; /* when the last event was; 0 = none yet */
-    const char *code;        /* NULL, or why nothing more is read: our own reasons */
-    struct buf message;
-    struct buf shown; /* the URL for messages */
-    struct buf stray; /* of the events, once it is closed */
-};
-
-enum what { WANT_STEP, WANT_BYTES, WANT_LINE, WANT_EVENT };
 
 /* User value 1 is the stream's userdata. */
 struct wait {
@@ -59,7 +31,7 @@ struct wait {
 
 /* ---- from the loop ---- */
 
-static void wake(struct stream *s)
+void l_stream_wake(struct stream *s)
 {
     struct wait *wait = s->waiter;
     s->waiter = NULL;
@@ -68,10 +40,19 @@ static void wake(struct stream *s)
     }
 }
 
+static bool wants_event(const struct wait *wait)
+{
+    return wait != NULL && (wait->what == WANT_EVENT || wait->what == WANT_PICKED);
+}
+
 static void on_progress(struct http_request *req, void *arg)
 {
+    struct stream *s = arg;
     (void)req;
-    wake(arg);
+    // half an event, a comment, an echo: nothing that its task would have to see
+    if (!wants_event(s->waiter) || l_stream_find_event(s)) {
+        l_stream_wake(s);
+    }
 }
 
 static void on_done(struct http_request *req, void *arg)
@@ -79,11 +60,10 @@ static void on_done(struct http_request *req, void *arg)
     struct stream *s = arg;
     (void)req;
     s->done = true;
-    wake(s);
+    l_stream_wake(s);
 }
 
-/* Ends the transfer for a reason of ours: everything that reads is told it from now on. */
-static void give_up(struct stream *s, const char *code)
+void l_stream_give_up(struct stream *s, const char *code)
 {
     if (s->code == NULL) {
         s->code = code;
@@ -96,78 +76,18 @@ static void give_up(struct stream *s, const char *code)
     s->done = true;
 }
 
-/* No more bytes come, though the stream did not end: half an event is none, half a stray line is
- * worth showing. */
-static void end_lines(struct stream *s)
-{
-    struct sse_event unfinished;
-    if (s->sse != NULL) {
-        (void)sse_end(s->sse, &unfinished);
-    }
-}
-
-static void stall(struct stream *s)
-{
-    uint64_t comments = s->sse != NULL ? sse_comments(s->sse) : 0;
-    if (s->code == NULL) {
-        buf_appendf(&s->message,
-                    "no event came from %s for %.3g s, though its connection is alive (%llu "
-                    "keep-alive comments so far): try again, or raise event_timeout",
-                    s->shown.data, (double)s->event_timeout_ms / 1000,
-                    (unsigned long long)comments);
-    }
-    end_lines(s);
-    give_up(s, "stalled");
-}
-
-static void on_event_timeout(void *arg)
-{
-    struct stream *s = arg;
-    s->timer = NULL;
-    stall(s);
-    wake(s);
-}
-
-static void start_clock(struct stream *s, lua_State *L)
-{
-    if (s->event_timeout_ms > 0 && s->timer == NULL) {
-        uv_loop_t *loop = runtime_loop(runtime_of(L));
-        s->timer_began_ns = uv_hrtime();
-        s->timer = timer_start_ns(loop, s->event_left_ns, on_event_timeout, s);
-    }
-}
-
-/* Only waiting counts: a slow reader is not the server's fault. In nanoseconds, or a flood of
- * events that do not count would never be waited for. */
-static void stop_clock(struct stream *s)
-{
-    if (s->timer != NULL) {
-        uint64_t gone = uv_hrtime() - s->timer_began_ns;
-        s->event_left_ns = gone < s->event_left_ns ? s->event_left_ns - gone : 1;
-        timer_stop(s->timer);
-        s->timer = NULL;
-    }
-}
-
 static void stream_close(struct stream *s)
 {
     list_remove(&s->held.node);
-    stop_clock(s);
     if (s->code == NULL && s->req != NULL) {
         buf_appendf(&s->message, "the answer of %s was closed: nothing more can be read",
                     s->shown.data);
     }
-    give_up(s, "cancelled");
+    l_stream_give_up(s, "cancelled");
     http_request_free(s->req);
     s->req = NULL;
-    if (s->sse != NULL && s->stray.data == NULL) {
-        size_t len;
-        const char *stray = sse_stray(s->sse, &len);
-        buf_append(&s->stray, stray, len);
-    }
-    sse_free(s->sse);
-    s->sse = NULL;
-    wake(s);
+    l_stream_close_events(s);
+    l_stream_wake(s);
 }
 
 static void on_drop(struct held *held)
@@ -179,8 +99,7 @@ static void on_drop(struct held *held)
 
 /* Each returns how many results it pushed, or -1: more has to come first. */
 
-/* Its failure, or `nil` for its end. */
-static int push_end(lua_State *L, struct stream *s)
+int l_stream_push_end(lua_State *L, struct stream *s)
 {
     if (s->code != NULL) {
         return bind_fail(L, s->code, s->message.data ? s->message.data : s->code);
@@ -193,18 +112,12 @@ static int push_end(lua_State *L, struct stream *s)
     return 1;
 }
 
-static bool is_broken(const struct stream *s)
+bool l_stream_is_broken(const struct stream *s)
 {
     return s->code != NULL || (s->done && http_result(s->req)->code != NULL);
 }
 
-static size_t waiting(const struct stream *s)
-{
-    return s->in.len - s->at;
-}
-
-/* Moves what came into s->in. Returns false when nothing new did. */
-static bool take(struct stream *s)
+bool l_stream_take(struct stream *s)
 {
     if (s->req == NULL || http_result(s->req)->body.len == 0 || !http_has_head(s->req)) {
         return false;
@@ -239,8 +152,8 @@ static int step(lua_State *L, struct stream *s)
         lua_pushliteral(L, "send");
     } else if (http_has_head(s->req) && (s->done || !http_sending(s->req))) {
         lua_pushliteral(L, "head"); // it may be broken behind that: who reads is told
-    } else if (is_broken(s)) {
-        return push_end(L, s);
+    } else if (l_stream_is_broken(s)) {
+        return l_stream_push_end(L, s);
     } else {
         return -1;
     }
@@ -249,27 +162,27 @@ static int step(lua_State *L, struct stream *s)
 
 static int read_bytes(lua_State *L, struct stream *s, size_t n)
 {
-    while (n == 0 ? waiting(s) == 0 : waiting(s) < n) {
-        if (!take(s)) {
+    while (n == 0 ? l_stream_waiting(s) == 0 : l_stream_waiting(s) < n) {
+        if (!l_stream_take(s)) {
             break;
         }
     }
-    bool all = s->done && !is_broken(s);
-    if (n == 0 && waiting(s) > 0) {
-        return push_bytes(L, s, waiting(s));
+    bool all = s->done && !l_stream_is_broken(s);
+    if (n == 0 && l_stream_waiting(s) > 0) {
+        return push_bytes(L, s, l_stream_waiting(s));
     }
-    if (n > 0 && (waiting(s) >= n || (all && waiting(s) > 0))) {
-        return push_bytes(L, s, waiting(s) < n ? waiting(s) : n);
+    if (n > 0 && (l_stream_waiting(s) >= n || (all && l_stream_waiting(s) > 0))) {
+        return push_bytes(L, s, l_stream_waiting(s) < n ? l_stream_waiting(s) : n);
     }
-    return s->done ? push_end(L, s) : -1;
+    return s->done ? l_stream_push_end(L, s) : -1;
 }
 
 static int line_too_long(lua_State *L, struct stream *s)
 {
     buf_appendf(&s->message, "%s sends a line of more than %zu bytes: raise max_line",
                 s->shown.data, s->max_line);
-    give_up(s, "too_large");
-    return push_end(L, s);
+    l_stream_give_up(s, "too_large");
+    return l_stream_push_end(L, s);
 }
 
 static int read_line(lua_State *L, struct stream *s)
@@ -277,17 +190,17 @@ static int read_line(lua_State *L, struct stream *s)
     const char *feed = NULL;
     do {
         size_t from = s->searched > s->at ? s->searched : s->at;
-        feed = waiting(s) > 0 ? memchr(s->in.data + from, '\n', s->in.len - from) : NULL;
+        feed = l_stream_waiting(s) > 0 ? memchr(s->in.data + from, '\n', s->in.len - from) : NULL;
         s->searched = s->in.len;
-    } while (feed == NULL && waiting(s) <= s->max_line + 1 && take(s));
-    size_t len = feed != NULL ? (size_t)(feed - s->in.data) - s->at : waiting(s);
+    } while (feed == NULL && l_stream_waiting(s) <= s->max_line + 1 && l_stream_take(s));
+    size_t len = feed != NULL ? (size_t)(feed - s->in.data) - s->at : l_stream_waiting(s);
     const char *line = s->in.data != NULL ? s->in.data + s->at : "";
     size_t shown = feed != NULL && len > 0 && line[len - 1] == '\r' ? len - 1 : len;
     if (shown > s->max_line && (feed != NULL || shown > s->max_line + 1 || s->done)) {
         return line_too_long(L, s);
     }
-    if (feed == NULL && (!s->done || is_broken(s) || len == 0)) {
-        return s->done ? push_end(L, s) : -1;
+    if (feed == NULL && (!s->done || l_stream_is_broken(s) || len == 0)) {
+        return s->done ? l_stream_push_end(L, s) : -1;
     }
     lua_pushlstring(L, line, shown);
     s->at += len + (feed != NULL);
@@ -295,60 +208,11 @@ static int read_line(lua_State *L, struct stream *s)
     return 1;
 }
 
-static int push_event(lua_State *L, struct stream *s, const struct sse_event *event)
-{
-    if (s->event_timeout_ms > 0) {
-        s->event_given_ns = uv_hrtime();
-    }
-    lua_createtable(L, 0, 4);
-    lua_pushlstring(L, event->name, event->name_len);
-    lua_setfield(L, -2, "event");
-    lua_pushlstring(L, event->data, event->data_len);
-    lua_setfield(L, -2, "data");
-    if (event->id != NULL) {
-        lua_pushlstring(L, event->id, event->id_len);
-        lua_setfield(L, -2, "id");
-    }
-    if (event->retry_ms >= 0) {
-        lua_pushnumber(L, (lua_Number)event->retry_ms / 1000);
-        lua_setfield(L, -2, "retry");
-    }
-    return 1;
-}
-
-static int read_event(lua_State *L, struct stream *s)
-{
-    struct sse_event event;
-    enum sse_what what = SSE_MORE;
-    if (s->sse == NULL) {
-        s->sse = sse_new(s->max_event);
-    }
-    while (what == SSE_MORE && (waiting(s) > 0 || take(s))) {
-        size_t used;
-        what = sse_feed(s->sse, s->in.data + s->at, waiting(s), &used, &event);
-        s->at += used;
-    }
-    if (what == SSE_MORE && s->done) {
-        if (is_broken(s)) {
-            end_lines(s);
-        } else {
-            what = sse_end(s->sse, &event);
-        }
-    }
-    if (what == SSE_TOO_LARGE) {
-        buf_appendf(&s->message, "%s sends an event of more than %zu bytes: raise max_event",
-                    s->shown.data, s->max_event);
-        give_up(s, "too_large");
-        return push_end(L, s);
-    }
-    return what == SSE_EVENT ? push_event(L, s, &event) : s->done ? push_end(L, s) : -1;
-}
-
 static int produce(lua_State *L, struct stream *s, enum what what, size_t n)
 {
     luaL_checkstack(L, 12, NULL);
     if (s->code != NULL) {
-        return push_end(L, s);
+        return l_stream_push_end(L, s);
     }
     if (what == WANT_STEP) {
         return step(L, s);
@@ -356,7 +220,10 @@ static int produce(lua_State *L, struct stream *s, enum what what, size_t n)
     if (what == WANT_LINE) {
         return read_line(L, s);
     }
-    return what == WANT_EVENT ? read_event(L, s) : read_bytes(L, s, n);
+    if (what == WANT_BYTES) {
+        return read_bytes(L, s, n);
+    }
+    return l_stream_find_event(s) ? l_stream_push_event(L, s, what) : -1;
 }
 
 /* ---- waiting ---- */
@@ -395,8 +262,8 @@ static int wait_on(lua_State *L, struct wait *wait)
     }
     s->waiter = wait;
     wait->op.done = false;
-    if (wait->what == WANT_EVENT) {
-        start_clock(s, L);
+    if (wants_event(wait)) {
+        l_stream_start_clock(s, L);
     }
     return task_wait(L, &wait->op);
 }
@@ -409,11 +276,11 @@ static int wait_finish(lua_State *L, struct op *op)
     if (pushed < 0) {
         return wait_on(L, wait);
     }
-    stop_clock(wait->stream);
+    l_stream_stop_clock(wait->stream);
     return pushed;
 }
 
-static struct stream *check_stream(lua_State *L)
+struct stream *l_stream_check(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
     task_check(L);
@@ -423,7 +290,7 @@ static struct stream *check_stream(lua_State *L)
     return s;
 }
 
-static int get(lua_State *L, struct stream *s, enum what what, size_t n)
+int l_stream_get(lua_State *L, struct stream *s, enum what what, size_t n)
 {
     int pushed = produce(L, s, what, n);
     if (pushed >= 0) {
@@ -443,7 +310,7 @@ static int get(lua_State *L, struct stream *s, enum what what, size_t n)
 /* stream:step() -> "send" | "rewind" | "head" | nil, err */
 static int l_step(lua_State *L)
 {
-    return get(L, check_stream(L), WANT_STEP, 0);
+    return l_stream_get(L, l_stream_check(L), WANT_STEP, 0);
 }
 
 /* stream:send(bytes | nil): the next piece of the body, or its end */
@@ -509,44 +376,13 @@ static int l_read(lua_State *L)
 {
     lua_Integer n = luaL_optinteger(L, 2, 0);
     luaL_argcheck(L, n >= 0, 2, "expected a number of bytes");
-    return get(L, check_stream(L), WANT_BYTES, (size_t)n);
+    return l_stream_get(L, l_stream_check(L), WANT_BYTES, (size_t)n);
 }
 
 /* stream:line() -> line | nil | nil, err */
 static int l_line(lua_State *L)
 {
-    return get(L, check_stream(L), WANT_LINE, 0);
-}
-
-/* stream:event(anew) -> event | nil | nil, err; `anew`: event_timeout begins anew */
-static int l_event(lua_State *L)
-{
-    struct stream *s = check_stream(L);
-    if (lua_toboolean(L, 2) || s->event_left_ns == 0) {
-        s->event_left_ns = s->event_timeout_ms * 1000000;
-    } else if (s->event_given_ns != 0 && s->code == NULL) {
-        // the one before was a mere sign of life: a flood of them leaves no time for waiting
-        uint64_t gone = uv_hrtime() - s->event_given_ns;
-        if (gone >= s->event_left_ns) {
-            stall(s);
-        } else {
-            s->event_left_ns -= gone;
-        }
-    }
-    return get(L, s, WANT_EVENT, 0);
-}
-
-/* stream:stray() -> the lines that event() passed over: see sse_stray() */
-static int l_stray(lua_State *L)
-{
-    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
-    size_t len = s->stray.len;
-    const char *stray = s->stray.data != NULL ? s->stray.data : "";
-    if (s->sse != NULL) {
-        stray = sse_stray(s->sse, &len);
-    }
-    lua_pushlstring(L, stray, len);
-    return 1;
+    return l_stream_get(L, l_stream_check(L), WANT_LINE, 0);
 }
 
 /* stream:close(): at once, and any number of times */
@@ -562,7 +398,7 @@ static int l_leave(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
     if (s->req != NULL && s->waiter == NULL) {
-        stop_clock(s);
+        l_stream_stop_clock(s);
         http_leave(s->req, LEAVE_MS);
         s->req = NULL;
         s->done = true;
@@ -581,6 +417,7 @@ static int l_gc(lua_State *L)
     buf_release(&s->message);
     buf_release(&s->shown);
     buf_release(&s->stray);
+    buf_release(&s->kept);
     return 0;
 }
 
@@ -609,7 +446,7 @@ int l_http_open(lua_State *L)
     if (h == NULL) {
         return bind_fail(L, "no_libcurl", http_unavailable());
     }
-    struct stream *s = lua_newuserdatauv(L, sizeof *s, 1);
+    struct stream *s = lua_newuserdatauv(L, sizeof *s, 3);
     *s = (struct stream){.held = {.drop = on_drop}};
     list_init(&s->held.node);
     luaL_setmetatable(L, STREAM_TYPE);
@@ -631,12 +468,12 @@ int l_http_open(lua_State *L)
 
 void l_http_open_streams(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"step", l_step},   {"send", l_send},   {"head", l_head},
-                                       {"brief", l_brief}, {"over", l_over},   {"read", l_read},
-                                       {"line", l_line},   {"event", l_event}, {"stray", l_stray},
-                                       {"leave", l_leave}, {"close", l_close}, {"__close", l_close},
-                                       {"__gc", l_gc},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"step", l_step},     {"send", l_send},   {"head", l_head},
+                                       {"brief", l_brief},   {"over", l_over},   {"read", l_read},
+                                       {"line", l_line},     {"leave", l_leave}, {"close", l_close},
+                                       {"__close", l_close}, {"__gc", l_gc},     {NULL, NULL}};
     bind_type_gc(L, WAIT_TYPE, wait_gc);
     bind_type_push(L, STREAM_TYPE, methods);
+    luaL_setfuncs(L, l_stream_event_methods, 0);
     lua_pop(L, 1);
 }

@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "bind/bind.h"
 #include "bind/l_json.h"
+#include "bind/l_json_pick.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -359,6 +360,7 @@ int luaopen_lash_core_json(lua_State *L)
         {"verbatim", l_json_verbatim},
         {"is_object", l_json_is_object},
         {"count", l_json_count},
+        {"picker", l_json_picker},
         {NULL, NULL},
     };
     luaL_newlibtable(L, functions);                   // -- M

@@ -1,6 +1,7 @@
 /*
- * lash.core.json, made of l_json.c (the module, texts in texts), l_json_decode.c (values from text)
- * and l_json_encode.c (text from values). For the state's thread.
+ * lash.core.json, made of l_json.c (the module, texts in texts), l_json_decode.c (values from
+ * text), l_json_pick.c (few values from texts that are alike) and l_json_encode.c (text from
+ * values). For the state's thread.
  */
 #ifndef LASH_L_JSON_H
 #define LASH_L_JSON_H

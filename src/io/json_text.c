@@ -3,6 +3,7 @@
  */
 #include "base/base.h"
 #include "io/json.h"
+#include "io/json_scan.h"
 
 #include <locale.h>
 #include <math.h>
@@ -65,66 +66,9 @@ int json_utf8_length(const char *text, size_t n)
     return more + 1;
 }
 
-/* Has the highest bit of a byte set that is a control character, '"', '\\' or not ASCII; of a byte
- * above the first such one perhaps, too, but never of one below it. */
-static uint64_t special_bytes(uint64_t w)
-{
-    const uint64_t ones = 0x0101010101010101U;
-    const uint64_t highs = ones * 0x80;
-    uint64_t control = w - ones * 0x20;
-    uint64_t quote = (w ^ (ones * '"')) - ones;
-    uint64_t backslash = (w ^ (ones * '\\')) - ones;
-    return (control | quote | backslash | w) & highs;
-}
-
-/* The 8 bytes at `s`, the first of them the lowest. */
-static uint64_t load_word(const char *s)
-{
-    uint64_t w;
-    memcpy(&w, s, sizeof(w));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    w = __builtin_bswap64(w);
-#endif
-    return w;
-}
-
-static bool is_plain(unsigned char c)
-{
-    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-}
-
-/* How many bytes at `s` are ASCII that can stand as it is. */
-static size_t ascii_run(const char *s, size_t n)
-{
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t special = special_bytes(load_word(s + i));
-        if (special != 0) {
-            return i + (size_t)__builtin_ctzll(special) / 8;
-        }
-    }
-    while (i < n && is_plain((unsigned char)s[i])) {
-        i++;
-    }
-    return i;
-}
-
 size_t json_plain_run(const char *s, size_t n)
 {
-    size_t i = 0;
-    for (;;) {
-        i += ascii_run(s + i, n - i);
-        if (i >= n || (unsigned char)s[i] < 0x80) {
-            return i;
-        }
-        while (i < n && (unsigned char)s[i] >= 0x80) {
-            int len = json_utf8_length(s + i, n - i);
-            if (len < 0) {
-                return i;
-            }
-            i += (size_t)len;
-        }
-    }
+    return (size_t)(json_scan_plain(s, s + n) - s);
 }
 
 /* ---- strings ---- */

@@ -213,24 +213,77 @@ end
 -- An answer may come in parts, each asked for by a request: here all are the same.
 local MOST_PARTS = 100
 
-local function feed(reader, events, tell)
+-- Ways to drive a reader, as lash.provider.stream has them: way(reader, event, tell, kept) -> what, err; kept: events
+-- that wait, way 3 only. Whatever the way, the answer is the same.
+local ways = {}
+
+function ways.decoded(reader, event, tell)
+    return reader:event(event, tell)
+end
+
+local function picked(reader, event)
+    if event.event == "error" then
+        return false
+    end
+    return reader.picker(event.data)
+end
+
+local function plain(reader, tell, event, is_picked, ...)
+    local what = is_picked and reader:plain(tell, ...)
+    if what then
+        expect(what == "more" or what == "idle", "plain() says %s", show(what))
+        return what
+    end
+    return reader:event(event, tell)
+end
+
+function ways.picked(reader, event, tell)
+    return plain(reader, tell, event, picked(reader, event))
+end
+
+local function is_echo(echoes, is_picked, kind)
+    return is_picked and type(kind) == "string" and ("\n" .. echoes .. "\n"):find("[-+?]" .. kind:gsub("%p", "%%%0") .. "\n")
+end
+
+local function replay(reader, tell, kept)
+    for i, event in ipairs(kept) do
+        kept[i] = nil
+        local what = reader:event(event, tell)
+        expect(what == "more" or what == "idle", "an echo says %s", show(what))
+    end
+end
+
+function ways.quiet(reader, event, tell, kept)
+    if is_echo(reader.echoes, picked(reader, event)) then
+        kept[#kept + 1] = event
+        return "more"
+    elseif reader:settles(event) then
+        kept.settled = true
+        return "end"
+    end
+    replay(reader, tell, kept)
+    return reader:event(event, tell)
+end
+
+local function feed(reader, events, tell, way)
+    local kept = {}
     for _, event in ipairs(events) do
-        local what, err = reader:event(event, tell)
+        local what, err = ways[way](reader, event, tell, kept)
         if what == nil then
             check_error(err)
             return nil, err
         end
         expect(what == "more" or what == "idle" or what == "end", "event() says %s", show(what))
         if what == "end" then
-            return true, true
+            return true, true, kept.settled
         end
     end
+    replay(reader, tell, kept)
     return true, false
 end
 
---- read(name, events, stray) -> { answer =, err =, told = }: as lash.provider.stream drives a reader, with
--- all that holds for it checked. `odd`: the stream may contradict itself, as no server does.
-function M.read(name, events, stray, odd)
+-- @return { answer =, err =, told =, settled = its last event was enough }
+local function read(name, events, stray, odd, way)
     local target = targets[name]
     local conv = conversation.new(nil)
     conv:append { type = "user", text = "go" }
@@ -238,18 +291,16 @@ function M.read(name, events, stray, odd)
     local begun
     for _ = 1, MOST_PARTS do
         local reader = target.provider.reader(conv, VIEW, target, { status = 200, headers = {} }, begun)
-        local ok, ended = feed(reader, events, tell)
+        if way == "quiet" and not reader.echoes then
+            return nil
+        end
+        local ok, ended, settled = feed(reader, events, tell, way)
         if not ok then
             return { err = ended, told = told }
         end
         local answer, err, more = reader:finish(ended and "" or stray, tell)
         if answer then
-            check_answer(answer, name)
-            if not (odd and name == "openai") then -- its last event has all calls once more, and is right
-                check_told(told, answer)
-            end
-            expect(has_end(name, events, stray), "an answer of a stream without end marker, with %d calls", told.last)
-            return { answer = answer, told = told }
+            return { answer = answer, told = told, settled = settled }
         elseif err ~= nil or more == nil then
             check_error(err)
             return { err = err, told = told }
@@ -258,6 +309,34 @@ function M.read(name, events, stray, odd)
         begun = more
     end
     fail("the answer has no end")
+end
+
+local function by_letters(told)
+    return { text = table.concat(told.text), reasoning = table.concat(told.reasoning), calls = told.calls }
+end
+
+--- read(name, events, stray) -> { answer =, err =, told = }: as lash.provider.stream drives a reader, with
+-- all that holds for it checked. `odd`: the stream may contradict itself, as no server does.
+function M.read(name, events, stray, odd)
+    local outcome = read(name, events, stray, odd, "decoded")
+    for _, way in ipairs { "picked", "quiet" } do
+        local other = read(name, events, stray, odd, way)
+        if other then
+            M.same(other.answer or false, outcome.answer or false, way .. ": answer")
+            M.same(other.err or false, outcome.err or false, way .. ": err")
+            if not other.settled then -- else nobody is told
+                M.same(by_letters(other.told), by_letters(outcome.told), way .. ": told")
+            end
+        end
+    end
+    if outcome.answer then
+        check_answer(outcome.answer, name)
+        if not (odd and name == "openai") then -- its last event has all calls once more, and is right
+            check_told(outcome.told, outcome.answer)
+        end
+        expect(has_end(name, events, stray), "an answer of a stream without end marker, with %d calls", outcome.told.last)
+    end
+    return outcome
 end
 
 --- read_whole(name, body, status) -> { answer =, err = }: an answer that is no stream

@@ -4,6 +4,7 @@
 --
 -- Deltas go to the block of their index; where a server counts otherwise, to the last block of their kind.
 local answer = require "lash.provider.anthropic.answer"
+local core = require "lash.core.json"
 local fault = require "lash.provider.fault"
 local faults = require "lash.provider.anthropic.errors"
 local history = require "lash.provider.history"
@@ -11,6 +12,10 @@ local json = require "lash.json"
 local mend = require "lash.provider.mend"
 
 local M = {}
+
+-- What is picked out of an event: see reader:plain().
+local picker = core.picker { type = 1, index = 2, ["*"] = "any",
+    delta = { type = 3, text = { 4, 5 }, thinking = { 6, 7 }, partial_json = 8, ["*"] = "any" } }
 
 local Reader = {}
 Reader.__index = Reader
@@ -27,6 +32,7 @@ function M.new(ctx, res)
     return setmetatable({
         ctx = ctx,
         res = res,
+        picker = picker,
         blocks = {},   -- in the order in which they began
         by_index = {}, -- index of the server -> block
         ready = 0,     -- blocks whose calls were told
@@ -61,14 +67,13 @@ local function begin(self, index, value, raw)
     return block
 end
 
-local function index_of(value)
-    local index = value.index
+local function index_of(index)
     return (type(index) == "number" or type(index) == "string") and index == index and index or nil
 end
 
 -- The block that a piece belongs to: `fits` says whether it can take it.
-local function block_for(self, value, fits)
-    local block = self.by_index[index_of(value)]
+local function block_for(self, index, fits)
+    local block = self.by_index[index]
     if block and fits(block) then
         return block
     end
@@ -147,28 +152,39 @@ local function tell_ready(self, tell)
     end
 end
 
--- ---- deltas: kind -> function(self, value, delta, data, tell) -> what | nil, err ----
+-- ---- deltas: kind -> function(self, index, delta, data, tell) -> what | nil, err ----
 
-local function text_delta(field, kind, event)
+-- @return fn(self, index, text, raw, tell) -> what; raw: the text as it stands in JSON, if it has escapes
+local function adder(field, event)
     local function fits(block)
-        return block.kind == kind and not block.value
+        return block.kind == field and not block.value
     end
-    return function(self, value, delta, data, tell)
-        local text = delta[field]
+    return function(self, index, text, raw, tell)
         if type(text) ~= "string" or text == "" then
             return "idle"
         end
-        local block = block_for(self, value, fits)
+        local block = block_for(self, index, fits)
         if not block then
-            local index = index_of(value)
-            block = begin(self, not self.by_index[index] and index or nil, { type = kind, [field] = "" },
-                ('{"type":"%s","%s":""}'):format(kind, field))
+            block = begin(self, not self.by_index[index] and index or nil, { type = field, [field] = "" },
+                ('{"type":"%s","%s":""}'):format(field, field))
         end
-        local list = block.pieces[field] or {}
-        block.pieces[field] = list
-        list[#list + 1] = data:find("\\", 1, true) and inside(json.raw(data, "delta", field)) or text
-        tell(event, { delta = text })
+        local list = block.pieces[field]
+        if not list then
+            list = {}
+            block.pieces[field] = list
+        end
+        list[#list + 1] = raw or text
+        tell(event, { delta = text, type = nil, t = nil, agent = nil }) -- with room for what an event has besides
         return "more"
+    end
+end
+
+local add_text, add_thinking = adder("text", "text"), adder("thinking", "reasoning")
+
+local function text_delta(field, add)
+    return function(self, index, delta, data, tell)
+        local raw = data:find("\\", 1, true) and type(delta[field]) == "string" and inside(json.raw(data, "delta", field))
+        return add(self, index, delta[field], raw, tell)
     end
 end
 
@@ -176,25 +192,32 @@ local function takes_input(block)
     return type(block.kind) == "string" and block.kind:find("tool_use$") ~= nil
 end
 
+local function add_input(block, text)
+    local list = block.pieces.input
+    if not list then
+        list = {}
+        block.pieces.input = list
+    end
+    list[#list + 1] = text
+    return "more"
+end
+
 local DELTAS = {
-    text_delta = text_delta("text", "text", "text"),
-    thinking_delta = text_delta("thinking", "thinking", "reasoning"),
-    input_json_delta = function(self, value, delta, data)
+    text_delta = text_delta("text", add_text),
+    thinking_delta = text_delta("thinking", add_thinking),
+    input_json_delta = function(self, index, delta, data)
         local text = delta.partial_json
         if type(text) ~= "string" or text == "" then
             return "idle"
         end
-        local block = block_for(self, value, takes_input)
+        local block = block_for(self, index, takes_input)
         if not block or block.stopped then
             return nonsense(self, data, "has arguments of a call that did not begin, or had ended")
         end
-        local list = block.pieces.input or {}
-        block.pieces.input = list
-        list[#list + 1] = text
-        return "more"
+        return add_input(block, text)
     end,
-    signature_delta = function(self, value, delta, data)
-        local block = block_for(self, value, function(block)
+    signature_delta = function(self, index, delta, data)
+        local block = block_for(self, index, function(block)
             return block.kind == "thinking" and not block.value
         end)
         if block and type(delta.signature) == "string" then
@@ -202,8 +225,8 @@ local DELTAS = {
         end
         return "more"
     end,
-    citations_delta = function(self, value, delta, data)
-        local block = block_for(self, value, function(block)
+    citations_delta = function(self, index, delta, data)
+        local block = block_for(self, index, function(block)
             return block.kind == "text" and not block.value
         end)
         if block and history.is_object(delta.citation) then
@@ -251,7 +274,7 @@ function EVENTS.content_block_start(self, value, data, tell)
     if not history.is_object(value.content_block) then
         return nonsense(self, data, "has a block that is none")
     end
-    local block = begin(self, index_of(value), value.content_block, json.raw(data, "content_block"))
+    local block = begin(self, index_of(value.index), value.content_block, json.raw(data, "content_block"))
     if block.kind == "text" and block.pieces.text then
         tell("text", { delta = value.content_block.text })
     elseif block.kind == "thinking" and block.pieces.thinking then
@@ -263,11 +286,11 @@ end
 
 function EVENTS.content_block_delta(self, value, data, tell)
     local delta = history.is_object(value.delta) and value.delta or {}
-    local read = DELTAS[delta.type]
+    local read, index = DELTAS[delta.type], index_of(value.index)
     if read then
-        return read(self, value, delta, data, tell)
+        return read(self, index, delta, data, tell)
     end
-    local block = self.by_index[index_of(value)]
+    local block = self.by_index[index]
     if block then
         block.damaged = true -- of an unknown kind it cannot be sent back: something of it is missing
     end
@@ -275,7 +298,7 @@ function EVENTS.content_block_delta(self, value, data, tell)
 end
 
 function EVENTS.content_block_stop(self, value, _, tell)
-    local block = self.by_index[index_of(value)] or self.blocks[#self.blocks]
+    local block = self.by_index[index_of(value.index)] or self.blocks[#self.blocks]
     if block then
         block.stopped = true
         tell_ready(self, tell)
@@ -302,24 +325,25 @@ function EVENTS.error(self, value)
     return nil, faults.described(self.ctx.target, self.res, faults.error_in(value) or {}, value.request_id)
 end
 
--- Most events: a piece of text without escapes, as the server itself writes it.
-local PLAIN = '^{"type":"content_block_delta","index":(%d%d?%d?),'
-    .. '"delta":{"type":"(%l+)_delta","(%l+)":"([^"\\%c]+)"}%s*}%s*$'
-
-local function plain_delta(self, data, tell)
-    local index, kind, field, text = data:match(PLAIN)
-    if kind ~= field or kind ~= "text" and kind ~= "thinking" or not utf8.len(text) then
+--- reader:plain(tell, ...) -> "more" | "idle" | nil, see the interface of providers: of an event its type, index, and of
+-- its delta the type, text, thinking and partial_json, the first two as they stand in JSON, too, if they have escapes.
+function Reader:plain(tell, kind, index, delta, text, raw_text, thinking, raw_thinking, input)
+    if kind ~= "content_block_delta" then
+        return nil
+    elseif delta == "text_delta" then
+        return add_text(self, index_of(index), text, raw_text, tell)
+    elseif delta == "thinking_delta" then
+        return add_thinking(self, index_of(index), thinking, raw_thinking, tell)
+    end
+    local block = delta == "input_json_delta" and type(input) == "string" and self.by_index[index_of(index)]
+    if not block or block.stopped or input == "" or not takes_input(block) then
         return nil
     end
-    return DELTAS[kind .. "_delta"](self, { index = math.tointeger(tonumber(index)) }, { [field] = text }, data, tell)
+    return add_input(block, input)
 end
 
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err
 function Reader:event(event, tell)
-    local what = plain_delta(self, event.data, tell)
-    if what then
-        return what
-    end
     local value, _, data = mend.decode(event.data)
     if not history.is_object(value) then
         if event.event == "error" then

@@ -4,6 +4,7 @@
 -- A piece is plain text (`{ thought =, texts = }`: neighbours of one kind are one piece) or a part kept as
 -- it came (`{ raw =, item = }`: calls, signed texts, everything unknown).
 local contents = require "lash.provider.gemini.contents"
+local core = require "lash.core.json"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
@@ -72,20 +73,31 @@ local function is_plain(part)
     return true
 end
 
+local function tell_text(thought, text, tell)
+    -- with room for what an event has besides
+    tell(thought and "reasoning" or "text", { delta = text, type = nil, t = nil, agent = nil })
+end
+
+-- A text that is not empty, and nothing else.
+function Answer:add_plain(text, thought, tell)
+    local last = self.pieces[#self.pieces]
+    if not last or not last.texts or last.thought ~= thought then
+        last = { thought = thought, texts = {} }
+        self.pieces[#self.pieces + 1] = last
+    end
+    last.texts[#last.texts + 1] = text
+    tell_text(thought, text, tell)
+end
+
 function Answer:add_text(part, raw, tell)
     local thought = part.thought == true
     if not is_plain(part) then
         self.pieces[#self.pieces + 1] = { raw = raw(), thought = thought, text = part.text }
-    elseif part.text ~= "" then
-        local last = self.pieces[#self.pieces]
-        if not last or not last.texts or last.thought ~= thought then
-            last = { thought = thought, texts = {} }
-            self.pieces[#self.pieces + 1] = last
+        if part.text ~= "" then
+            tell_text(thought, part.text, tell)
         end
-        last.texts[#last.texts + 1] = part.text
-    end
-    if part.text ~= "" then
-        tell(thought and "reasoning" or "text", { delta = part.text })
+    elseif part.text ~= "" then
+        self:add_plain(part.text, thought, tell)
     end
 end
 
@@ -191,7 +203,7 @@ end
 -- What is said beside the parts. Some proxies give a reason with every chunk: the last one counts.
 function Answer:note(value, candidate)
     if history.is_object(value.usageMetadata) and next(value.usageMetadata) then
-        self.usage = value.usageMetadata
+        self.usage, self.usage_text = value.usageMetadata, nil
     end
     self.id = self.id or text_of(value.responseId)
     if candidate then
@@ -353,7 +365,7 @@ end
 --- The end of the answer, or of this request's share of it.
 -- @return answer | nil, err | nil, nil, begun
 function Answer:finish()
-    local usage = read_usage(self.usage or {}, self.before)
+    local usage = read_usage(self.usage_text and history.decode(self.usage_text) or self.usage or {}, self.before)
     if self.reason == "CONTINUATION" and self.token and self.times < M.CONTINUATIONS then
         return nil, nil, { token = self.token, pieces = self.pieces, calls = self.calls, ids = self.ids,
             wire_ids = self.wire_ids, usage = usage, times = self.times + 1 }
@@ -425,7 +437,35 @@ Reader.__index = Reader
 
 --- reader(conv, view, target, res, begun) -> reader; its finish() returns what read() does.
 function M.reader(conv, _, target, res, begun)
-    return setmetatable({ answer = new(conv, target, res, begun), target = target, res = res, seen = false }, Reader)
+    return setmetatable({ answer = new(conv, target, res, begun), target = target, res = res, picker = M.picker, seen = false },
+        Reader)
+end
+
+-- What is picked out of a chunk that has only one text: see reader:plain(). What is not here matters nowhere.
+M.picker = core.picker {
+    candidates = { { content = { parts = { { text = 1, thought = 2, ["*"] = "null" } }, ["*"] = "any" }, index = 3,
+        finishReason = "null", finishMessage = "null", continuationToken = "null", ["*"] = "any" } },
+    usageMetadata = { "object", 4 }, responseId = 5, error = "null", ["*"] = "any",
+}
+
+--- reader:plain(tell, ...) -> "more" | nil: see the interface of providers.
+function Reader:plain(tell, text, thought, index, usage, id)
+    local answer = self.answer
+    if index == nil then
+        index = 0
+    end
+    if type(text) ~= "string" or text == "" or thought ~= nil and type(thought) ~= "boolean" or answer.reason
+        or answer.blocked or math.type(index) ~= "integer" or answer.index and answer.index ~= index then
+        return nil
+    end
+    self.seen = true
+    answer.index = index
+    if usage and usage:find('"', 1, true) then -- not an empty one
+        answer.usage_text = usage -- decoded when it is the last
+    end
+    answer.id = answer.id or text_of(id)
+    answer:add_plain(text, thought == true, tell)
+    return "more"
 end
 
 function Reader:event(event, tell)

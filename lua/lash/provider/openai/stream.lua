@@ -7,6 +7,7 @@
 -- give every item the index 0, or change ids from event to event: an event finds its item by id, then by
 -- index, then by being the last one.
 local answers = require "lash.provider.openai.answer"
+local core = require "lash.core.json"
 local errors = require "lash.provider.openai.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
@@ -33,12 +34,13 @@ function M.new(from, conv, view, taken)
         at = {},      -- output_index -> the slot that was opened there last
         ids = {},     -- id of an item -> the slot that had it first
         calls = {},   -- id of a call -> the slot that had it first
-        head = nil,   -- of the deltas that come now, and their slot
+        head = nil,   -- the slot of the delta before, as long as nothing changed, and what that said of it
         next = 0,     -- the first place whose item is not done
         ready = nil,  -- builder of the calls before `next`
         looked_at = 0, found = 0, -- how many of its items were looked at, how many of them are calls
         told = 0,     -- how many of these were told
         said = { text = {}, reasoning = {} },
+        picker = M.picker, echoes = M.echoes,
         final = nil,  -- the last event, decoded
         final_raw = nil,
     }, Reader)
@@ -46,8 +48,7 @@ end
 
 -- ---- slots ----
 
-local function index_of(e)
-    local index = e.output_index
+local function index_of(index)
     index = type(index) == "number" and math.tointeger(index)
     return index and index >= 0 and index <= INDEX_MAX and index or nil
 end
@@ -104,17 +105,17 @@ local function named(self, item, index)
     return fits(slot, item, index) and slot or nil
 end
 
--- The slot of a delta.
-local function slot_of(self, e)
-    local index = index_of(e)
-    local slot = self.ids[id_of(e.item_id)]
+-- The slot of a delta, by its `item_id` and `output_index`.
+local function slot_of(self, id, index)
+    index = index_of(index)
+    local slot = self.ids[id_of(id)]
     if slot and (not index or slot.index == index) then
         return slot
     end
     slot = index and self.at[index] or not index and self.current
     if not slot then
         slot = open(self, index)
-        own(self, slot, e.item_id)
+        own(self, slot, id)
     end
     return slot
 end
@@ -124,7 +125,7 @@ end
 local function tell_text(self, kind, text, tell)
     local said = self.said[kind]
     said[#said + 1] = text
-    tell(kind, { delta = text })
+    tell(kind, { delta = text, type = nil, t = nil, agent = nil }) -- with room for what an event has besides
 end
 
 -- What of `whole` was not told yet, when the rest of it was.
@@ -175,7 +176,7 @@ local function added(self, e)
     if not history.is_object(item) then
         return "more"
     end
-    local index = index_of(e)
+    local index = index_of(e.output_index)
     local slot = named(self, item, index)
     if not slot then
         slot = index and self.at[index]
@@ -207,7 +208,7 @@ local function done(self, e, data, tell)
     if not history.is_object(item) then
         return "more"
     end
-    local slot = closing(self, item, index_of(e))
+    local slot = closing(self, item, index_of(e.output_index))
     local again = slot.raw ~= nil
     slot.raw = json.raw(data, "item")
     if again then
@@ -234,46 +235,39 @@ local DELTAS = {
     ["response.function_call_arguments.delta"] = { "args" },
 }
 
-local function add_piece(self, slot, where, kind, text, tell)
+-- @param id, index where the delta belongs
+-- @param part the part of a summary
+local function delta(self, about, text, id, index, part, tell)
+    if type(text) ~= "string" or text == "" then
+        return "idle"
+    end
+    local slot, where, kind = self.head, about[1], about[2]
+    if not slot or self.head_id ~= id or self.head_index ~= index then -- not where the one before did
+        slot = slot_of(self, id, index)
+        self.head, self.head_id, self.head_index = slot, id, index
+    end
     if slot.raw then
         return "more"
+    elseif where == "summary" and slot.part ~= part then
+        slot.part = part
+        if slot.summary then
+            text = answers.PARAGRAPH .. text
+        end
     end
     local pieces = slot[where]
-    if not pieces then
-        pieces = {}
-        slot[where] = pieces
+    if pieces then
+        pieces[#pieces + 1] = text
+    else
+        slot[where] = { text }
     end
-    pieces[#pieces + 1] = text
     if kind then
         tell_text(self, kind, text, tell)
     end
     return "more"
 end
 
-local function delta(self, e, where, kind, tell)
-    local text = e.delta
-    if type(text) ~= "string" or text == "" then
-        return "idle"
-    end
-    local slot = slot_of(self, e)
-    if where == "summary" and slot.part ~= e.summary_index then
-        slot.part = e.summary_index
-        if slot.summary then
-            text = answers.PARAGRAPH .. text
-        end
-    end
-    return add_piece(self, slot, where, kind, text, tell)
-end
-
--- Nearly all events of a long answer are these, as OpenAI writes them: decoding each whole would be most of
--- the cost of a stream. name of the event -> how its data begins, where its pieces are kept, what they are
-local PLAIN = {
-    ["response.output_text.delta"] = { '{"type":"response.output_text.delta",', "text", "text" },
-    ["response.reasoning_text.delta"] = { '{"type":"response.reasoning_text.delta",', "thought", "reasoning" },
-}
-
 -- Events that say no more than that the server is at work, or again what deltas have said: what they count as.
--- Some have the whole request in them, so they are not decoded either, unless they may tell of an error.
+-- Some have the whole request in them, so they are not decoded, unless they may tell of an error.
 local UNREAD = {
     ["response.queued"] = "idle",
     ["response.in_progress"] = "idle",
@@ -300,38 +294,10 @@ local function is_unread(name, data)
     return data:find('{"type":"' .. name .. '",', 1, true) == 1 and data:byte(-1) == 125 and not may_fail(data)
 end
 
--- What stands between the number of the event and its text is the same for all deltas of a part.
--- @return the slot of a delta whose fields from `item_id` on are `head`
-local function slot_at(self, head, data)
-    if self.head == head then
-        return self.head_slot
-    end
-    local e = json.decode(data)
-    if not history.is_object(e) or not head:find('"output_index":', 1, true) then
-        return nil
-    end
-    local slot = slot_of(self, e)
-    self.head, self.head_slot = head, slot
-    return slot
-end
-
--- A delta without escapes in its text; what stands behind that is only searched for an error.
--- @return nil when the event has to be read as JSON
-local function plain_delta(self, data, plain, tell)
-    local from = data:find('"item_id":', #plain[1], true)
-    local at = from and data:find(',"delta":"', from, true)
-    local text = at and data:match('^([^"\\%c]+)"', at + 10)
-    if not text or data:byte(-1) ~= 125 or not utf8.len(text) or data:find('"error":', at + 10 + #text, true) then
-        return nil
-    end
-    local slot = slot_at(self, data:sub(from, at), data)
-    return slot and add_piece(self, slot, plain[2], plain[3], text, tell)
-end
-
 -- Arguments that are whole before their item is.
 local function arguments_done(self, e)
     if type(e.arguments) == "string" then
-        local slot = slot_of(self, e)
+        local slot = slot_of(self, e.item_id, e.output_index)
         slot.args = { e.arguments }
     end
     return "more"
@@ -353,6 +319,23 @@ local function ended(self, e, data)
     self.final, self.final_raw = value, data
     return "end"
 end
+
+-- What is picked out of an event before it is decoded: see reader:plain().
+M.picker = core.picker { type = 1, delta = 2, item_id = 3, output_index = 4, summary_index = 5, error = "null",
+    ["*"] = "any" }
+
+-- All that the last event has once more, or says no more than that the server is at work: see l_http_events.c.
+M.echoes = (function()
+    local lines = { "+response.output_item.added", "+response.output_item.done",
+        "+response.function_call_arguments.done" }
+    for name in pairs(DELTAS) do
+        table.insert(lines, 1, "?" .. name)
+    end
+    for name, what in pairs(UNREAD) do
+        lines[#lines + 1] = (what == "idle" and "-" or "+") .. name
+    end
+    return table.concat(lines, "\n")
+end)()
 
 local HANDLERS = {
     ["response.output_item.added"] = added,
@@ -379,36 +362,64 @@ local function odd(self, event)
     return "idle"
 end
 
+--- reader:plain(tell, ...) -> "more" | "idle" | nil, see the interface of providers: of an event without error,
+-- its type, delta, item_id, output_index and summary_index.
+function Reader:plain(tell, kind, text, id, index, part)
+    local about = DELTAS[kind]
+    if about then
+        return delta(self, about, text, id, index, part, tell)
+    end
+    return UNREAD[kind]
+end
+
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err: see the interface of providers.
 function Reader:event(event, tell)
-    local data = event.data
-    local plain = PLAIN[event.event]
-    local what = plain and data:find(plain[1], 1, true) == 1 and plain_delta(self, data, plain, tell)
-    if what then
-        return what
+    local unread = UNREAD[event.event]
+    if unread and is_unread(event.event, event.data) then
+        return unread
     end
-    what = UNREAD[event.event]
-    if what and is_unread(event.event, data) then
-        return what
-    end
-    local e, _, text = mend.decode(data)
+    local e, _, data = mend.decode(event.data)
     if not history.is_object(e) then
         return odd(self, event)
     end
-    data = text
     local kind, inside = e.type, errors.inside(e)
     if inside or kind == "error" or event.event == "error" then
         return nil, errors.described(self.from.target, self.from.res, inside or e)
     end
     local known_delta = DELTAS[kind]
     if known_delta then
-        return delta(self, e, known_delta[1], known_delta[2], tell)
+        return delta(self, known_delta, e.delta, e.item_id, e.output_index, e.summary_index, tell)
     end
     local handle = HANDLERS[kind]
     if handle then
         return handle(self, e, data, tell)
     end
     return type(kind) == "string" and kind:find("^response%.") and "more" or "idle"
+end
+
+-- Whether reasoning is there with its sealed part: else that has to be looked for in what came before.
+local function is_sealed(output)
+    for _, item in ipairs(output) do
+        if item.type == "reasoning" and type(item.encrypted_content) ~= "string" then
+            return false
+        end
+    end
+    return true
+end
+
+--- reader:settles(event) -> whether this event is the end, and has all of the answer. If not, nothing has changed.
+function Reader:settles(event)
+    local e, _, data = mend.decode(event.data)
+    if not history.is_object(e) or not ENDS[e.type] or event.event == "error" or errors.inside(e)
+        or not history.is_object(e.response) then
+        return false
+    end
+    local output = e.response.output
+    if not answers.is_output(output) or not output[1] or not is_sealed(output) or not ended(self, e, data) then
+        return false
+    end
+    self.settled = true
+    return true
 end
 
 -- ---- the end ----
@@ -526,6 +537,9 @@ function Reader:finish(tail, tell)
     local answer = answers.entry(self.from, self.make(cut), value, output, raws)
     if not whole then
         answer.wire = nil -- made up: nothing of it may count as verbatim
+    end
+    if self.settled then
+        return answer -- nobody wants to be told
     end
     tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, "reasoning"), tell)
     tell_rest(self, "text", self.said.text, whole_text(answer.items, "text"), tell)

@@ -48,12 +48,15 @@ local function say(list, piece, kind, tell)
     end
     list[#list + 1] = piece
     if tell then
-        tell(kind, { delta = piece })
+        tell(kind, { delta = piece, type = nil, t = nil, agent = nil }) -- with room for what an event has besides
     end
     return true
 end
 
 local function add_text(draft, piece, tell)
+    if draft.splitter.state == "text" then -- nothing is split off any more
+        return say(draft.text, piece, "text", tell)
+    end
     local text, thought = draft.splitter:add(piece)
     say(draft.thought, thought, "reasoning", tell)
     say(draft.text, text, "text", tell)
@@ -215,6 +218,29 @@ function Draft:add(delta, raw, tell, whole)
         tell_ready(self, tell)
     end
     keep_unknown(self, delta, read, raw)
+    return said
+end
+
+local function is_text(value)
+    return value == nil or value == json.null or type(value) == "string"
+end
+
+--- draft:plain(content, reasoning_content, reasoning, tell) -> whether it could be added: a delta in which nothing else
+-- counts than these, which may be missing; one of them says something.
+function Draft:plain(content, first, second, tell)
+    if not (is_text(content) and is_text(first) and is_text(second)) then
+        return false
+    end
+    local said = false
+    for i, piece in ipairs { first or "", second or "" } do
+        if piece ~= "" and piece ~= json.null then
+            said = add_reasoning(self, REASONING[i], piece, tell)
+        end
+    end
+    if content and content ~= json.null then
+        said = add_text(self, content, tell) or said
+    end
+    self.touched = self.touched or said
     return said
 end
 

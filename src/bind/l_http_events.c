@@ -1,0 +1,348 @@
+/*
+ * The events of a streamed answer.
+ *
+ * Where nobody wants an answer before it is whole, most events of it are of no use, as the last one
+ * has everything once more: these echoes are kept back, as they came, without any Lua. The list of
+ * their types is a text of lines, of which the first letter says what counts as a sign of the
+ * answer, as against one of mere life:
+ *
+ *     +TYPE    each event of this type
+ *     -TYPE    none
+ *     ?TYPE    those whose second picked value is a text that is not empty
+ *
+ * The type of an event is the first picked value. One that is not of the shape is no echo. Should
+ * they be needed after all, as when the stream breaks off, they are handed out in their order.
+ */
+#include "base/base.h"
+
+#include "bind/bind.h"
+#include "bind/fail.h"
+#include "bind/l_http_stream.h"
+#include "bind/l_json_pick.h"
+#include "io/timer.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+/* With more than this kept back the next event is given, and with it all of them are taken. */
+#define KEPT_MAX ((size_t)4 << 20)
+
+/* ---- the limit of an event ---- */
+
+/* No more bytes come, though the stream did not end: half an event is none, half a stray line is
+ * worth showing. */
+static void end_lines(struct stream *s)
+{
+    struct sse_event unfinished;
+    if (s->sse != NULL) {
+        (void)sse_end(s->sse, &unfinished);
+    }
+}
+
+static void stall(struct stream *s)
+{
+    uint64_t comments = s->sse != NULL ? sse_comments(s->sse) : 0;
+    if (s->code == NULL) {
+        buf_appendf(&s->message,
+                    "no event came from %s for %.3g s, though its connection is alive (%llu "
+                    "keep-alive comments so far): try again, or raise event_timeout",
+                    s->shown.data, (double)s->event_timeout_ms / 1000,
+                    (unsigned long long)comments);
+    }
+    end_lines(s);
+    l_stream_give_up(s, "stalled");
+}
+
+static void on_event_timeout(void *arg)
+{
+    struct stream *s = arg;
+    uint64_t gone = uv_hrtime() - s->timer_began_ns;
+    s->timer = NULL;
+    if (gone < s->event_left_ns) { // a sign of the answer came meanwhile
+        s->timer = timer_start_ns(s->loop, s->event_left_ns - gone, on_event_timeout, s);
+        return;
+    }
+    stall(s);
+    l_stream_wake(s);
+}
+
+void l_stream_start_clock(struct stream *s, lua_State *L)
+{
+    if (s->event_timeout_ms > 0 && s->timer == NULL) {
+        s->loop = runtime_loop(runtime_of(L));
+        s->timer_began_ns = uv_hrtime();
+        s->timer = timer_start_ns(s->loop, s->event_left_ns, on_event_timeout, s);
+    }
+}
+
+/* In nanoseconds, or a flood of events that do not count would never be waited for. */
+void l_stream_stop_clock(struct stream *s)
+{
+    if (s->timer != NULL) {
+        uint64_t gone = uv_hrtime() - s->timer_began_ns;
+        s->event_left_ns = gone < s->event_left_ns ? s->event_left_ns - gone : 1;
+        timer_stop(s->timer);
+        s->timer = NULL;
+    }
+}
+
+/* The limit begins anew. A timer that runs is not touched: when it fires it finds this. */
+static void sign_of_answer(struct stream *s)
+{
+    s->event_left_ns = s->event_timeout_ms * 1000000;
+    if (s->timer != NULL) {
+        s->timer_began_ns = uv_hrtime();
+    }
+}
+
+/* ---- echoes ---- */
+
+/* The letter before this type in the list; 0 = it is not there. */
+static char find_echo(const char *list, const struct json_str *type)
+{
+    const char *line = list;
+    while (*line != '\0') {
+        const char *end = strchr(line, '\n');
+        size_t len = end != NULL ? (size_t)(end - line) : strlen(line);
+        if (len == type->len + 1 && memcmp(line + 1, type->raw, type->len) == 0) {
+            return *line;
+        }
+        line += len + (end != NULL);
+    }
+    return '\0';
+}
+
+static void keep(struct stream *s)
+{
+    size_t sizes[2] = {s->event.name_len, s->event.data_len};
+    buf_reserve(&s->kept, sizeof sizes + sizes[0] + sizes[1]);
+    buf_append(&s->kept, sizes, sizeof sizes);
+    buf_append(&s->kept, s->event.name, sizes[0]);
+    buf_append(&s->kept, s->event.data, sizes[1]);
+}
+
+static bool is_named_error(const struct sse_event *event)
+{
+    return event->name_len == 5 && memcmp(event->name, "error", 5) == 0;
+}
+
+static bool pick(const struct stream *s, struct json_picked *values)
+{
+    return s->shape != NULL && !is_named_error(&s->event) &&
+           json_pick(s->shape, s->event.data, s->event.data_len, values);
+}
+
+/* Whether the event that was found is an echo; then it is kept back. */
+static bool keep_echo(struct stream *s)
+{
+    struct json_picked values[JSON_PICK_VALUES];
+    if (s->echoes == NULL || s->kept.len > KEPT_MAX || !pick(s, values) ||
+        values[0].kind != PICKED_STRING || values[0].str.escaped) {
+        return false;
+    }
+    char counts = find_echo(s->echoes, &values[0].str);
+    if (counts == '\0') {
+        return false;
+    }
+    if (counts == '+' ||
+        (counts == '?' && values[1].kind == PICKED_STRING && values[1].str.len > 0)) {
+        sign_of_answer(s);
+    }
+    keep(s);
+    return true;
+}
+
+/* ---- events ---- */
+
+bool l_stream_find_event(struct stream *s)
+{
+    if (s->sse == NULL) {
+        s->sse = sse_new(s->max_event);
+    }
+    s->given = false;
+    while (!s->found) {
+        enum sse_what what = SSE_MORE;
+        while (what == SSE_MORE && (l_stream_waiting(s) > 0 || l_stream_take(s))) {
+            size_t used;
+            what = sse_feed(s->sse, s->in.data + s->at, l_stream_waiting(s), &used, &s->event);
+            s->at += used;
+        }
+        if (what == SSE_MORE && s->done) {
+            if (l_stream_is_broken(s)) {
+                end_lines(s);
+            } else {
+                what = sse_end(s->sse, &s->event);
+            }
+        }
+        if (what != SSE_EVENT) {
+            s->event_too_large = what == SSE_TOO_LARGE;
+            return s->event_too_large || s->done;
+        }
+        s->found = !keep_echo(s);
+    }
+    return true;
+}
+
+static int push_table(lua_State *L, const struct sse_event *event)
+{
+    lua_createtable(L, 0, 4);
+    lua_pushlstring(L, event->name, event->name_len);
+    lua_setfield(L, -2, "event");
+    lua_pushlstring(L, event->data, event->data_len);
+    lua_setfield(L, -2, "data");
+    if (event->id != NULL) {
+        lua_pushlstring(L, event->id, event->id_len);
+        lua_setfield(L, -2, "id");
+    }
+    if (event->retry_ms >= 0) {
+        lua_pushnumber(L, (lua_Number)event->retry_ms / 1000);
+        lua_setfield(L, -2, "retry");
+    }
+    return 1;
+}
+
+static int push_text(lua_State *L, const struct sse_event *event)
+{
+    lua_pushlstring(L, event->name, event->name_len);
+    lua_pushlstring(L, event->data, event->data_len);
+    return 2;
+}
+
+static int push_picked(lua_State *L, const struct stream *s)
+{
+    struct json_picked values[JSON_PICK_VALUES];
+    bool picked = s->echoes == NULL && pick(s, values);
+    lua_pushboolean(L, picked);
+    return 1 + (picked ? l_json_push_picked(L, s->shape, values) : push_text(L, &s->event));
+}
+
+int l_stream_push_event(lua_State *L, struct stream *s, enum what what)
+{
+    if (s->found) {
+        s->found = false;
+        s->given = true;
+        if (s->event_timeout_ms > 0) {
+            s->event_given_ns = uv_hrtime();
+        }
+        return what == WANT_EVENT ? push_table(L, &s->event) : push_picked(L, s);
+    }
+    if (s->event_too_large) {
+        buf_appendf(&s->message, "%s sends an event of more than %zu bytes: raise max_event",
+                    s->shown.data, s->max_event);
+        l_stream_give_up(s, "too_large");
+    }
+    return l_stream_push_end(L, s);
+}
+
+void l_stream_close_events(struct stream *s)
+{
+    l_stream_stop_clock(s);
+    if (s->sse != NULL && s->stray.data == NULL) {
+        size_t len;
+        const char *stray = sse_stray(s->sse, &len);
+        buf_append(&s->stray, stray, len);
+    }
+    sse_free(s->sse);
+    s->sse = NULL;
+    s->found = s->given = false;
+}
+
+/* ---- methods ---- */
+
+static int get_event(lua_State *L, enum what what)
+{
+    struct stream *s = l_stream_check(L);
+    if (lua_toboolean(L, 2) || s->event_left_ns == 0) {
+        s->event_left_ns = s->event_timeout_ms * 1000000;
+    } else if (s->event_given_ns != 0 && s->code == NULL) {
+        // the one before was a mere sign of life: a flood of them leaves no time for waiting
+        uint64_t gone = uv_hrtime() - s->event_given_ns;
+        if (gone >= s->event_left_ns) {
+            stall(s);
+        } else {
+            s->event_left_ns -= gone;
+        }
+    }
+    return l_stream_get(L, s, what, 0);
+}
+
+/* stream:event(anew) -> event | nil | nil, err; `anew`: event_timeout begins anew */
+static int l_event(lua_State *L)
+{
+    return get_event(L, WANT_EVENT);
+}
+
+/* stream:next(anew) -> true, picked values... | false, name, data | nil | nil, err: the next event
+ * that is not kept back, as values where it is of the shape and nothing is kept back */
+static int l_next(lua_State *L)
+{
+    return get_event(L, WANT_PICKED);
+}
+
+/* stream:last() -> name, data: of the event that was given last, as long as nothing more is asked
+ * for; else nothing */
+static int l_last(lua_State *L)
+{
+    const struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    return s->given ? push_text(L, &s->event) : 0;
+}
+
+/* stream:picks(picker [, echoes]): what next() gives, and keeps back */
+static int l_picks(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    const struct json_shape *shape = l_json_check_shape(L, 2);
+    const char *echoes = luaL_optstring(L, 3, NULL);
+    luaL_argcheck(L, echoes == NULL || shape->nvalues >= 2, 2, "it picks less than two values");
+    lua_settop(L, 3);
+    lua_setiuservalue(L, 1, 3);
+    lua_setiuservalue(L, 1, 2);
+    s->shape = shape;
+    s->echoes = echoes;
+    return 0;
+}
+
+/* stream:kept() -> name, data: of the next event that was kept back; nothing when there is none.
+ * Also when the stream is closed. */
+static int l_kept(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    size_t sizes[2];
+    if (s->kept_at == s->kept.len) {
+        buf_release(&s->kept);
+        s->kept_at = 0;
+        return 0;
+    }
+    memcpy(sizes, s->kept.data + s->kept_at, sizeof sizes);
+    const char *name = s->kept.data + s->kept_at + sizeof sizes;
+    lua_pushlstring(L, name, sizes[0]);
+    lua_pushlstring(L, name + sizes[0], sizes[1]);
+    s->kept_at += sizeof sizes + sizes[0] + sizes[1];
+    return 2;
+}
+
+/* stream:forget(): what was kept back is of no use */
+static int l_forget(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    buf_release(&s->kept);
+    s->kept_at = 0;
+    return 0;
+}
+
+/* stream:stray() -> the lines that event() passed over: see sse_stray() */
+static int l_stray(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    size_t len = s->stray.len;
+    const char *stray = s->stray.data != NULL ? s->stray.data : "";
+    if (s->sse != NULL) {
+        stray = sse_stray(s->sse, &len);
+    }
+    lua_pushlstring(L, stray, len);
+    return 1;
+}
+
+const luaL_Reg l_stream_event_methods[] = {
+    {"event", l_event}, {"next", l_next},     {"last", l_last},   {"picks", l_picks},
+    {"kept", l_kept},   {"forget", l_forget}, {"stray", l_stray}, {NULL, NULL}};

@@ -57,7 +57,7 @@ local function begin(self, index, value, raw)
     local block = { start = value, raw = raw, kind = value.type, pieces = {} }
     for _, field in ipairs { "text", "thinking" } do
         if type(value[field]) == "string" and value[field] ~= "" then
-            block.pieces[field] = { inside(json.raw(raw, field)) }
+            block.pieces[field] = { '"', inside(json.raw(raw, field)) } -- a JSON text without its end
         end
     end
     self.blocks[#self.blocks + 1] = block
@@ -106,8 +106,10 @@ local function assemble(block)
     end
     local pieces, fields = block.pieces, {}
     for _, field in ipairs { "text", "thinking" } do
-        if pieces[field] then
-            fields[field] = '"' .. table.concat(pieces[field]) .. '"'
+        local list = pieces[field]
+        if list then
+            list[#list + 1] = '"'
+            fields[field] = table.concat(list)
         end
     end
     fields.signature = pieces.signature
@@ -125,6 +127,7 @@ local function assemble(block)
     if next(fields) ~= nil then
         block.raw = answer.rebuild(block.start, block.raw, fields)
     end
+    block.pieces = {}
     block.value = json.decode(block.raw, { depth = 1024 }) or block.start
 end
 
@@ -170,7 +173,7 @@ local function adder(field, event)
         end
         local list = block.pieces[field]
         if not list then
-            list = {}
+            list = { '"' }
             block.pieces[field] = list
         end
         list[#list + 1] = raw or text
@@ -183,8 +186,8 @@ local add_text, add_thinking = adder("text", "text"), adder("thinking", "reasoni
 
 local function text_delta(field, add)
     return function(self, index, delta, data, tell)
-        local raw = data:find("\\", 1, true) and type(delta[field]) == "string" and inside(json.raw(data, "delta", field))
-        return add(self, index, delta[field], raw, tell)
+        local escaped = type(delta[field]) == "string" and data:find("\\", 1, true)
+        return add(self, index, delta[field], escaped and inside(json.raw(data, "delta", field)), tell)
     end
 end
 

@@ -12,11 +12,9 @@
  * A shape is a table of fields and what may be there; "*" is for all others, which may not be there
  * without it:
  *
- *     1, 2 ...          is picked, as the first, second value: a string, an integer, a boolean, null;
- *                       nil where there is nothing
- *     { 1, 2 }          likewise; where a string has escapes the second value is its raw text
- *     { "object", 1 }   the text of an object is picked
- *     "any"             anything
+ *     1, 2 ...          is picked, as the first, second value: a string, an integer, a boolean,
+ * null; nil where there is nothing { 1, 2 }          likewise; where a string has escapes the
+ * second value is its raw text { "object", 1 }   the text of an object is picked "any" anything
  *     "null"            null, or nothing
  *     "none"            nothing
  *     { field = ... }   an object

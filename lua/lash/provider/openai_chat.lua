@@ -335,17 +335,21 @@ Reader.__index = Reader
 -- What is picked out of a chunk that has only text: see reader:plain(). What is not here matters nowhere, or not in a
 -- chunk with choices.
 local picker = core.picker {
-    choices = { { index = 2, message = "null", usage = "null", finish_reason = "null", error = "null", ["*"] = "any", delta = {
-        content = 1, reasoning_content = 3, reasoning = 4, role = "any", refusal = "null", tool_calls = "null",
-        function_call = "any", annotations = "any", audio = "any", parsed = "any", index = "any", ["*"] = "null",
-    } } },
+    choices = { {
+        index = 2, message = "null", usage = "null", finish_reason = "null", error = "null", ["*"] = "any",
+        delta = {
+            content = 1, reasoning_content = 3, reasoning = 4, role = "any", refusal = "null", tool_calls = "null",
+            function_call = "any", annotations = "any", audio = "any", parsed = "any", index = "any", ["*"] = "null",
+        },
+    } },
     object = 5, usage = "null", x_groq = "null", error = "null", ["*"] = "any",
 }
 
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }
 function M.reader(conv, view, target, res)
     local draft = start(conv, view, target, res)
-    return setmetatable({ draft = draft, target = target, res = res, picker = picker, done = false, said = false }, Reader)
+    return setmetatable({ draft = draft, target = target, res = res, picker = picker, done = false, said = false },
+        Reader)
 end
 
 --- reader:plain(tell, ...) -> "more" | nil: see the interface of providers.

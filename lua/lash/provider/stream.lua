@@ -146,8 +146,8 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
     end
     local reader = target.provider.reader(conv, view, target, { status = res.status, headers = res.headers },
         begun)
-    local coming = setmetatable({ handle = handle, reader = reader, tell = tell, event = {}, first = nil, more = false },
-        Coming)
+    local coming = setmetatable({ handle = handle, reader = reader, tell = tell, event = {}, first = nil,
+        more = false }, Coming)
     local called, ok, ended = pcall(read_events, coming, quiet)
     if not called then
         coming:replay()

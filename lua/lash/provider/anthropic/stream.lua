@@ -328,8 +328,9 @@ function EVENTS.error(self, value)
     return nil, faults.described(self.ctx.target, self.res, faults.error_in(value) or {}, value.request_id)
 end
 
---- reader:plain(tell, ...) -> "more" | "idle" | nil, see the interface of providers: of an event its type, index, and of
--- its delta the type, text, thinking and partial_json, the first two as they stand in JSON, too, if they have escapes.
+--- reader:plain(tell, ...) -> "more" | "idle" | nil, see the interface of providers: of an event its type, index, and
+-- of its delta the type, text, thinking and partial_json; of the first two also what stands in JSON, if they have
+-- escapes.
 function Reader:plain(tell, kind, index, delta, text, raw_text, thinking, raw_thinking, input)
     if kind ~= "content_block_delta" then
         return nil

@@ -25,7 +25,7 @@ local INDEX_MAX = 1 << 20
 --- new(from, conv, view, taken) -> reader. from: as of answer.lua: entry(); taken: ids that no call may get.
 function M.new(from, conv, view, taken)
     return setmetatable({
-        from = from,
+        from = from, conv = conv, taken = taken,
         make = function(cut) -- one builder for the calls as they come, one for the answer: of the same ids
             return answers.builder(conv, view, from.target, taken, cut)
         end,
@@ -41,7 +41,8 @@ function M.new(from, conv, view, taken)
         told = 0,     -- how many of these were told
         said = { text = {}, reasoning = {} },
         picker = M.picker, echoes = M.echoes,
-        final = nil,  -- the last event, decoded
+        answer = nil, -- what the last event alone gave: an ordinary one
+        final = nil,  -- else the last event, decoded
         final_raw = nil,
     }, Reader)
 end
@@ -372,11 +373,24 @@ function Reader:plain(tell, kind, text, id, index, part)
     return UNREAD[kind]
 end
 
+-- Whether an event is the last one of an ordinary answer: then the entry is made.
+local function completes(self, event)
+    local data = event.data
+    if event.event ~= "response.completed"
+        and (event.event == "error" or data:find('{"type":"response.completed"', 1, true) ~= 1) then
+        return false
+    end
+    self.answer = answers.plain(self.from, self.conv, self.taken, data, true)
+    return self.answer ~= nil
+end
+
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err: see the interface of providers.
 function Reader:event(event, tell)
     local unread = UNREAD[event.event]
     if unread and is_unread(event.event, event.data) then
         return unread
+    elseif completes(self, event) then
+        return "end"
     end
     local e, _, data = mend.decode(event.data)
     if not history.is_object(e) then
@@ -409,6 +423,10 @@ end
 
 --- reader:settles(event) -> whether this event is the end, and has all of the answer. If not, nothing has changed.
 function Reader:settles(event)
+    if completes(self, event) then
+        self.settled = true
+        return true
+    end
     local e, _, data = mend.decode(event.data)
     if not history.is_object(e) or not ENDS[e.type] or event.event == "error" or errors.inside(e)
         or not history.is_object(e.response) then
@@ -518,12 +536,16 @@ local function unfinished(self, tail)
     return nil, fault.broken(target, res)
 end
 
---- reader:finish(tail, tell) -> answer | nil, err: see the interface of providers.
-function Reader:finish(tail, tell)
+-- What of a whole answer was not told yet.
+local function tell_all_else(self, answer, tell)
+    tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, "reasoning"), tell)
+    tell_rest(self, "text", self.said.text, whole_text(answer.items, "text"), tell)
+    tell_calls(self, answer.items, 0, 0, tell)
+end
+
+-- @return answer | nil, err
+local function put_together(self)
     local value = self.final
-    if not value then
-        return unfinished(self, tail)
-    end
     local cut = value.status == "incomplete"
     local output, raws, whole
     if answers.is_output(value.output) and value.output[1] then
@@ -538,13 +560,22 @@ function Reader:finish(tail, tell)
     if not whole then
         answer.wire = nil -- made up: nothing of it may count as verbatim
     end
-    if self.settled then
-        return answer -- nobody wants to be told
-    end
-    tell_rest(self, "reasoning", self.said.reasoning, whole_text(answer.items, "reasoning"), tell)
-    tell_rest(self, "text", self.said.text, whole_text(answer.items, "text"), tell)
-    tell_calls(self, answer.items, 0, 0, tell)
     return answer
+end
+
+--- reader:finish(tail, tell) -> answer | nil, err: see the interface of providers.
+function Reader:finish(tail, tell)
+    if not self.answer and not self.final then
+        return unfinished(self, tail)
+    end
+    local answer, err = self.answer, nil
+    if not answer then
+        answer, err = put_together(self)
+    end
+    if answer and not self.settled then -- else nobody wants to be told
+        tell_all_else(self, answer, tell)
+    end
+    return answer, err
 end
 
 return M

@@ -27,7 +27,7 @@ static const luaL_Reg core_modules[] = {
     {"lash.core.json", luaopen_lash_core_json},
     {"lash.core.lock", luaopen_lash_core_lock},
     {"lash.core.pattern", luaopen_lash_core_pattern},
-    {"lash.core.responses", luaopen_lash_core_responses},
+    {"lash.core.plain", luaopen_lash_core_plain},
     {"lash.core.shared", luaopen_lash_core_shared},
     {"lash.core.signals", luaopen_lash_core_signals},
     {"lash.core.system", luaopen_lash_core_system},

@@ -54,7 +54,7 @@ int luaopen_lash_core_http(lua_State *L);
 int luaopen_lash_core_json(lua_State *L);
 int luaopen_lash_core_lock(lua_State *L);
 int luaopen_lash_core_pattern(lua_State *L);
-int luaopen_lash_core_responses(lua_State *L);
+int luaopen_lash_core_plain(lua_State *L);
 int luaopen_lash_core_shared(lua_State *L);
 int luaopen_lash_core_signals(lua_State *L);
 int luaopen_lash_core_system(lua_State *L);

@@ -1,37 +1,17 @@
 -- An ordinary answer of the Responses protocol is read in one pass by the core: the same entry as of the way that all
 -- others take.
 local answers = require "lash.provider.openai.answer"
-local core = require "lash.core.responses"
-local json = require "lash.json"
+local core = require "lash.core.plain"
 local openai = require "lash.provider.openai"
+local random = require "support.answers"
 local t = require "t"
 local wire = require "support.wire"
 
 local case, equal = t.case, t.equal
 local plain = answers.plain
 
-local function pick(list)
-    return list[math.random(#list)]
-end
-
--- Most often what OpenAI writes, now and then something else.
-local function some(usual, ...)
-    local odd = { ... }
-    return math.random(50) > 1 and usual or pick(odd)
-end
-
--- JSON text of an object, of a list of { name, text }; some fields are missing, come twice or at another place.
-local function object(fields)
-    local parts = {}
-    for _, field in ipairs(fields) do
-        local times = some(1, 1, 1, 0, 2)
-        for _ = 1, times do
-            local name = math.random(400) > 1 and field[1] or ("\\u%04x"):format(field[1]:byte()) .. field[1]:sub(2)
-            table.insert(parts, math.random(60) > 1 and #parts + 1 or 1, ('"%s":%s'):format(name, field[2]))
-        end
-    end
-    return "{" .. table.concat(parts, some(",", " ,\n")) .. "}"
-end
+local pick, some, object, broken = random.pick, random.some, random.object, random.broken
+local conversation, shown = random.conversation, random.shown
 
 local function part(kind, text)
     return some("[" .. object { { "type", '"' .. kind .. '"' }, { "annotations", "[]" }, { "text", text } } .. "]",
@@ -107,26 +87,6 @@ local function response()
     }
 end
 
--- A fault in some texts.
-local function broken(body)
-    local at = math.random(#body)
-    return some(body, body:sub(1, at - 1), body:sub(1, at) .. "\255" .. body:sub(at + 1), body .. "x", "[" .. body .. "]",
-        body:sub(1, at - 1) .. body:sub(at + 1))
-end
-
-local function conversation()
-    return wire.conversation {
-        { type = "user", text = "?" },
-        { type = "answer", provider = "x", items = { { type = "call", id = "old", name = "noop", args = "{}" } } },
-        { type = "outcomes", items = { { type = "outcome", id = "old", name = "noop", status = "ok", output = "1" } } },
-    }
-end
-
--- What a reading gives, as a text.
-local function shown(answer, err)
-    return answer and json.encode(answer, { lossy = true }) or "nil " .. tostring(err)
-end
-
 local VIEW = { tools = { { name = "noop" } } }
 
 case("P1 an ordinary answer is read as all others are", function()
@@ -174,12 +134,12 @@ case("P1 the event that completes a stream is read as a reader does", function()
 end)
 
 case("what is no text, or too long, is not read so", function()
-    t.raises("string expected", core.plain, nil)
-    equal(core.plain "", nil)
+    t.raises("string expected", core.responses, nil)
+    equal(core.responses "", nil)
     local long = '{"x":"' .. ("y"):rep(3 << 20) .. '","status":"completed","output":[],"usage":{}}'
-    equal(core.plain(long), nil)
-    assert(core.plain '{"x":"y","status":"completed","output":[],"usage":{}}')
-    equal(core.plain('{"x":' .. ("["):rep(600) .. ("]"):rep(600) .. ',"status":"completed","output":[],"usage":{}}'), nil)
+    equal(core.responses(long), nil)
+    assert(core.responses '{"x":"y","status":"completed","output":[],"usage":{}}')
+    equal(core.responses('{"x":' .. ("["):rep(600) .. ("]"):rep(600) .. ',"status":"completed","output":[],"usage":{}}'), nil)
 end)
 
 return t.main(...)

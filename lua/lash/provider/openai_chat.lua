@@ -70,10 +70,12 @@ local function response_format(output, traits)
         schema = dialect.plain(output.schema), strict = traits.strict and dialect.strict(output.schema) } }
 end
 
+local DROPPED, NOTHING = M.name .. "_dropped", {}
+
 -- Fields that a server may refuse and that can be left out, or be named otherwise, after that.
 local function dropped(conv, target)
-    local all = conv.scratch and conv.scratch[M.name .. "_dropped"]
-    return all and all[target.origin or ""] or {}
+    local all = conv.scratch and conv.scratch[DROPPED]
+    return all and all[target.origin or ""] or NOTHING
 end
 
 local function limit_field(traits, drop)
@@ -114,7 +116,28 @@ local function all_tools(view, traits, more)
     return more[1] and "[" .. table.concat(more, ",") .. "]" or ""
 end
 
--- All of the body but the history, in two halves around it.
+local function url(target, path)
+    local base, query = target.base_url:match("^([^?]*)(%??.*)$")
+    return base:gsub("/+$", "") .. path .. query
+end
+
+local function headers_of(target, traits)
+    local headers = {
+        ["openai-organization"] = target.organization,
+        ["openai-project"] = target.project,
+    }
+    if traits.api_key_header then
+        headers[traits.api_key_header:lower()] = target.key
+    elseif target.key or traits.anonymous then
+        headers.authorization = "Bearer " .. (target.key or "none") -- some insist on a key, whatever it is
+    end
+    for name, value in pairs(target.headers or {}) do
+        headers[name:lower()] = value
+    end
+    return headers
+end
+
+-- All of a request but the history, which stands between two halves of the body.
 local function frame(view, target, traits, stream, drop)
     local settings = view.settings or {}
     local fields = settings_fields(settings, traits, drop)
@@ -146,20 +169,26 @@ local function frame(view, target, traits, stream, drop)
         return nil, err
     end
     local before, after = text:match("^(.-)%z(.*)$")
-    return { before = before, after = "]" .. after, has_system = before:sub(-1) == "," }
+    local headers = headers_of(target, traits)
+    headers["content-type"] = "application/json"
+    headers.accept = stream and "text/event-stream" or "application/json"
+    return { before = before, after = "]" .. after, has_system = before:sub(-1) == ",", headers = headers,
+        url = url(target, "/chat/completions") }
 end
 
 -- view -> its frames: the same for all requests that are made of it
 local frames = setmetatable({}, { __mode = "k" })
 
 local function frame_of(conv, view, target, traits, stream)
-    local drop = dropped(conv, target)
-    local names = {}
-    for name in pairs(drop) do
-        names[#names + 1] = name
+    local drop, key = dropped(conv, target), stream and "stream" or "whole"
+    if next(drop) then
+        local names = {}
+        for name in pairs(drop) do
+            names[#names + 1] = name
+        end
+        table.sort(names)
+        key = key .. " " .. table.concat(names, ",")
     end
-    table.sort(names)
-    local key = table.concat(names, ",") .. (stream and " stream" or "")
     local kept = frames[view]
     if not kept or kept.target ~= target then
         kept = { target = target }
@@ -175,27 +204,6 @@ local function frame_of(conv, view, target, traits, stream)
     return kept[key]
 end
 
-local function url(target, path)
-    local base, query = target.base_url:match("^([^?]*)(%??.*)$")
-    return base:gsub("/+$", "") .. path .. query
-end
-
-local function headers_of(target, traits)
-    local headers = {
-        ["openai-organization"] = target.organization,
-        ["openai-project"] = target.project,
-    }
-    if traits.api_key_header then
-        headers[traits.api_key_header:lower()] = target.key
-    elseif target.key or traits.anonymous then
-        headers.authorization = "Bearer " .. (target.key or "none") -- some insist on a key, whatever it is
-    end
-    for name, value in pairs(target.headers or {}) do
-        headers[name:lower()] = value
-    end
-    return headers
-end
-
 --- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err
 function M.request(conv, view, target, stream)
     local traits = server.traits(target)
@@ -209,11 +217,7 @@ function M.request(conv, view, target, stream)
             message = ("%s: %s"):format(target.provider_name, why) }
     end
     local before = #parts == 0 and kept.has_system and kept.before:sub(1, -2) or kept.before
-    local headers = headers_of(target, traits)
-    headers["content-type"] = "application/json"
-    headers.accept = stream and "text/event-stream" or "application/json"
-    return { url = url(target, "/chat/completions"), headers = headers,
-        body = before .. table.concat(parts, ",") .. kept.after }
+    return { url = kept.url, headers = kept.headers, body = history.join(before, parts, kept.after) }
 end
 
 --- forget(conv, err, target): what the server refused is left out from now on: a field of the request, or the
@@ -225,8 +229,8 @@ function M.forget(conv, err, target)
         return history.forget(conv, M.name)
     end
     conv.scratch = conv.scratch or {}
-    local all = conv.scratch[M.name .. "_dropped"] or {}
-    conv.scratch[M.name .. "_dropped"] = all
+    local all = conv.scratch[DROPPED] or {}
+    conv.scratch[DROPPED] = all
     local origin = target and target.origin or ""
     all[origin] = all[origin] or {}
     local new = not all[origin][name]
@@ -303,6 +307,11 @@ function M.read(res, conv, view, target)
     local traits = server.traits(target)
     if res.status < 200 or res.status > 299 then
         return nil, errors.refused(target, res, droppable(conv, view, target, traits))
+    end
+    local answer = answers.plain({ name = M.name, target = target, res = res }, conv,
+        messages.used(conv, target, traits), res.body or "")
+    if answer then
+        return answer
     end
     local value, err, body = mend.decode(res.body)
     if err then

@@ -6,7 +6,7 @@
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local responses = require "lash.core.responses"
+local plain = require "lash.core.plain"
 local server = require "lash.provider.openai_chat.server"
 
 local M = {}
@@ -276,7 +276,7 @@ end
 --- plain(from, conv, taken, text, event) -> the same | nil: of the text of an ordinary answer, or of the event that
 -- completes a stream, without errors and in every way as OpenAI writes them. Nothing is lost where this gives nil.
 function M.plain(from, conv, taken, text, event)
-    local items, wire, usage, calls = responses.plain(text, event)
+    local items, wire, usage, calls = plain.responses(text, event)
     if not items then
         return nil
     elseif calls > 0 then

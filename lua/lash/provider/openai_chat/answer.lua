@@ -9,6 +9,7 @@ local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local merge = require "lash.provider.openai_chat.merge"
+local plain = require "lash.core.plain"
 local responses = require "lash.provider.openai.answer"
 local think = require "lash.provider.openai_chat.think"
 
@@ -279,30 +280,31 @@ local function details_of(usage, name)
     return history.is_object(usage[name]) and usage[name] or {}
 end
 
---- usage(value) -> counts. Some count reasoning beside the output, some name cached tokens otherwise.
+-- Some count reasoning beside the output.
+-- @param cache_write nil when nothing is said of it
+local function counted(input, output, total, cached, reasoning, cache_write)
+    if reasoning > 0 and total == input + output + reasoning then
+        output = output + reasoning
+    end
+    return {
+        input = input,
+        output = output,
+        cached = cached,
+        reasoning = reasoning,
+        total = total == 0 and input + output or total,
+        cache_write = cache_write,
+    }
+end
+
+-- Some name cached tokens otherwise.
 local function read_usage(usage)
     usage = usage or {}
+    local count = history.count
     local input, output = details_of(usage, "prompt_tokens_details"), details_of(usage, "completion_tokens_details")
-    local counts = {
-        input = history.count(usage.prompt_tokens),
-        output = history.count(usage.completion_tokens),
-        cached = history.count(input.cached_tokens),
-        reasoning = history.count(output.reasoning_tokens),
-        total = history.count(usage.total_tokens),
-    }
-    if counts.cached == 0 then
-        counts.cached = history.count(usage.prompt_cache_hit_tokens)
-    end
-    if counts.reasoning > 0 and counts.total == counts.input + counts.output + counts.reasoning then
-        counts.output = counts.output + counts.reasoning
-    end
-    if counts.total == 0 then
-        counts.total = counts.input + counts.output
-    end
-    if input.cache_write_tokens ~= nil then
-        counts.cache_write = history.count(input.cache_write_tokens)
-    end
-    return counts
+    local cached = count(input.cached_tokens)
+    return counted(count(usage.prompt_tokens), count(usage.completion_tokens), count(usage.total_tokens),
+        cached > 0 and cached or count(usage.prompt_cache_hit_tokens), count(output.reasoning_tokens),
+        input.cache_write_tokens ~= nil and count(input.cache_write_tokens) or nil)
 end
 
 local function add_item(items, kind, pieces)
@@ -378,6 +380,20 @@ function Draft:ended()
     return self.reason ~= nil
 end
 
+local function made(from, items, wire, usage, stop)
+    return {
+        type = "answer",
+        provider = from.name,
+        origin = from.target.origin,
+        model = from.target.model,
+        items = items,
+        wire = wire,
+        usage = usage,
+        stop = stop,
+        request_id = fault.header(from.res, "x-request-id"),
+    }
+end
+
 --- draft:finish(tell) -> answer | nil, err
 function Draft:finish(tell)
     local target, res = self.from.target, self.from.res
@@ -397,17 +413,36 @@ function Draft:finish(tell)
     add_item(items, "text", self.text)
     add_item(items, "refusal", self.refusal)
     local count = add_call_items(self, items, wire, what == "length", tell)
-    return {
-        type = "answer",
-        provider = self.from.name,
-        origin = target.origin,
-        model = target.model,
-        items = items,
-        wire = wire,
-        usage = read_usage(self.usage),
-        stop = stop_of(self, what, count),
-        request_id = fault.header(res, "x-request-id"),
-    }
+    return made(self.from, items, wire, read_usage(self.usage), stop_of(self, what, count))
+end
+
+-- What goes back of an ordinary call besides its item: nothing.
+local NOTHING = {}
+local BARE = { fields = NOTHING, in_function = NOTHING }
+
+--- plain(from, conv, taken, text) -> the entry | nil: of the text of an ordinary whole answer. The draft would give the
+-- same, so nothing is lost where this gives nil.
+function M.plain(from, conv, taken, text)
+    local items, said, input, output, total, cached, reasoning, cache_write = plain.chat(text)
+    if not items then
+        return nil
+    end
+    local count, wire = #items, { fields = NOTHING, calls = NOTHING }
+    if count > 0 then
+        local namer, calls = history.namer(conv, taken), {}
+        for n = 1, count do
+            if history.new_id(namer, items[n].id, n) ~= items[n].id then
+                return nil
+            end
+            calls[n] = BARE
+        end
+        wire.calls = calls
+    end
+    if said and said ~= "" then
+        table.insert(items, 1, { type = "text", text = said })
+    end
+    return made(from, items, wire, counted(input, output, total, cached, reasoning, cache_write),
+        count > 0 and "calls" or "end")
 end
 
 return M

@@ -10,13 +10,17 @@ local merge = require "lash.provider.openai_chat.merge"
 local M = {}
 
 local NAME = "openai-chat"
-local quote, object = history.quote, merge.object
+local NOTHING = {}
+local compose, quote, object = history.compose, history.quote, merge.object
 
 -- Google's layer wants a signature with the calls of others, too: the documented one for those without.
 local UNSIGNED = '{"google":{"thought_signature":"skip_thought_signature_validator"}}'
 
 --- call_name(name) -> the name as the protocol allows it
 function M.call_name(name)
+    if name and #name <= 64 and name ~= "" and not name:find("[^%w_-]") then
+        return name
+    end
     name = (name or ""):gsub("[^%w_-]", "_"):sub(1, 64)
     return name ~= "" and name or "unknown"
 end
@@ -70,15 +74,19 @@ end
 -- ---- answers ----
 
 local function call_text(item, id, wire)
+    local args, call_name = history.object_text(item.args) or "{}", M.call_name(item.name)
+    if not wire or next(wire.fields or NOTHING) == nil and next(wire.in_function or NOTHING) == nil then
+        return compose('{"function":{"arguments":', args, ',"name":', call_name, '},"id":', id,
+            ',"type":"function"}')
+    end
     local fields, in_function = { id = quote(id), type = '"function"' }, {}
-    for name, text in pairs(wire and wire.fields or {}) do
+    for name, text in pairs(wire.fields or NOTHING) do
         fields[name] = text
     end
-    for name, text in pairs(wire and wire.in_function or {}) do
+    for name, text in pairs(wire.in_function or NOTHING) do
         in_function[name] = text
     end
-    in_function.arguments = quote(history.object_text(item.args) or "{}")
-    in_function.name = quote(M.call_name(item.name))
+    in_function.arguments, in_function.name = quote(args), quote(call_name)
     fields["function"] = object(in_function)
     return object(fields)
 end
@@ -139,18 +147,24 @@ local function add_answer(state, index, entry)
     if content == "" and not calls[1] then
         return -- servers refuse an empty message
     end
-    local fields = { role = '"assistant"', content = content ~= "" and quote(content) or state.traits.content_null }
+    local said = content ~= "" and quote(content) or state.traits.content_null
+    local back = own and not state.traits.openai
+    local at = #state.parts + 1
+    if not back or next(entry.wire.fields) == nil and not entry.wire.reasoning then
+        state.parts[at] = '{"content":' .. said .. ',"role":"assistant"'
+            .. (calls[1] and history.join(',"tool_calls":[', calls, "]}") or "}")
+        return
+    end
+    local fields = { role = '"assistant"', content = said }
     if calls[1] then
         fields.tool_calls = "[" .. table.concat(calls, ",") .. "]"
     end
-    local back = own and not state.traits.openai
-    for name, text in pairs(back and entry.wire.fields or {}) do
+    for name, text in pairs(entry.wire.fields) do
         fields[name] = text
     end
-    local at = #state.parts + 1
     state.parts[at] = object(fields)
     local field, text
-    if back and calls[1] then
+    if calls[1] then
         field, text = reasoning_of(entry)
     end
     if field then
@@ -171,21 +185,24 @@ local function output_text(outcome)
     return "Error: " .. text
 end
 
+local function numbered(calls, items, first, last)
+    local texts = {}
+    for n = first, last do
+        texts[#texts + 1] = ("%d. %s: %s"):format(#texts + 1, calls[n].name, output_text(items[n]))
+    end
+    return table.concat(texts, "\n")
+end
+
 -- One message per call; calls that came wrapped in one share it.
 local function add_outcomes(state, entry)
     local n, ids = 1, state.ids
     while n <= #entry.items do
         local first, id = n, ids[n]
-        local texts = { output_text(entry.items[n]) }
         while ids[n + 1] == id do
             n = n + 1
-            texts[#texts + 1] = output_text(entry.items[n])
         end
-        for i = 1, first < n and #texts or 0 do
-            texts[i] = ("%d. %s: %s"):format(i, state.calls[first + i - 1].name, texts[i])
-        end
-        state.parts[#state.parts + 1] = ('{"content":%s,"role":"tool","tool_call_id":%s}'):format(
-            quote(table.concat(texts, "\n")), quote(id))
+        local text = first == n and output_text(entry.items[n]) or numbered(state.calls, entry.items, first, n)
+        state.parts[#state.parts + 1] = compose('{"content":', text, ',"role":"tool","tool_call_id":', id, "}")
         n = n + 1
     end
 end
@@ -241,9 +258,20 @@ end
 -- ---- all of it ----
 
 -- The memory of a conversation for one server: all that the texts depend on is in its name.
+local function made_name(target, traits, forget)
+    return table.concat({ NAME, target.origin or "", forget, traits.content_null, tostring(traits.ids),
+        tostring(traits.openai), tostring(traits.google) }, "\n")
+end
+
+local names = setmetatable({}, { __mode = "k" }) -- target -> the name where nothing is forgotten
+
 local function scratch_name(conv, target, traits)
-    return table.concat({ NAME, target.origin or "", history.forgotten(conv, NAME), traits.content_null,
-        tostring(traits.ids), tostring(traits.openai), tostring(traits.google) }, "\n")
+    local forget = history.forgotten(conv, NAME)
+    if forget > 0 then
+        return made_name(target, traits, forget)
+    end
+    names[target] = names[target] or made_name(target, traits, 0)
+    return names[target]
 end
 
 local function add(state, index, entry)

@@ -1,0 +1,384 @@
+#include "base/base.h"
+#include "bind/l_plain.h"
+
+#include <lauxlib.h>
+
+struct plain {
+    lua_State *L;
+    struct json_reader r;
+    bool event;        // the text is the last event of a stream, the answer its field `response`
+    lua_Integer items; // so many are in the lists
+    lua_Integer calls;
+};
+
+enum { AT_TEXT = 1, AT_ITEMS, AT_WIRE, AT_USAGE };
+
+/* ---- usage ---- */
+
+enum { INPUT, OUTPUT, TOTAL, INPUT_DETAILS, OUTPUT_DETAILS, USAGE_FIELDS };
+enum { CACHED, CACHE_WRITE, DETAILS_IN, REASONING = 0, DETAILS_OUT };
+
+static const struct plain_name usage_names[] = {
+    [INPUT] = PLAIN_NAME("input_tokens"),
+    [OUTPUT] = PLAIN_NAME("output_tokens"),
+    [TOTAL] = PLAIN_NAME("total_tokens"),
+    [INPUT_DETAILS] = PLAIN_NAME("input_tokens_details"),
+    [OUTPUT_DETAILS] = PLAIN_NAME("output_tokens_details"),
+};
+static const struct plain_name input_names[] = {
+    [CACHED] = PLAIN_NAME("cached_tokens"), [CACHE_WRITE] = PLAIN_NAME("cache_write_tokens")};
+static const struct plain_name output_names[] = {[REASONING] = PLAIN_NAME("reasoning_tokens")};
+
+static void set_count(lua_State *L, const char *name, lua_Integer count)
+{
+    lua_pushinteger(L, count);
+    lua_setfield(L, AT_USAGE, name);
+}
+
+static void make_usage(lua_State *L, const lua_Integer *counts, lua_Integer cached,
+                       lua_Integer written, lua_Integer reasoning)
+{
+    lua_Unsigned sum = (lua_Unsigned)counts[INPUT] + (lua_Unsigned)counts[OUTPUT];
+    lua_createtable(L, 0, 5);
+    lua_replace(L, AT_USAGE);
+    set_count(L, "input", counts[INPUT]);
+    set_count(L, "output", counts[OUTPUT]);
+    set_count(L, "cached", cached);
+    set_count(L, "reasoning", reasoning);
+    set_count(L, "total", counts[TOTAL] > 0 ? counts[TOTAL] : (lua_Integer)sum);
+    if (written > 0) {
+        set_count(L, "cache_write", written);
+    }
+}
+
+static bool read_usage(struct plain *p)
+{
+    struct json_reader *r = &p->r;
+    lua_Integer counts[USAGE_FIELDS] = {0};
+    lua_Integer in[DETAILS_IN] = {0};
+    lua_Integer out[DETAILS_OUT] = {0};
+    unsigned seen = 0;
+    int field;
+    if (json_next(r) != JSON_OBJECT_BEGIN) {
+        return false;
+    }
+    for (;;) {
+        bool ok = false;
+        switch (plain_next(r, usage_names, USAGE_FIELDS, &seen, &field)) {
+        case PLAIN_FIELD:
+            ok = field == INPUT_DETAILS    ? plain_counts(r, input_names, DETAILS_IN, in)
+                 : field == OUTPUT_DETAILS ? plain_counts(r, output_names, DETAILS_OUT, out)
+                                           : plain_count(r, json_next(r), &counts[field]);
+            break;
+        case PLAIN_OTHER:
+            ok = plain_skip(r);
+            break;
+        case PLAIN_END:
+            make_usage(p->L, counts, in[CACHED], in[CACHE_WRITE], out[REASONING]);
+            return true;
+        default:
+            break;
+        }
+        if (!ok) {
+            return false;
+        }
+    }
+}
+
+/* ---- items ---- */
+
+enum {
+    TYPE,
+    STATUS,
+    PHASE,
+    CALL_ID,
+    CALL_NAME,
+    ARGUMENTS,
+    SEALED,
+    CALLER,
+    CREATED_BY,
+    PARSED,
+    PARSED_ARGUMENTS,
+    CONTENT,
+    SUMMARY,
+    ITEM_FIELDS,
+    ONE_VALUE = CONTENT, // the fields before have one value that counts
+};
+
+static const struct plain_name item_names[] = {
+    [TYPE] = PLAIN_NAME("type"),
+    [STATUS] = PLAIN_NAME("status"),
+    [PHASE] = PLAIN_NAME("phase"),
+    [CALL_ID] = PLAIN_NAME("call_id"),
+    [CALL_NAME] = PLAIN_NAME("name"),
+    [ARGUMENTS] = PLAIN_NAME("arguments"),
+    [SEALED] = PLAIN_NAME("encrypted_content"),
+    [CALLER] = PLAIN_NAME("caller"),
+    [CREATED_BY] = PLAIN_NAME("created_by"),
+    [PARSED] = PLAIN_NAME("parsed"),
+    [PARSED_ARGUMENTS] = PLAIN_NAME("parsed_arguments"),
+    [CONTENT] = PLAIN_NAME("content"),
+    [SUMMARY] = PLAIN_NAME("summary"),
+};
+
+/* A list of parts: missing, null, empty, or one text. */
+struct texts {
+    bool one;
+    struct json_str type, text;
+};
+
+struct item {
+    enum json_token token[ONE_VALUE]; // JSON_ERROR: there is no such field
+    struct json_str text[ONE_VALUE];  // of strings
+    struct texts content, summary;
+};
+
+static bool read_part(struct json_reader *r, struct texts *texts)
+{
+    static const struct plain_name names[] = {PLAIN_NAME("type"), PLAIN_NAME("text")};
+    unsigned seen = 0;
+    int field;
+    for (;;) {
+        enum plain_step step = plain_next(r, names, 2, &seen, &field);
+        if (step == PLAIN_END) {
+            return seen == 3;
+        }
+        if (step == PLAIN_ODD || (step == PLAIN_OTHER && !plain_skip(r))) {
+            return false;
+        }
+        if (step == PLAIN_FIELD) {
+            if (json_next(r) != JSON_STRING) {
+                return false;
+            }
+            *(field == 0 ? &texts->type : &texts->text) = r->u.str;
+        }
+    }
+}
+
+static bool read_texts(struct json_reader *r, struct texts *texts)
+{
+    enum json_token t = json_next(r);
+    if (t == JSON_NULL) {
+        return true;
+    }
+    if (t != JSON_ARRAY_BEGIN) {
+        return false;
+    }
+    t = json_next(r);
+    if (t == JSON_ARRAY_END) {
+        return true;
+    }
+    texts->one = true;
+    return t == JSON_OBJECT_BEGIN && read_part(r, texts) && json_next(r) == JSON_ARRAY_END;
+}
+
+/* The item whose first token was read. */
+static bool read_fields(struct json_reader *r, struct item *item)
+{
+    unsigned seen = 0;
+    int field;
+    for (int i = 0; i < ONE_VALUE; i++) {
+        item->token[i] = JSON_ERROR;
+    }
+    item->content = item->summary = (struct texts){.one = false};
+    for (;;) {
+        bool ok = false;
+        switch (plain_next(r, item_names, ITEM_FIELDS, &seen, &field)) {
+        case PLAIN_FIELD:
+            if (field >= ONE_VALUE) {
+                ok = read_texts(r, field == CONTENT ? &item->content : &item->summary);
+                break;
+            }
+            item->token[field] = json_next(r);
+            if (item->token[field] == JSON_STRING) {
+                item->text[field] = r->u.str;
+            }
+            ok = json_skip(r, item->token[field], NULL);
+            break;
+        case PLAIN_OTHER:
+            ok = plain_skip(r);
+            break;
+        case PLAIN_END:
+            return true;
+        default:
+            break;
+        }
+        if (!ok) {
+            return false;
+        }
+    }
+}
+
+static bool push_call(struct plain *p, const struct item *item)
+{
+    if (item->token[CALL_ID] != JSON_STRING || item->token[CALL_NAME] != JSON_STRING ||
+        item->token[ARGUMENTS] != JSON_STRING || item->token[CALLER] != JSON_ERROR ||
+        (item->token[STATUS] == JSON_STRING && !plain_is(item->text[STATUS], "completed"))) {
+        return false;
+    }
+    p->calls++;
+    return plain_call(p->L, item->text[CALL_ID], item->text[CALL_NAME], item->text[ARGUMENTS]);
+}
+
+static bool push_message(lua_State *L, const struct item *item)
+{
+    const struct texts *said = &item->content;
+    enum json_token phase = item->token[PHASE];
+    if (!said->one || !plain_is(said->type, "output_text") || said->text.len == 0) {
+        return false;
+    }
+    plain_item(L, "text", 3);
+    plain_text(L, "text", said->text);
+    if (phase == JSON_STRING && item->text[PHASE].len > 0) {
+        plain_text(L, "phase", item->text[PHASE]);
+    }
+    return true;
+}
+
+static bool push_reasoning(struct plain *p, const struct item *item)
+{
+    lua_State *L = p->L;
+    const struct texts *thought = item->summary.one ? &item->summary : &item->content;
+    const char *kind = item->summary.one ? "summary_text" : "reasoning_text";
+    if ((thought->one && (!plain_is(thought->type, kind) || thought->text.len == 0)) ||
+        (p->event && item->token[SEALED] != JSON_STRING)) {
+        return false;
+    }
+    plain_item(L, "reasoning", 2);
+    plain_text(L, "text", thought->one ? thought->text : (struct json_str){.raw = "", .len = 0});
+    return true;
+}
+
+/* Adds an item to both lists. */
+static bool read_item(struct plain *p, bool *reasoning)
+{
+    lua_State *L = p->L;
+    struct item item;
+    size_t start = p->r.start;
+    if (!read_fields(&p->r, &item) || item.token[TYPE] != JSON_STRING ||
+        item.token[CREATED_BY] != JSON_ERROR || item.token[PARSED] != JSON_ERROR ||
+        item.token[PARSED_ARGUMENTS] != JSON_ERROR) {
+        return false;
+    }
+    *reasoning = plain_is(item.text[TYPE], "reasoning");
+    bool ok = *reasoning                                   ? push_reasoning(p, &item)
+              : plain_is(item.text[TYPE], "function_call") ? push_call(p, &item)
+              : plain_is(item.text[TYPE], "message")       ? push_message(L, &item)
+                                                           : false;
+    if (!ok) {
+        return false;
+    }
+    p->items++;
+    lua_rawseti(L, AT_ITEMS, p->items);
+    lua_pushlstring(L, p->r.text + start, p->r.end - start);
+    lua_rawseti(L, AT_WIRE, p->items);
+    return true;
+}
+
+static bool read_items(struct plain *p)
+{
+    bool reasoning = false;
+    if (json_next(&p->r) != JSON_ARRAY_BEGIN) {
+        return false;
+    }
+    for (;;) {
+        enum json_token t = json_next(&p->r);
+        if (t == JSON_ARRAY_END) {
+            return !reasoning; // such that led to nothing does not go back
+        }
+        if (t != JSON_OBJECT_BEGIN || !read_item(p, &reasoning)) {
+            return false;
+        }
+    }
+}
+
+/* ---- the answer ---- */
+
+enum { ANSWER_STATUS, ANSWER_ERROR, ANSWER_OUTPUT, ANSWER_USAGE, ANSWER_FIELDS };
+
+static const struct plain_name answer_names[] = {
+    [ANSWER_STATUS] = PLAIN_NAME("status"),
+    [ANSWER_ERROR] = PLAIN_NAME("error"),
+    [ANSWER_OUTPUT] = PLAIN_NAME("output"),
+    [ANSWER_USAGE] = PLAIN_NAME("usage"),
+};
+
+static bool read_field(struct plain *p, int field)
+{
+    switch (field) {
+    case ANSWER_STATUS:
+        return json_next(&p->r) == JSON_STRING && plain_is(p->r.u.str, "completed");
+    case ANSWER_ERROR:
+        return json_next(&p->r) == JSON_NULL;
+    case ANSWER_OUTPUT:
+        return read_items(p);
+    default:
+        return read_usage(p);
+    }
+}
+
+/* The answer that the next token begins. */
+static bool read_answer(struct plain *p)
+{
+    const unsigned needed = 1U << ANSWER_STATUS | 1U << ANSWER_OUTPUT | 1U << ANSWER_USAGE;
+    unsigned seen = 0;
+    int field;
+    if (json_next(&p->r) != JSON_OBJECT_BEGIN) {
+        return false;
+    }
+    for (;;) {
+        enum plain_step step = plain_next(&p->r, answer_names, ANSWER_FIELDS, &seen, &field);
+        if (step == PLAIN_END) {
+            return (seen & needed) == needed;
+        }
+        if (step == PLAIN_ODD || (step == PLAIN_OTHER && !plain_skip(&p->r)) ||
+            (step == PLAIN_FIELD && !read_field(p, field))) {
+            return false;
+        }
+    }
+}
+
+static bool read_event(struct plain *p)
+{
+    static const struct plain_name names[] = {PLAIN_NAME("type"), PLAIN_NAME("response"),
+                                              PLAIN_NAME("error")};
+    unsigned seen = 0;
+    int field;
+    if (json_next(&p->r) != JSON_OBJECT_BEGIN) {
+        return false;
+    }
+    for (;;) {
+        enum plain_step step = plain_next(&p->r, names, 3, &seen, &field);
+        if (step == PLAIN_END) {
+            return (seen & 3) == 3;
+        }
+        bool ok = step == PLAIN_OTHER               ? plain_skip(&p->r)
+                  : step == PLAIN_ODD || field == 2 ? false
+                  : field == 1                      ? read_answer(p)
+                                                    : json_next(&p->r) == JSON_STRING &&
+                                     plain_is(p->r.u.str, "response.completed");
+        if (!ok) {
+            return false;
+        }
+    }
+}
+
+int l_plain_responses(lua_State *L)
+{
+    struct plain p = {.L = L};
+    size_t len;
+    const char *text = luaL_checklstring(L, AT_TEXT, &len);
+    p.event = lua_toboolean(L, 2);
+    lua_settop(L, AT_TEXT);
+    lua_createtable(L, 4, 0);
+    lua_createtable(L, 4, 0);
+    lua_pushnil(L); // -- text items wire usage
+    json_reader_init(&p.r, text, len, JSON_DEPTH_DEFAULT);
+    if (len > PLAIN_TEXT_MAX || !(p.event ? read_event(&p) : read_answer(&p)) ||
+        json_next(&p.r) != JSON_END) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushinteger(L, p.calls);
+    return 4;
+}

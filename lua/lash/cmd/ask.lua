@@ -1,25 +1,13 @@
 --- lash ask: one agent run. The prompt comes from the arguments or stdin, the tools from -t; stdout
--- carries the answer alone, as text, as one JSON object or as the stream of events.
---
--- Material of -f and stdin stands in the user's message in front of the prompt:
---
---   <file name="notes.md">
---   ...
---   </file>
---
---   <stdin>
---   ...
---   </stdin>
---
---   the prompt
---
--- Images and PDFs become parts of the message, in their place.
+-- carries the answer alone, as text, as one JSON object or as the stream of events. Material of -f and stdin
+-- stands in front of the prompt, see lash.cmd.material.
 local answers = require "lash.cmd.answer"
 local engine = require "lash.core.engine"
 local failure = require "lash.failure"
 local input = require "lash.cmd.input"
 local json = require "lash.json"
 local live = require "lash.cmd.live"
+local material = require "lash.cmd.material"
 local output = require "lash.cmd.output"
 local screens = require "lash.cmd.screen"
 local script = require "lash.script"
@@ -32,40 +20,10 @@ local USAGE, DATA, BUG = 64, 65, 70
 
 -- ---- the message ----
 
-local function wrapped(tag, attributes, text)
-    return ("<%s%s>\n%s%s</%s>"):format(tag, attributes, text, text:sub(-1) == "\n" and "" or "\n", tag)
-end
-
 local function prompt_words(parsed)
     local words = table.move(parsed.options.prompt or {}, 1, #(parsed.options.prompt or {}), 1, {})
     table.move(parsed.words, 1, #parsed.words, #words + 1, words)
     return table.concat(words, " ")
-end
-
--- Material goes into the list of the message: text between its tags, a part as it is.
-local function add_material(list, tag, attributes, bytes, what, path)
-    local text, part = input.material(bytes, what, path)
-    list[#list + 1] = part or wrapped(tag, attributes, text)
-end
-
--- Texts that follow one another as one, and the parts between them; a text alone if there are none.
-local function joined(list)
-    local message, texts, has_parts = {}, {}, false
-    local function flush()
-        if texts[1] then
-            message[#message + 1], texts = table.concat(texts, "\n\n"), {}
-        end
-    end
-    for _, piece in ipairs(list) do
-        if type(piece) == "string" then
-            texts[#texts + 1] = piece
-        else
-            flush()
-            message[#message + 1], has_parts = piece, true
-        end
-    end
-    flush()
-    return has_parts and message or message[1]
 end
 
 --- The user's message: a text, or a list of texts and parts. Raises a failure when there is none, or material
@@ -79,10 +37,9 @@ function M.message(parsed, ends)
             failure.raise(USAGE, "-f - stands twice, and stdin can be read once; a file of that name is ./-")
         elseif path == "-" then
             named = true
-            add_material(list, "stdin", "", input.read_stdin(ends), "stdin")
+            list[#list + 1] = material.stdin(input.read_stdin(ends))
         else
-            local name = (' name="%s"'):format(path:gsub("[%c\"<>]", "_"))
-            add_material(list, "file", name, input.read_file(path), path, path)
+            list[#list + 1] = material.file(path, input.read_file(path))
         end
     end
     local has_words = words:find("%S") ~= nil
@@ -93,14 +50,14 @@ function M.message(parsed, ends)
         elseif not has_words and bytes:find("%S") then
             words, has_words = bytes, true
         elseif bytes ~= "" then
-            add_material(list, "stdin", "", bytes, "stdin")
+            list[#list + 1] = material.stdin(bytes)
         end
     end
     if not has_words then
         failure.raise(USAGE, "there is no prompt: write `lash ask PROMPT`, or give it on stdin")
     end
     list[#list + 1] = words
-    return joined(list)
+    return material.message(list)
 end
 
 -- ---- the agent ----

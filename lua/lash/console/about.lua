@@ -79,7 +79,8 @@ function M.about(console, name)
     if name == "" then
         return out(START)
     end
-    local known = of_value(variable(console, name)) or of_value((console.workspace:find_tool(name)))
+    local known = name:find "^%." and require("lash.console.commands").about(name)
+    known = known or of_value(variable(console, name)) or of_value((console.workspace:find_tool(name)))
     for _, one in ipairs(known and {} or console.workspace:agents()) do
         known = known or one.name == name and of_agent(one.value) or nil
     end

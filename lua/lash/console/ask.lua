@@ -1,8 +1,11 @@
 --- Ask mode: a line goes to the current agent, its answer streams in.
 local display = require "lash.console.display"
 local engine = require "lash.core.engine"
+local later = require "lash.console.later"
 local script = require "lash.script"
 local turn = require "lash.console.turn"
+
+local attach = later "lash.console.attach"
 
 local M = {}
 
@@ -33,14 +36,29 @@ local function close(view, result)
     view:closing_line(not result.ok and not result.error and result.reason or nil)
 end
 
---- ask(workspace, line, paint): asks, shows, and returns when the answer is complete or Ctrl-C has cancelled it.
+-- What a model refused is not sent again and again: it is as if it had not been asked.
+local function take_back(conversation, upto, workspace, files)
+    if #conversation.entries == upto + 1 then
+        conversation.entries[upto + 1], conversation.scratch = nil, nil
+        workspace.attached = files
+        script.say "the files are still attached; .attach - takes them back"
+    end
+end
+
+--- ask(workspace, line, paint): asks, with what is attached, shows, and returns when the answer is complete or
+-- Ctrl-C has cancelled it.
 function M.ask(workspace, line, paint)
     local ready, conversation = pcall(workspace.talk, workspace)
     if not ready then
         return script.say(tostring(conversation))
     end
     local view = display.new(paint)
-    local ok, result = turn.run(send, conversation, line, workspace, view)
+    local files, upto, message = workspace.attached, #conversation.entries, line
+    if files[1] then
+        message, workspace.attached = attach.message(files, line), {}
+        view:note("with " .. attach.names(files))
+    end
+    local ok, result = turn.run(send, conversation, message, workspace, view)
     view:finish()
     if ok then
         close(view, result)
@@ -48,6 +66,9 @@ function M.ask(workspace, line, paint)
         script.say(CANCELLED)
     else
         script.say(tostring(result))
+    end
+    if files[1] and (not ok or result.error) then
+        take_back(conversation, upto, workspace, files)
     end
 end
 

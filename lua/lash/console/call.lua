@@ -7,6 +7,7 @@ local json = require "lash.json"
 local read = require "lash.console.read"
 local system = require "lash.core.system"
 local text = require "lash.text"
+local words = require "lash.console.words"
 
 local M = {}
 
@@ -43,35 +44,13 @@ local function asked_arguments(tool)
     return json.encode(args, { lossy = true })
 end
 
--- Words as a shell cuts them: quotes keep blanks together.
-local function words_of(rest)
-    local words, at = {}, 1
-    while true do
-        at = rest:find("%S", at)
-        if not at then
-            return words
-        end
-        local word = ""
-        while at <= #rest and not rest:find("^%s", at) do
-            local quote = rest:match([[^(["'])]], at)
-            local stop = quote and rest:find(quote, at + 1, true)
-            if stop then
-                word, at = word .. rest:sub(at + 1, stop - 1), stop + 1
-            else
-                word, at = word .. rest:sub(at, at), at + 1
-            end
-        end
-        words[#words + 1] = word
-    end
-end
-
 local function arguments(tool, given)
     if not given then
         return asked_arguments(tool)
     elseif given:find "^[%[{]" then
         return given
     end
-    return require("lash.arguments").parse(tool.schema, words_of(given), tool.name)
+    return require("lash.arguments").parse(tool.schema, words.cut(given), tool.name)
 end
 
 local function run(tool, args, view)

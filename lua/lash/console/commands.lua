@@ -1,4 +1,5 @@
---- The commands of the console: `.help` lists them. Each is { usage, what it does, fn(console, words, rest) }.
+--- The commands of the console: `.help` lists them. Each is { usage, what it does, fn(console, words, rest),
+-- more about it or nil }.
 local engine = require "lash.core.engine"
 local failure = require "lash.failure"
 local fs = require "lash.fs"
@@ -222,6 +223,12 @@ COMMANDS = {
     { ".call NAME [JSON | --ARG V]", "runs a tool by hand; asks for its arguments", function(console, _, rest)
         require("lash.console.call").call(console, rest)
     end },
+    { ".attach FILE...", "files that go with the next message; - takes them back", function(console, _, rest)
+        require("lash.console.attach").attach(console, rest)
+    end, [[
+Texts, images (PNG, JPEG, GIF, WebP) and PDFs, as `lash ask -f` takes them; *.md is every file that matches. They are
+read now. Quotes, or a backslash before a blank, keep a name together; Tab completes it. Alone it tells what is
+attached.]] },
     { ".model [PROVIDER/NAME]", "the model that > asks", choose_model },
     { ".tasks", "what runs in the background", list_tasks },
     { ".kill N", "ends one of them", kill },
@@ -257,6 +264,16 @@ local function run(console, command, words, rest)
     elseif not ok then
         script.say(failure.is(err) and err.message or tostring(err))
     end
+end
+
+--- about(name) -> what `.NAME` does, or nil
+function M.about(name)
+    for _, command in ipairs(COMMANDS) do
+        if command[1]:match "^%S+" == name then
+            return ("%s  %s%s"):format(command[1], command[2], command[4] and "\n" .. command[4] or "")
+        end
+    end
+    return nil
 end
 
 --- run(console, line): `line` begins with a dot

@@ -2,6 +2,7 @@
 -- tables, of what their metatables name as `__index`, and so on; no metamethod is called.
 local editor = require "lash.core.editor"
 local lash = require "lash"
+local words = require "lash.console.words"
 
 local M = {}
 
@@ -176,8 +177,23 @@ local function of_models(line, from, word)
     return matching(names, word, "")
 end
 
+-- Files for the word that ends at `to`, one of several from `first` on.
+local function of_words(line, first, from, to)
+    local at, typed, quote = words.last(line:sub(first, to))
+    local begun = line:sub(first + at - 1, from - 1) -- what stands before readline's word
+    local list = {}
+    for _, path in ipairs(M.files(typed)) do
+        local text = quote and quote .. path or words.escaped(path)
+        if text:sub(1, #begun) == begun then
+            list[#list + 1] = text:sub(#begun + 1)
+        end
+    end
+    return list
+end
+
 -- Behind a command: what its word may be. Readline cuts words at blanks and slashes; `from` is where.
-local function of_command(console, line, from, word)
+local function of_command(console, line, from, to)
+    local word = line:sub(from, to)
     local name, rest = line:match "^%s*(%.%a+)%s+(.*)$"
     if not name then
         local names = {}
@@ -193,6 +209,8 @@ local function of_command(console, line, from, word)
             list[i] = path:sub(#head + 1)
         end
         return list
+    elseif name == ".attach" then
+        return of_words(line, #line - #rest + 1, from, to)
     elseif name == ".call" then
         local names, chosen = names_of(console.workspace:tools()), console.workspace.chosen
         for _, tool in ipairs(chosen and chosen.tools or {}) do
@@ -212,7 +230,7 @@ function M.of(console)
     return function(line, from, to)
         local word = line:sub(from, to)
         if line:find "^%s*%." then
-            return of_command(console, line, from, word)
+            return of_command(console, line, from, to)
         elseif line:find "^%s*[>!]" then
             return {}
         end

@@ -194,6 +194,11 @@ function Display:finish()
     self:end_line()
 end
 
+--- A dim line, cut where the terminal ends.
+function Display:note(line)
+    system.write(1, self.paint("dim", self.terminal and text.line(line, width_of() - 1) or line) .. "\n")
+end
+
 --- The line behind an answer: why it ended, if not well, the model, seconds, tokens.
 function Display:closing_line(reason)
     local usage = self.usage or {}
@@ -203,8 +208,7 @@ function Display:closing_line(reason)
     if (usage.total or 0) > 0 then
         parts[#parts + 1] = ("%d tokens in, %d out"):format(usage.input, usage.output)
     end
-    local line = table.concat(parts, ", ")
-    system.write(1, self.paint("dim", self.terminal and text.line(line, width_of() - 1) or line) .. "\n")
+    self:note(table.concat(parts, ", "))
 end
 
 return M

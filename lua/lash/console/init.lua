@@ -101,6 +101,12 @@ end
 
 local dispatch
 
+local function remember_question(console, line)
+    local files = console.workspace.attached
+    console.session.entries[#console.session.entries + 1] = { kind = "ask", text = line,
+        files = files[1] and require("lash.console.attach").names(files) or nil }
+end
+
 -- `>`: sticky, until an empty line or the end of the input. What begins with another mark is what it is in Lua.
 local function ask_mode(console, line, once)
     while line do
@@ -110,7 +116,7 @@ local function ask_mode(console, line, once)
         elseif line:find "%S" then
             read.quiet()
             console.history:remember("> " .. line)
-            console.session.entries[#console.session.entries + 1] = { kind = "ask", text = line }
+            remember_question(console, line)
             ask.ask(console.workspace, line, console.session.paint)
         end
         if once or console.over then

@@ -68,7 +68,7 @@ end
 
 local function entry_text(saved, entry, following)
     if entry.kind == "ask" then
-        return comment("> " .. entry.text)
+        return comment((entry.files and ".attach " .. entry.files .. "\n" or "") .. "> " .. entry.text)
     elseif entry.kind == "load" then
         return comment((".load %s (what it declares is in that file)"):format(entry.text))
     elseif entry.kind == "chunk" then

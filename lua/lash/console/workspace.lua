@@ -35,6 +35,7 @@ function M.new(session)
         chosen = nil,     -- an agent, else one is made of the tools
         model = nil,      -- of .model, for all agents
         conversation = nil,
+        attached = {},    -- files that go with the next message, see lash.console.attach
         known = setmetatable({}, { __mode = "k" }), -- tools that were added once
         plain = nil,      -- the agent that was made of the tools, and of which
     }, Workspace)

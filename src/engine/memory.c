@@ -70,18 +70,40 @@ static void give_back(struct memory *m, void *ptr, size_t size)
     }
 }
 
+#ifdef LASH_DEBUG
+static size_t room_for(size_t size)
+{
+    return size; // a sanitizer sees what is behind it
+}
+#else
+/* Bytes to ask malloc() for. The request of a long conversation is a text that grows a little with
+ * each turn, and malloc() maps, and the system clears, pages for each block that is larger than
+ * all that were freed before: that took a fifth of a turn. Large ones are alike in steps. */
+static size_t room_for(size_t size)
+{
+    size_t step = (size_t)16 << 10;
+    if (size < 8 * step || size > (size_t)1 << 30) {
+        return size;
+    }
+    while (size > 16 * step) {
+        step *= 2;
+    }
+    return (size + step - 1) / step * step;
+}
+#endif
+
 /* As realloc(), for memory that may be a small block, or become one. */
 static void *resize(struct memory *m, void *ptr, size_t old, size_t size)
 {
     bool was_block = in_blocks(m, old);
     bool is_block = in_blocks(m, size);
     if (!was_block && !is_block) {
-        return realloc(ptr, size);
+        return realloc(ptr, room_for(size));
     }
     if (was_block && is_block && blocks_alike(old, size)) {
         return ptr;
     }
-    void *moved = is_block ? blocks_get(&m->blocks, size) : malloc(size);
+    void *moved = is_block ? blocks_get(&m->blocks, size) : malloc(room_for(size));
     if (moved != NULL && old > 0) {
         memcpy(moved, ptr, old < size ? old : size);
         give_back(m, ptr, old);

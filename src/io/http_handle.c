@@ -11,9 +11,11 @@
 #include <string.h>
 
 /* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with
- * big bodies only. 16 KiB is its least for that one. */
+ * big bodies only. 16 KiB is its least for that one. Each filling of it is a turn of the loop, so a
+ * large body has a larger one: a small part of what it takes itself. */
 #define RECEIVE_BUFFER 2048L
 #define SEND_BUFFER 16384L
+#define SEND_BUFFER_MOST 262144L
 
 /* libcurl asks "Expect: 100-continue" for bodies over 1 MiB: far below that nothing need be said
  * against it. */
@@ -261,10 +263,24 @@ static void tell_times(struct teller *t, struct handle *handle, const struct htt
     }
 }
 
+static void tell_send_buffer(struct teller *t, struct handle *handle,
+                             const struct http_request *req)
+{
+    long size = SEND_BUFFER;
+    while (size < SEND_BUFFER_MOST && (size_t)size * 8 <= req->body_len) {
+        size *= 2;
+    }
+    if (size != handle->send_buffer) {
+        set_long(t, CURLOPT_UPLOAD_BUFFERSIZE, size);
+        handle->send_buffer = size;
+    }
+}
+
 static void tell_request(struct teller *t, struct handle *handle, struct http_request *req)
 {
     tell_url(t, handle, req);
     tell_times(t, handle, req);
+    tell_send_buffer(t, handle, req);
     if (handle->sends_body && !req->upload.used) {
         CURLcode rc =
             t->curl->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->body_len);
@@ -279,10 +295,11 @@ static void tell_request(struct teller *t, struct handle *handle, struct http_re
 
 /* A handle that ended before it had a connection keeps its buffer over a reset, of a size that does
  * not fit its options any more (7.88); it refuses this option then. */
-static bool set_buffers(const struct curl_api *curl, CURL *easy)
+static bool set_buffers(const struct curl_api *curl, struct handle *handle)
 {
-    return curl->easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER) == CURLE_OK &&
-           curl->easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER) == CURLE_OK;
+    handle->send_buffer = SEND_BUFFER;
+    return curl->easy_setopt(handle->easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER) == CURLE_OK &&
+           curl->easy_setopt(handle->easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BUFFER) == CURLE_OK;
 }
 
 static void forget(const struct curl_api *curl, struct handle *handle)
@@ -317,9 +334,9 @@ static struct handle *handle_new(const struct curl_api *curl)
     if (easy == NULL) {
         return NULL;
     }
-    (void)set_buffers(curl, easy); // a fresh one takes them; else it has larger ones
     struct handle *handle = xcalloc(1, sizeof *handle);
     handle->easy = easy;
+    (void)set_buffers(curl, handle); // a fresh one takes them; else it has larger ones
     handle->fresh = true;
     return handle;
 }
@@ -349,7 +366,7 @@ static struct handle *take_spare(struct http *h, const struct http_request *req,
     while (h->nspare > 0) {
         struct handle *handle = h->spare[--h->nspare];
         forget(h->curl, handle);
-        if (set_buffers(h->curl, handle->easy)) {
+        if (set_buffers(h->curl, handle)) {
             return handle;
         }
         handle_free(h->curl, handle);

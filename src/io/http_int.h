@@ -162,6 +162,7 @@ struct handle {
     char *ca_dir;            /* owned; of the environment */
     long timeout_ms;
     long connect_timeout_ms;
+    long send_buffer;
     struct curl_slist *lines; /* owned: one block with all nodes of the present list */
     size_t lines_cap;
     char errbuf[CURL_ERROR_SIZE];

@@ -32,7 +32,7 @@ void buf_reserve(struct buf *b, size_t extra)
     if (need <= b->cap) {
         return;
     }
-    size_t cap = b->cap ? b->cap : 64;
+    size_t cap = b->cap != 0 ? b->cap : need < 64 ? 64 : need; // who reserves knows what comes
     while (cap < need) {
         cap += cap / 2 + 64;
     }

@@ -202,7 +202,7 @@ static void tell_url(struct teller *t, struct handle *handle, const struct http_
 static void add_line(struct handle *handle, size_t *n, char *line)
 {
     if (*n == handle->lines_cap) {
-        handle->lines_cap = *n ? *n * 2 : 12;
+        handle->lines_cap = *n ? *n * 2 : 8;
         handle->lines = xrealloc(handle->lines, handle->lines_cap * sizeof *handle->lines);
     }
     handle->lines[(*n)++].data = line;

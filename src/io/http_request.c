@@ -63,7 +63,7 @@ void http_fail(struct http_request *req, const char *code, const char *fmt, ...)
 }
 
 /* What most heads of requests and of answers fit in. */
-#define LINES_USUAL 200
+#define LINES_USUAL 120
 #define HEAD_USUAL 480
 
 static bool is_token_char(char c)

@@ -8,6 +8,79 @@ local tool = require "lash.tool"
 
 local M = {}
 
+--- What agents are, and what they take and give.
+--
+-- @class agent  made by lash.agent
+--   name         string
+--   description  string
+--   model?       string
+--   tools        tool[]
+-- @alias instructions  string|prompt|(fun(ctx: prompt.context): (string?, any))
+-- @alias tools  (tool|tool[])[]
+-- @alias message  string|(string|part)[]
+-- @class limits  of a run; 0 = none
+--   concurrency?  integer  calls of one turn that run at once (16)
+--   turns?        integer  answers of a model with calls (25)
+--   handoffs?     integer  (16)
+--   tool_calls?   integer  in all
+--   requests?     integer  to models, in all
+--   tokens?       integer  in all
+--   time?         number   seconds for everything
+--   wait?         number   seconds that a call waits for its turn (300)
+-- @class retries  how often a call that fails is made again
+--   attempts?   integer  in all (3)
+--   delay?      number   seconds before the second one (0.2), doubled each time
+--   max_delay?  number   seconds that no pause exceeds (2)
+-- @class settings  of a model; what its protocol has no field for is not sent, and a warning says so
+--   max_tokens?   integer
+--   temperature?  number
+--   top_p?        number
+--   top_k?        integer
+--   seed?         integer
+--   stop?         string|string[]  texts at which the answer ends
+--   effort?       string  "low", "medium", "high" ...: how much the model thinks
+--   verbosity?    string  "low", "medium" or "high"
+--   reasoning?    boolean  true asks for readable thoughts: the event `reasoning`
+--   openai?       table  fields of the protocol's own, sent as they are, to that provider only
+--   anthropic?    table  likewise
+--   gemini?       table  likewise
+--   ["openai-chat"]?  table  likewise; so any other name of a provider
+-- @class run.options  of one run
+--   on_event?  fun(event: event)
+--   limits?    limits   go before the agent's
+--   model?     string   "provider/model", before the agent's
+--   stream?    boolean  false for whole answers
+--   deltas?    boolean  false: no events of an answer before it is whole, so that one that broke off is asked
+--              for again
+-- @class result  of a run; tostring(result) is its text
+--   ok            boolean  whether the reason is "done"
+--   text          string   of the last answer
+--   value?        any      of an answer that fits `output` of the agent
+--   reason        reason   why it ended
+--   exit          integer  the exit status that stands for the reason
+--   agent         string   name of who answered
+--   model?        string   that answered
+--   turns         integer
+--   usage         usage
+--   calls         result.call[]  all calls, in order
+--   items         item[]   of the conversation
+--   conversation  conversation
+--   error?        run.error
+-- @alias reason  "done"|"empty"|"output"|"turns"|"handoff_limit"|"requests"|"tool_calls"|"tokens"|"length"|
+--   "filter"|"refused"|"time"|"cancelled"|"call_failed"|"error"
+-- @class usage { input: integer, output: integer, cached: integer, reasoning: integer, total: integer }
+--   tokens; cached ones are a part of input, those of reasoning a part of output
+-- @alias status  "ok"|"error"|"timeout"|"cancelled"|"not_run"|"lost"
+-- @class result.call { call: string, name: string, args: string, status: status, output: string, ms: number }
+--   args is JSON text, call is "turn.position"
+-- @class run.error: error  raised by a run that fails
+--   exit     integer  the exit status that stands for it
+--   result?  result   what there was until then
+--   call?    string   of reason "call_failed": the call, as in events
+--   name?    string   its tool
+--   status?  status
+--   output?  string
+--   others?  { call: string, name: string, status: status, output: string }[]  calls that failed after it
 local Agent = { __name = "lash.agent" }
 Agent.__index = Agent
 
@@ -132,27 +205,25 @@ local function build(spec)
     }, Agent)
 end
 
---- Declares an agent.
--- @param spec fields:
---   name          letters, digits, _ and -
---   description   for other agents that may hand over to it
---   model         "provider/model", "demo" or "script:FILE"; without it -m or LASH_MODEL decides
---   instructions  text, a prompt, a function(ctx) that returns text, or a list of these
---   tools         list of tools; lists in it are flattened
---   handoffs      list of agents, or a function that returns one (for agents that know each other)
---   handoff_after_tools  true: the other calls of a turn that hands over run first
---   output        what its answers are: a JSON Schema, or shorthand as of a tool's params; see lash.structured
---   settings      for the provider: max_tokens, temperature, effort, ...
---   limits        { concurrency = 16, turns = 25, handoffs = 16, tool_calls =, requests =, tokens =, time = s,
---                 wait = 300 (s for its turn, of a call) }; 0 = none
---   retry         of tools that are marked idempotent: { attempts = 3 (in all), delay = 0.2, max_delay = 2 }, or
---                 false for none
---   fail_fast     true: the first call that fails cancels the others of its turn, and the run fails with it
---   parallel_hint false: no sentence about independent calls in the system prompt
---   tool_choice   "auto", "required", "none" or { name = }: for its first request
---   stream        false: answers are asked for whole, for servers that cannot stream
---   on_event      fn(event), see lash.events
--- @return the agent. Raises when the declaration cannot work.
+--- agent(spec) -> agent
+-- Declares an agent. Raises when the declaration cannot work.
+-- @param spec
+--   name           string  letters, digits, _ and -
+--   description?   string  for other agents that may hand over to it
+--   model?         string  "provider/model", "demo" or "script:FILE"; without it -m or LASH_MODEL decides
+--   instructions?  instructions|instructions[]  text, a prompt, a function(ctx) that returns text, or a list of these
+--   tools?         tools  list of tools; lists in it are flattened
+--   handoffs?      agent[]|(fun(): agent[])  or a function that returns the list (for agents that know each other)
+--   handoff_after_tools?  boolean  true: the other calls of a turn that hands over run first
+--   output?        table|string  what its answers are: a JSON Schema, or shorthand as of a tool's params
+--   settings?      settings  for the provider
+--   limits?        limits  0 = none
+--   retry?         retries|false  of tools that are marked idempotent; false for none
+--   fail_fast?     boolean  true: the first call that fails cancels the others of its turn, and the run fails with it
+--   parallel_hint?  boolean  false: no sentence about independent calls in the system prompt
+--   tool_choice?   "auto"|"required"|"none"|{ name: string }  for its first request
+--   stream?        boolean  false: answers are asked for whole, for servers that cannot stream
+--   on_event?      fun(event: event)  gets all that happens in its runs
 function M.new(spec)
     local agent, err = build(spec)
     if not agent then
@@ -178,44 +249,45 @@ function M.is(value)
     return getmetatable(value) == Agent
 end
 
---- Runs the agent on a user's message, in a conversation of its own.
--- @param text the message, or a list of texts and parts, see lash.attach
--- @param opts { on_event = fn(event), see lash.events; limits = {...} as of the agent, model = "provider/model",
---   stream = false for whole answers; deltas = false: no events of an answer before it is whole, so that one
---   that broke off is asked for again }
--- @return result: .text .agent (name of who answered) .turns .usage .calls .items .reason .ok, .value where the
---   agent has `output`; tostring(result) is the text. Raises { code, exit, message } when no answer can be had
---   (no key, the provider refuses, two answers that do not fit `output`).
+--- run(text: message [, opts: run.options]) -> result
+-- Runs the agent on a user's message, in a conversation of its own. Raises a run.error when no answer can be had
+-- (no key, the provider refuses, two answers that do not fit `output`).
 function Agent:run(text, opts)
     return require("lash.run").send(self:conversation(), text, opts, true)
 end
 
---- Runs the agent, and gives its events one after the other, while they happen:
+--- stream(text: message [, opts: run.options]) -> fun(): event?
+-- Runs the agent, and gives its events one after the other, while they happen:
 --
 --   for event in agent:stream("Hello") do
 --     if event.type == "text" then io.write(event.delta) end
 --   end
 --
--- @param opts as of run
--- @return an iterator of events, see lash.events. The last one is run.end; it also has `result`, what run()
---   returns, unless the run fails: then the loop raises the error behind it. A loop that is left cancels the run.
+-- The last one is run.end; it also has `result`, what run() returns, unless the run fails: then the loop raises the
+-- error behind it. A loop that is left cancels the run.
 function Agent:stream(text, opts)
     return require("lash.run").stream(self:conversation(), text, opts)
 end
 
---- A conversation for many messages: conversation:send(text) is agent:run(text) that remembers.
+--- conversation() -> conversation
+-- A conversation for many messages: conversation:send(text) is agent:run(text) that remembers.
 function Agent:conversation()
     return require("lash.conversation").new(self)
 end
 
---- The same as run for callers that are not tasks: a stock lua5.4, a C host. Drives the loop to the end.
+--- run_sync(text: message [, opts: run.options]) -> result
+-- The same as run for callers that are not tasks: a stock lua5.4, a C host. Drives the loop to the end.
 function Agent:run_sync(text, opts)
     return require("lash.run").sync("run", self.run, self, text, opts)
 end
 
---- This agent as a tool of others: delegation. It runs beside other calls, returns its text to the
+--- as_tool([opts]) -> tool
+-- This agent as a tool of others: delegation. It runs beside other calls, returns its text to the
 -- caller, and its failure is an outcome for the caller.
--- @param opts { name =, description =, timeout = 600 }
+-- @param opts
+--   name?         string        as the agent's unless given
+--   description?  string        as the agent's unless given
+--   timeout?      number|false  seconds (600), false for no limit
 function Agent:as_tool(opts)
     opts = opts or {}
     return tool.new {

@@ -19,6 +19,16 @@ M.MAX = 20 << 20
 local Part = { __name = "lash.part" }
 
 --- The metatable of parts.
+--
+-- @class part  of a message: an image or a document
+--   type     "text"|"image"|"file"
+--   name?    string
+--   mime?    string
+--   data?    string  in Base64
+--   url?     string  in place of data
+--   text?    string  of a part that is text
+--   detail?  "auto"|"low"|"high"
+-- @class attach.data { data: string, name?: string }  what is in memory: its bytes
 M.Part = Part
 
 local IMAGES = "PNG, JPEG, GIF, WebP"
@@ -117,10 +127,11 @@ local function of_url(url, detail)
     return setmetatable({ type = "image", url = url, detail = detail }, Part)
 end
 
---- image(path [, options]) -> part | nil, err
+--- image(path: string|attach.data [, options]) -> part | nil, err
 -- A file, or the URL (http, https) of an image that the provider fetches itself; in place of both a table
--- { data = bytes, name = } for an image that is in memory. options.detail = "auto", "low" or "high": how
--- closely the model looks, where the provider has that. PNG, JPEG, GIF and WebP, at most 20 MiB.
+-- { data = bytes, name = } for an image that is in memory. PNG, JPEG, GIF and WebP, at most 20 MiB.
+-- @param options
+--   detail?  "auto"|"low"|"high"  how closely the model looks, where the provider has that
 function M.image(path, options)
     options = misuse.options("lash.image", options, { "detail" })
     local detail = check_detail(options)
@@ -150,8 +161,9 @@ function M.image(path, options)
     return part
 end
 
---- document(path) -> part | nil, err: a PDF, at most 20 MiB. In place of the path a table { data = bytes,
--- name = } for one that is in memory. Plain text needs no part: lash.fs.read gives it.
+--- document(path: string|attach.data) -> part | nil, err
+-- A PDF, at most 20 MiB. In place of the path a table { data = bytes, name = } for one that is in memory. Plain text
+-- needs no part: lash.fs.read gives it.
 function M.document(path)
     local bytes, err
     if type(path) == "table" then

@@ -11,9 +11,10 @@ local M = {}
 local ENCODE_OPTIONS = { "url", "pad" }
 local DECODE_OPTIONS = { "url" }
 
---- encode(bytes [, options]) -> text
--- options.url = true: the alphabet for URLs and file names, - and _ in place of + and /, without
--- padding; options.pad = true or false: with or without `=` at the end (false with url, else true).
+--- encode(bytes: string [, options]) -> text: string
+-- @param options
+--   url?  boolean  true: the alphabet for URLs and file names, - and _ in place of + and /, without padding
+--   pad?  boolean  with or without `=` at the end (false with url, else true)
 function M.encode(bytes, options)
     misuse.string("lash.base64.encode", "what is encoded", bytes)
     options = misuse.options("lash.base64.encode", options, ENCODE_OPTIONS)
@@ -24,11 +25,12 @@ function M.encode(bytes, options)
     return core.base64_encode(bytes, options.url, pad)
 end
 
---- decode(text [, options]) -> bytes | nil, err
+--- decode(text: string [, options]) -> bytes: string | nil, err
 -- Strict: white space, foreign characters, missing padding and bits that mean nothing are errors, so
 -- that no two texts mean the same bytes. err.code is "base64", err.position where it went wrong (in
 -- bytes, from 1; one behind the text that ends too early).
--- options.url = true: the alphabet for URLs; padding may be missing there.
+-- @param options
+--   url?  boolean  true: the alphabet for URLs; padding may be missing there
 function M.decode(text, options)
     misuse.string("lash.base64.decode", "what is decoded", text)
     options = misuse.options("lash.base64.decode", options, DECODE_OPTIONS)

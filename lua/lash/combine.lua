@@ -82,11 +82,11 @@ local function values_of(ok, ...)
     return ...
 end
 
---- Runs fn(...) for at most so many seconds.
+--- timeout(seconds: number, fn: function, ...) -> ... | nil, err
+-- Runs fn(...) for at most so many seconds, and gives its results; err.code is "timeout".
 -- When the time is over, fn and all that it has spawned are cancelled, and their end is awaited. A function
 -- that computes without waiting is interrupted a little later on the main thread; on a worker it goes on until
 -- it waits. An error of fn is raised. Of nested ones the first that expires ends its own function only.
--- @return the results of fn | nil, err with err.code "timeout"
 function M.timeout(seconds, fn, ...)
     check_seconds("lash.timeout", seconds, 0, 2)
     check_function("lash.timeout", fn, 2)
@@ -105,6 +105,8 @@ end
 
 -- ---- group ----
 
+--- @class group  of tasks, made by lash.group
+-- @alias cancel.reason  "user"|"deadline"|"sibling"|"parent"  who ended a task
 local Group = { __name = "lash.group" }
 Group.__index = Group
 
@@ -149,11 +151,12 @@ local function child_ended(watch, ok, err)
     end
 end
 
---- A group of tasks that end together: `local g <close> = lash.group()`.
+--- group([opts]) -> group
+-- A group of tasks that end together: `local g <close> = lash.group()`.
 -- Leaving the scope cancels what still runs and waits for its end; an error of a child that g:wait()
 -- has not raised is raised there, if the scope is not left by an error already.
--- @param opts fail_fast = false: an error of a child lets the others go on. Otherwise the first error
---   cancels them.
+-- @param opts
+--   fail_fast?  boolean  false: an error of a child lets the others go on. Otherwise the first error cancels them.
 -- @return g:spawn(fn, ...) starts a task of the group; g:wait() waits for all, and raises the first
 --   error: with more than one a value whose `errors` are all of them; g:cancel() cancels all
 function M.group(opts)
@@ -167,22 +170,24 @@ function M.group(opts)
     return setmetatable({ tasks = engine.group(false), errors = {}, fail_fast = fail_fast }, Group)
 end
 
---- @return the task, as of lash.spawn
+--- spawn(fn: function, ...) -> task
+-- Starts a task of the group, as lash.spawn.
 function Group:spawn(fn, ...)
     check_function("lash.group", fn, 2)
     return self.tasks:spawn(watched, watch_of(child_ended, { state = self }), fn, ...)
 end
 
---- Waits until every task of the group has ended.
--- @return true; raises the error of a child, or all of them in one value
+--- wait() -> true
+-- Waits until every task of the group has ended. Raises the error of a child, or all of them in one value.
 function Group:wait()
     self.tasks:wait()
     raise_errors(self)
     return true
 end
 
---- Cancels every task of the group, also those that are spawned later. Idempotent.
--- @param reason "user" unless it says else: what cancelled children find in err.reason
+--- cancel([reason: cancel.reason])
+-- Cancels every task of the group, also those that are spawned later. Idempotent.
+-- @param reason  what cancelled children find in err.reason ("user")
 function Group:cancel(reason)
     self.tasks:cancel(reason)
 end
@@ -238,11 +243,13 @@ local function in_order(errors, children)
     return list
 end
 
---- Runs the functions of `list` at once; the first to end wins, the others are cancelled and awaited.
--- @param opts any = true: the first that does not fail wins; to fail is to raise or to return nil, err
--- @return the values of the winner, at least one (nil), and after them its index in the list. An error
---   that wins is raised. With `any`, when all fail: raises a value whose `errors` are all of them, in
---   the order of the list.
+--- race(list: function[] [, opts]) -> ...
+-- Runs the functions of `list` at once; the first to end wins, the others are cancelled and awaited. An error
+-- that wins is raised. With `any`, when all fail: raises a value whose `errors` are all of them, in
+-- the order of the list.
+-- @param opts
+--   any?  boolean  true: the first that does not fail wins; to fail is to raise or to return nil, err
+-- @return the values of the winner, at least one (nil), and after them its index in the list
 function M.race(list, opts)
     check_list("lash.race", list, 2)
     if opts ~= nil then
@@ -327,17 +334,19 @@ local function again(spec, attempt, results)
     return true
 end
 
---- Calls fn(attempt) until it does not fail; to fail is to raise or to return nil, err.
--- @param spec the function as [1], and
---   attempts = 3       how often it is called at most
---   delay = 0.5        seconds before the second attempt
---   factor = 2         each pause is so many times the one before
---   max_delay = 30     seconds that no pause exceeds
---   jitter = true      each pause is between half of that and all of it, by chance
---   when(err, attempt)             false: this failure is final
---   on_retry(err, attempt, pause)  called before each pause
--- @return the results of fn. The last failure is raised or returned, as it came. A cancelled task does
---   not try again.
+--- retry(spec) -> ...
+-- Calls fn(attempt) until it does not fail; to fail is to raise or to return nil, err. The last failure is raised or
+-- returned, as it came. A cancelled task does not try again.
+-- @param spec
+--   [1]         fun(attempt: integer): (any, any)  the function
+--   attempts?   integer  how often it is called at most (3)
+--   delay?      number   seconds before the second attempt (0.5)
+--   factor?     number   each pause is so many times the one before (2)
+--   max_delay?  number   seconds that no pause exceeds (30)
+--   jitter?     boolean  each pause is between half of that and all of it, by chance (true)
+--   when?       fun(err: any, attempt: integer): boolean?  false: this failure is final
+--   on_retry?   fun(err: any, attempt: integer, pause: number)  called before each pause
+-- @return the results of fn
 function M.retry(spec)
     check_retry(spec, 2)
     local attempts = spec.attempts or 3
@@ -377,10 +386,11 @@ local function tick(started, seconds, fn)
     end
 end
 
---- Calls fn() every so many seconds, the first time after one such span, until it returns false.
+--- every(seconds: number, fn: fun(): boolean?) -> task
+-- Calls fn() every so many seconds, the first time after one such span, until it returns false.
 -- Calls never overlap and keep to the beat: those that came due while one ran are left out. An error
 -- of fn ends it, and is told on stderr.
--- @return its task: task:cancel() ends it. It belongs to the task that called this.
+-- @return task:cancel() ends it. It belongs to the task that called this.
 function M.every(seconds, fn)
     check_seconds("lash.every", seconds, 1e-6, 2)
     check_function("lash.every", fn, 2)

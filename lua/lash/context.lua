@@ -1,14 +1,14 @@
---- The context of a call, the second argument of a tool's function, the same for both marks:
+--- The context of a call, the second argument of a tool's function, the same for both marks. The values travel to a
+-- worker, the functions are added there.
 --
---   ctx.call         "turn.index", unique in the run
---   ctx.agent        name of the agent
---   ctx.key          the same for every attempt of this call, and of no other call
---   ctx.attempt      1, 2, ...
---   ctx.progress(text), ctx.progress(fraction), ctx.progress(fraction, text)
---                    tells how far the call is: the event call.progress
---   ctx.cancelled()  true when the call is to end: for code that never waits and wants to tidy up
---
--- The values travel to a worker, the functions are added there.
+-- @class context  of a call: the second argument of a tool's function
+--   call       string   "turn.index", unique in the run
+--   agent      string   name of the agent
+--   key        string   the same for every attempt of this call, and of no other call
+--   attempt    integer  1, 2, ...
+--   progress   fun(fraction_or_text: number|string, text?: string)  tells how far the call is, from 0 to 1, in
+--              words, or both: the event call.progress
+--   cancelled  fun(): boolean  true when the call is to end: for code that never waits and wants to tidy up
 local engine = require "lash.core.engine"
 
 local M = {}

@@ -10,6 +10,17 @@
 -- Providers keep what they sent in `wire`, and the text they send of an entry in `_wire`.
 local M = {}
 
+--- What a conversation is, and what it consists of.
+--
+-- @class conversation  made by agent:conversation
+--   agent  agent  who has it now; a handoff changes it
+-- @class item.text { type: "text"|"reasoning"|"refusal", text: string }  of an answer
+-- @class item.user { type: "user"|"note", text: string, parts?: table[] }  a message, its parts without data
+-- @class item.call { type: "call", id: string, name: string, args: string }  args is JSON text
+-- @class item.outcome { type: "outcome", id: string, name: string, status: status, output: string,
+--   ms?: number }
+-- @class item.opaque { type: "opaque" }  what only its provider understands
+-- @alias item  item.text|item.user|item.call|item.outcome|item.opaque
 local Conversation = {
     __name = "lash.conversation",
     open_calls = nil, -- calls of the last answer that have no outcome yet
@@ -82,7 +93,7 @@ local function check_outcomes(calls, items)
     end
 end
 
---- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
+-- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
 -- no request can be made of a history that a provider would refuse.
 function Conversation:append(entry)
     local kind = entry.type
@@ -101,7 +112,8 @@ function Conversation:append(entry)
     self.entries[#self.entries + 1] = entry
 end
 
---- All items in order, messages of the user as { type = "user", text =, parts = attachments without data }.
+--- items() -> item[]
+-- All that was said, in order.
 function Conversation:items()
     local all = {}
     for _, entry in ipairs(self.entries) do
@@ -114,20 +126,20 @@ function Conversation:items()
     return all
 end
 
---- Sends a user's message and runs to the final answer.
--- @param text the message, or a list of texts and parts, see lash.attach
--- @param opts as of agent:run
--- @return result as of agent:run
+--- send(text: message [, opts: run.options]) -> result
+-- Sends a user's message and runs to the final answer; as agent:run.
 function Conversation:send(text, opts)
     return require("lash.run").send(self, text, opts)
 end
 
---- The same, and gives its events while they happen, as agent:stream.
+--- stream(text: message [, opts: run.options]) -> fun(): event?
+-- The same, and gives its events while they happen, as agent:stream.
 function Conversation:stream(text, opts)
     return require("lash.run").stream(self, text, opts)
 end
 
---- Cancels its present run, if there is one: running calls end cancelled, queued ones are not run, send()
+--- cancel() -> boolean
+-- Cancels its present run, if there is one: running calls end cancelled, queued ones are not run, send()
 -- returns a result with the reason "cancelled", and the conversation can go on. Legal at any time, from any
 -- task, and as often as one likes.
 -- @return whether there was a run to cancel
@@ -142,7 +154,8 @@ function Conversation:cancel()
     return true
 end
 
---- The same for callers that are not tasks, as agent:run_sync.
+--- send_sync(text: message [, opts: run.options]) -> result
+-- The same as send for callers that are not tasks, as agent:run_sync.
 function Conversation:send_sync(text, opts)
     return require("lash.run").sync("send", self.send, self, text, opts)
 end

@@ -1,20 +1,36 @@
 --- Events: everything that happens in a run, one table each. The live display, --jsonl and scripts all
 -- read this one stream.
 --
--- Every event has `type`, `t` (ms since the start of the run) and `agent`, and by its type:
---   run.start      {}
---   model.request  { provider, model, turn, attempt }
---   model.end      { stop, usage, ms }
---   text           { delta }           of an answer, while it comes; of one that comes whole, all at once
---   reasoning      { delta }           likewise, what the model lets see of its thoughts
---   call.ready     { call, name, args }  the model has asked for it; it runs when the answer is complete
---   call.start     { call, name, mark, args }       `call` is "turn.index", unique in the run
---   call.progress  { call, name, text, fraction }   what ctx.progress told; either may be missing
---   call.end       { call, name, status, ms, output }
---   handoff        { from, to }
---   retry          { what, wait_ms, why, attempt }  of a model request or a call, with `call`
---   warning        { text }
---   run.end        { ok, exit, reason, text, value, usage, turns, error }   `value` where the answer fits a schema
+-- @class event.base  what every event has, beside its `type`
+--   t      integer  ms since the start of the run
+--   agent  string   its name
+-- @class event.run.start: event.base { type: "run.start" }
+-- @class event.model.request: event.base { type: "model.request", provider: string, model: string, turn: integer,
+--   attempt: integer }  a request goes out; attempt counts from 1
+-- @class event.model.end: event.base { type: "model.end", stop: stop, usage?: usage, ms: integer }
+--   the answer is complete
+-- @class event.text: event.base { type: "text", delta: string }
+--   of an answer, while it comes; of one that comes whole, all at once
+-- @class event.reasoning: event.base { type: "reasoning", delta: string }
+--   likewise, what the model lets see of its thoughts
+-- @class event.call.ready: event.base { type: "call.ready", call: string, name: string, args: string }
+--   the model has asked for it; it runs when the answer is complete
+-- @class event.call.start: event.base { type: "call.start", call: string, name: string, mark?: mark, args: string }
+--   call is "turn.index", unique in the run
+-- @class event.call.progress: event.base { type: "call.progress", call: string, name: string, text?: string,
+--   fraction?: number }  what ctx.progress told
+-- @class event.call.end: event.base { type: "call.end", call: string, name: string, status: status, ms: number,
+--   output: string }
+-- @class event.handoff: event.base { type: "handoff", from: string, to: string }
+-- @class event.retry: event.base { type: "retry", what: string, wait_ms: integer, why: string, attempt?: integer,
+--   call?: string }  of a model request, or with `call` of a call
+-- @class event.warning: event.base { type: "warning", text: string }
+-- @class event.run.end: event.base { type: "run.end", ok: boolean, exit: integer, reason: reason, text: string,
+--   value?: any, usage: usage, turns: integer, error?: string, result?: result }
+--   the last one; value where the answer fits a schema, result in a loop over agent:stream
+-- @alias event  event.run.start|event.model.request|event.model.end|event.text|event.reasoning|event.call.ready|
+--   event.call.start|event.call.progress|event.call.end|event.handoff|event.retry|event.warning|event.run.end
+-- @alias stop  "end"|"calls"|"length"|"filter"|"refusal"|"pause"|"error"
 local engine = require "lash.core.engine"
 local log = require "lash.log"
 

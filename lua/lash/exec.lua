@@ -1,6 +1,6 @@
 --- lash.exec: other programs. A task waits while others run; a worker waits alone.
 --
---   local res, err = lash.exec { "git", "log", "--oneline", cwd = "src", timeout = 10 }
+--   local res, err = lash.exec { "git", "log", "--oneline", timeout = 10 }
 --   if not res then error(err) end
 --   if res.ok then print(res.stdout) end
 --
@@ -243,6 +243,19 @@ local function run(spec)
     return finish(spec, table.unpack(results, 1, results.n))
 end
 
+--- @class exec.process  made by lash.exec.start
+--   pid  integer
+-- @class exec.result
+--   code       integer  its status; 128 + n for signal n
+--   signal?    string   "SIGTERM" ...
+--   ok         boolean  the code is 0
+--   stdout     string
+--   stderr     string
+--   truncated  boolean
+-- @class exec.error: error
+--   stdout?     string   of a command whose time was up: what came until then
+--   stderr?     string   likewise
+--   truncated?  boolean
 local process = {}
 local process_mt = { __index = process, __name = "lash.process" }
 
@@ -269,8 +282,8 @@ local function check_self(self, name)
     return self
 end
 
---- process:read([n]) -> text | nil at the end | nil, err
--- Without n what has come, at least a byte; with n so many bytes, and fewer only at the end.
+--- read([n: integer]) -> string | nil | nil, err: exec.error
+-- Without n what has come, at least a byte; with n so many bytes, and fewer only at the end; nil at the end.
 function process:read(n)
     check_self(self, "read")
     if n ~= nil and (math.type(n) ~= "integer" or n < 1 or n > 1 << 30) then
@@ -282,7 +295,8 @@ function process:read(n)
     return core.read(self.handle, n)
 end
 
---- for line in process:lines() do: the lines of its stdout without their newlines. Raises an error when the
+--- lines() -> fun(): string?
+-- for line in process:lines() do: the lines of its stdout without their newlines. Raises an error when the
 -- process is stopped for its time, or when a line is longer than max_output.
 function process:lines()
     check_self(self, "lines")
@@ -298,7 +312,8 @@ function process:lines()
     end
 end
 
---- process:write(text) -> true | nil, err: waits until it has left. err.code "EPIPE": it reads no more.
+--- write(data: string) -> true | nil, err: exec.error
+-- Waits until it has left. err.code "EPIPE": it reads no more.
 function process:write(data)
     check_self(self, "write")
     if math.type(data) then
@@ -310,14 +325,15 @@ function process:write(data)
     return core.write(self.handle, data)
 end
 
---- process:close_stdin(): no more will come; programs that read to the end go on then.
+--- close_stdin()
+-- No more will come; programs that read to the end go on then.
 function process:close_stdin()
     check_self(self, "close_stdin")
     core.close_input(self.handle)
 end
 
---- process:wait() -> res | nil, err as of lash.exec, once it has ended; closes its stdin.
--- res.stdout is what nobody has read.
+--- wait() -> res: exec.result | nil, err: exec.error
+-- As of lash.exec, once it has ended; closes its stdin. res.stdout is what nobody has read.
 function process:wait()
     check_self(self, "wait")
     if not self.results then
@@ -338,8 +354,8 @@ function process:wait()
     return self.results[1] or nil, self.results[2]
 end
 
---- process:kill([signal]) -> true | nil, err: a signal such as "SIGINT" ("SIGTERM") to all that the process
--- started and itself.
+--- kill([signal: string|integer]) -> true | nil, err: exec.error
+-- A signal such as "SIGINT" ("SIGTERM") to all that the process started and itself.
 function process:kill(signal)
     check_self(self, "kill")
     local kind = type(signal)
@@ -353,12 +369,11 @@ function process:kill(signal)
     return ok, err
 end
 
---- lash.exec.start(options) -> process | nil, err: a command that runs while we go on. Options as of
--- lash.exec; stdin = text is written and closed, false is no stdin; without it process:write writes.
---   process.pid, process:lines(), :read([n]), :write(text), :close_stdin(), :kill([signal]), :wait()
--- It belongs to the task that started it and is stopped when that ends, or at the end of the block with
--- `local process <close> =`. Nobody reading its stdout holds it back; stderr is kept for process:wait(),
--- unless stderr = "stdout" puts it among stdout.
+--- start(options: exec.options) -> exec.process | nil, err: exec.error
+-- A command that runs while we go on. Options as of lash.exec; stdin = text is written and closed, false is no stdin;
+-- without it process:write writes. It belongs to the task that started it and is stopped when that ends, or at the
+-- end of the block with `local process <close> =`. Nobody reading its stdout holds it back; stderr is kept for
+-- process:wait(), unless stderr = "stdout" puts it among stdout.
 function M.start(options)
     local spec, problem = prepare(options)
     if not spec then
@@ -377,17 +392,21 @@ function M.start(options)
     }, process_mt)
 end
 
---- lash.exec(options) -> res | nil, err
--- options[1], [2] ... = command and arguments, strings or numbers; or options.shell = text for /bin/sh -c;
--- options.stdin = text (/dev/null); options.cwd = directory; options.env = { NAME = value }, added to our
--- environment, false removes one, and clear_env = true begins with none (keys of providers are never
--- passed on, unless they stand here);
--- options.timeout = seconds (no limit); options.max_output = bytes, or "8M" ("1M"), of each output: of more
--- head and tail are kept, and a line between tells the size; options.stderr = "stdout" puts both together;
--- options.detach = true leaves what the command put into the background alone when it ends (not when it is
--- stopped).
--- res.code (128 + n for signal n), res.signal ("SIGTERM" ...), res.ok (code 0), res.stdout, res.stderr,
--- res.truncated.
+--- lash.exec(options) -> res: exec.result | nil, err: exec.error
+-- @param options
+--   [integer]    string|number   [1], [2] ...: the command and its arguments
+--   shell?       string          or a text for /bin/sh -c
+--   stdin?       string|false    what it reads (/dev/null)
+--   cwd?         string          its directory
+--   env?         table<string, string|false>  added to our environment; false removes one. Keys of providers are
+--                never passed on, unless they stand here
+--   clear_env?   boolean         true begins with none
+--   timeout?     number          seconds (no limit)
+--   max_output?  integer|string  bytes, or "8M" ("1M"), of each output: of more head and tail are kept, and a line
+--                between tells the size
+--   stderr?      "stdout"        puts both together
+--   detach?      boolean         true leaves what the command put into the background alone when it ends (not when
+--                it is stopped)
 return setmetatable(M, {
     __call = function(_, options)
         local spec, problem = prepare(options)

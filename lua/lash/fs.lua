@@ -18,6 +18,24 @@ local check = require "lash.fs.check"
 local temp = require "lash.fs.temp"
 local watch = require "lash.fs.watch"
 
+--- @class fs.entry
+--   name  string
+--   type  fs.type
+-- @class fs.info
+--   type    fs.type
+--   size    integer  bytes
+--   mode    string   permissions such as "644"
+--   mtime   number   seconds since 1970 with a fraction; so atime and ctime
+--   atime   number
+--   ctime   number
+--   uid     integer
+--   gid     integer
+--   links   integer  number of names
+--   inode   integer
+--   device  integer
+--   target?  string  where a link leads, with follow = false
+-- @alias fs.type  "file"|"directory"|"link"|"fifo"|"socket"|"device"|"unknown"
+--   a link whatever it leads to; "unknown" where the system does not say
 local M = {
     tempfile = temp.file,
     tempdir = temp.dir,
@@ -29,9 +47,10 @@ local WRITE_OPTIONS = { "append", "atomic", "mode", "sync" }
 local APPEND_OPTIONS = { "mode", "sync" }
 local LIST_OPTIONS = { "all", "max" }
 
---- read(path [, options]) -> text | nil, err
+--- read(path: string [, options]) -> text: string | nil, err
 -- Reads to the end, also what has no size: files of /proc, /dev/stdin, a FIFO (waits for its writer).
--- options.max = bytes, or "8M" ("64M"): a larger file is the error EFBIG, never cut.
+-- @param options
+--   max?  integer|string  bytes, or "8M" ("64M"): a larger file is the error EFBIG, never cut
 function M.read(path, options)
     check.path(path)
     options = check.options(options, READ_OPTIONS)
@@ -39,15 +58,17 @@ function M.read(path, options)
     return text, err
 end
 
---- write(path, data [, options]) -> true | nil, err
+--- write(path: string, data: string|number [, options]) -> true | nil, err
 -- Makes `data` (a string; a number is written as print shows it) the contents of the file. Others see the
 -- old file or the new one, never a part: it is written beside it and renamed. What cannot be replaced so
 -- (a device, a FIFO, a file with several names or another owner, in a directory that is read-only) is
 -- written in place. A task that is cancelled meanwhile leaves the old file.
--- options.atomic = false writes in place even where it could be replaced: the file keeps its inode, what
--- others have open changes under their eyes, and a failure or cancel may leave a part.
--- options.append = true adds to the end, in place; options.sync = true waits for the disk;
--- options.mode = permissions such as "600" (those of the old file, or what the umask leaves of "666").
+-- @param options
+--   atomic?  boolean  false writes in place even where it could be replaced: the file keeps its inode, what
+--            others have open changes under their eyes, and a failure or cancel may leave a part
+--   append?  boolean  true adds to the end, in place
+--   sync?    boolean  true waits for the disk
+--   mode?    string   permissions such as "600" (those of the old file, or what the umask leaves of "666")
 function M.write(path, data, options)
     check.path(path)
     data = check.data(data)
@@ -57,9 +78,12 @@ function M.write(path, data, options)
     return ok, err
 end
 
---- append(path, data [, options]) -> true | nil, err
+--- append(path: string, data: string|number [, options]) -> true | nil, err
 -- Adds to the end of the file, in place; makes it if there is none. Tasks and programs that append small
--- pieces to one file do not overwrite one another. options.sync and options.mode as for write.
+-- pieces to one file do not overwrite one another.
+-- @param options
+--   sync?  boolean  as of write
+--   mode?  string   as of write
 function M.append(path, data, options)
     check.path(path)
     data = check.data(data)
@@ -68,10 +92,11 @@ function M.append(path, data, options)
     return ok, err
 end
 
---- list(path [, options]) -> { { name =, type = }, ... } | nil, err
--- What is in a directory, sorted by name. type is "file", "directory", "link" (whatever it leads to), "fifo",
--- "socket" or "device" ("unknown" where the system does not say). options.all = true also lists names that
--- begin with a dot; options.max = names (100000): more are the error E2BIG, never a part.
+--- list(path: string [, options]) -> fs.entry[] | nil, err
+-- What is in a directory, sorted by name.
+-- @param options
+--   all?  boolean  true also lists names that begin with a dot
+--   max?  integer  names (100000): more are the error E2BIG, never a part
 function M.list(path, options)
     check.path(path)
     options = check.options(options, LIST_OPTIONS)
@@ -79,14 +104,16 @@ function M.list(path, options)
     return list, err
 end
 
---- glob(pattern [, options]) -> { path, ... } | nil, err
+--- glob(pattern: string [, options]) -> paths: string[] | nil, err
 -- The paths that match, sorted; an empty list when there are none. Between slashes stand for
 --   *  any characters    ?  one character    [abc] [a-z] [[:digit:]]  one of these    [!abc]  one of the others
 --   **  alone: any number of directories, also none; links are not entered; at the end: all that is below
 -- A backslash takes the next character as it is (lash.fs.escape does it for a whole text); a [ without its ]
 -- stands for itself. Names that begin with a dot are only found by a part that begins with a dot. A pattern
 -- that ends in a slash finds directories only, with the slash. Directories that may not be read are passed
--- over. options.max = paths (100000): more are the error E2BIG, never a part.
+-- over.
+-- @param options
+--   max?  integer  paths (100000): more are the error E2BIG, never a part
 function M.glob(pattern, options)
     check.path(pattern, "the pattern")
     options = check.options(options, READ_OPTIONS)
@@ -94,16 +121,17 @@ function M.glob(pattern, options)
     return list, err
 end
 
---- escape(text) -> pattern: a pattern for glob that means this very text.
+--- escape(text: string) -> pattern: string
+-- A pattern for glob that means this very text.
 function M.escape(text)
     check.path(text, "the text")
     return (text:gsub("[%*%?%[%]\\]", "\\%0"))
 end
 
---- stat(path [, options]) -> info | nil, err
--- info = { type = as of list, size = bytes, mode = "644", mtime =, atime =, ctime = seconds since 1970 with a
--- fraction, uid =, gid =, links = number of names, inode =, device = }. options.follow = false looks at a link
--- itself: then info.target is where it leads.
+--- stat(path: string [, options]) -> fs.info | nil, err
+-- What the system knows of a file.
+-- @param options
+--   follow?  boolean  false looks at a link itself
 function M.stat(path, options)
     check.path(path)
     options = check.options(options, { "follow" })
@@ -111,7 +139,7 @@ function M.stat(path, options)
     return info, err
 end
 
---- exists(path) -> true | false | nil, err
+--- exists(path: string) -> true | false | nil, err
 -- Whether there is something; a link that leads nowhere is nothing. When that cannot be known (permission
 -- denied on the way): nil, err.
 function M.exists(path)
@@ -126,9 +154,12 @@ function M.exists(path)
     return nil, err
 end
 
---- mkdir(path [, options]) -> true | nil, err
--- options.parents = true makes what is missing above it too, and finds nothing wrong in a directory that is
--- there already; options.mode = permissions of the last one, such as "700" (what the umask leaves of "777").
+--- mkdir(path: string [, options]) -> true | nil, err
+-- Makes a directory.
+-- @param options
+--   parents?  boolean  true makes what is missing above it too, and finds nothing wrong in a directory that is
+--             there already
+--   mode?     string   permissions of the last one, such as "700" (what the umask leaves of "777")
 function M.mkdir(path, options)
     check.path(path)
     options = check.options(options, { "mode", "parents" })
@@ -136,10 +167,11 @@ function M.mkdir(path, options)
     return ok, err
 end
 
---- remove(path [, options]) -> true | nil, err
--- Removes a file, a link (never what it leads to) or an empty directory. options.recursive = true removes a
--- directory with all that is in it, and follows no link on the way. "/", "" and paths that end in "." or ".."
+--- remove(path: string [, options]) -> true | nil, err
+-- Removes a file, a link (never what it leads to) or an empty directory. "/", "" and paths that end in "." or ".."
 -- are refused (EINVAL). It stops at the first thing that cannot be removed.
+-- @param options
+--   recursive?  boolean  true removes a directory with all that is in it, and follows no link on the way
 function M.remove(path, options)
     check.path(path)
     options = check.options(options, { "recursive" })
@@ -147,7 +179,8 @@ function M.remove(path, options)
     return ok, err
 end
 
---- rename(from, to) -> true | nil, err: in one step; a file `to` is replaced. Only within a file system (EXDEV).
+--- rename(from: string, to: string) -> true | nil, err
+-- In one step; a file `to` is replaced. Only within a file system (EXDEV).
 function M.rename(from, to)
     check.path(from)
     check.path(to, "the new path")
@@ -155,7 +188,7 @@ function M.rename(from, to)
     return ok, err
 end
 
---- copy(from, to) -> true | nil, err
+--- copy(from: string, to: string) -> true | nil, err
 -- Copies a regular file with its permissions (an old file `to` keeps its own). Others see the old file `to` or
 -- the whole copy, as with write.
 function M.copy(from, to)
@@ -165,7 +198,8 @@ function M.copy(from, to)
     return ok, err
 end
 
---- link(file, path) -> true | nil, err: makes `path` one more name of the file.
+--- link(file: string, path: string) -> true | nil, err
+-- Makes `path` one more name of the file.
 function M.link(file, path)
     check.path(file, "the file")
     check.path(path)
@@ -173,8 +207,9 @@ function M.link(file, path)
     return ok, err
 end
 
---- symlink(target, path) -> true | nil, err: makes `path` a symbolic link to `target`, which need not exist and,
--- if relative, begins at the directory of the link.
+--- symlink(target: string, path: string) -> true | nil, err
+-- Makes `path` a symbolic link to `target`, which need not exist and, if relative, begins at the directory of the
+-- link.
 function M.symlink(target, path)
     check.path(target, "the target")
     check.path(path)
@@ -182,21 +217,24 @@ function M.symlink(target, path)
     return ok, err
 end
 
---- readlink(path) -> target | nil, err: where a symbolic link leads, as it is written there.
+--- readlink(path: string) -> target: string | nil, err
+-- Where a symbolic link leads, as it is written there.
 function M.readlink(path)
     check.path(path)
     local target, err = core.readlink(path)
     return target, err
 end
 
---- realpath(path) -> path | nil, err: from "/", without links, "." and "..".
+--- realpath(path: string) -> path: string | nil, err
+-- From "/", without links, "." and "..".
 function M.realpath(path)
     check.path(path)
     local real, err = core.realpath(path)
     return real, err
 end
 
---- chmod(path, mode) -> true | nil, err: sets permissions such as "644"; links are followed.
+--- chmod(path: string, mode: string) -> true | nil, err
+-- Sets permissions such as "644"; links are followed.
 function M.chmod(path, mode)
     check.path(path)
     local ok, err = core.chmod(path, check.mode(mode == nil and "" or mode))

@@ -16,10 +16,10 @@ local M = {}
 
 local OPTIONS = { "binary" }
 
---- sha256(text [, options]) -> 64 hexadecimal digits in lower case; options.binary = true: 32 bytes
---
--- sha256.new() -> state; state:update(text) -> state; state:digest([options]) -> the digest of all so
--- far, after which the state can go on. A state stays in the Lua state that made it.
+--- sha256(text: string [, options: hash.options]) -> string
+-- 64 hexadecimal digits in lower case, or 32 bytes.
+-- @class hash.options
+--   binary?  boolean  true: 32 bytes
 M.sha256 = setmetatable({ new = core.sha256_new }, {
     __call = function(_, text, options)
         misuse.string("lash.hash.sha256", "what is hashed", text)
@@ -28,7 +28,8 @@ M.sha256 = setmetatable({ new = core.sha256_new }, {
     end,
 })
 
---- hmac_sha256(key, text [, options]) -> the code of RFC 2104, in the forms of sha256()
+--- hmac_sha256(key: string, text: string [, options: hash.options]) -> string
+-- The code of RFC 2104, in the forms of sha256().
 function M.hmac_sha256(key, text, options)
     misuse.string("lash.hash.hmac_sha256", "the key", key)
     misuse.string("lash.hash.hmac_sha256", "the text", text)

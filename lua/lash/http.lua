@@ -33,15 +33,62 @@ local M = {}
 
 local misuse = checked.misuse
 
---- Percent-encodes text for a part of a URL: all but letters, digits and - . _ ~
+--- escape(text: string) -> string
+-- Percent-encodes text for a part of a URL: all but letters, digits and - . _ ~
 function M.escape(text)
     return uri.encode(tostring(text))
 end
 
+--- @class http.answer
+--   status      integer
+--   ok          boolean  the status is 2xx
+--   body        string
+--   headers     http.headers
+--   url         string   after redirects
+--   version     string
+--   first_byte  number   seconds
+--   total       number   seconds
+-- @class http.headers  in any case; of equal names joined by ", "
+--   ["set-cookie"]?  string[]
+--   [string]  string
+-- @class http.download { status: integer, bytes: integer, headers: http.headers, url: string }
+-- @class http.error: error  its code is as of lash.http, or the system's
+--   status?  integer  of a download that was answered otherwise than by 2xx
+-- @alias http.fields  table<string, string|number|boolean|(string|number|boolean)[]>
+-- @class http.options
+--   method?           string       ("GET")
+--   headers?          http.fields  { name = value or list of values }
+--   query?            http.fields  added to the URL, sorted by name
+--   body?             string|(fun(): (string?, any))  what is sent; or a function: called, in the task, for one piece
+--                     after the other; it may wait; nil ends the body, nil and an error value ends the request
+--   length?           integer      bytes of a function's body, if they are known
+--   json?             any          or a value to send as JSON
+--   form?             http.fields  or a web form, sorted by name
+--   multipart?        http.part[]  or a form with files
+--   file?             string       or the file of that path
+--   timeout?          number|false  seconds for all of it (no limit); false takes a limit away
+--   connect_timeout?  number|false  seconds until there is a connection (10)
+--   idle_timeout?     number|false  seconds without a byte in either direction (300), looked at once a second
+--   max_body?         integer|string  bytes of the unpacked body, or "8M" ("64M"): more is an error, never cut
+--   follow?           boolean|integer  false, or the number of redirects to follow (10)
+--   proxy?            string|false  the URL of a proxy, false = none
+--   ca_file?          string       path of the certificate authorities
+--   version?          "1.1"|"2"    "2" where libcurl is 8.0 or newer
+-- @class http.part { name: string, value?: string|number, file?: string, filename?: string, type?: string }
+-- @class http.request.options: http.options
+--   url  string
+-- @class http.stream.options: http.request.options  as of request, but max_body has no limit unless you give one
+--   event_timeout?  number|false  seconds to wait for an event (no limit): comments, by which servers keep
+--                   connections alive, do not count as events, though they do for idle_timeout
+--   keep_alive?     string|string[]|(fun(event: http.event): boolean?)  name, or list of names, of events that do not
+--                   count either ("ping"), or a function that returns true for such a one
+--   max_event?      integer|string  bytes of an event ("16M")
+--   max_line?       integer|string  bytes of a line ("1M")
 local answer = {}
 answer.__index = answer
 
---- res:json() -> value | nil, err: the body as JSON, by lash.json.decode.
+--- json() -> value: any | nil, err
+-- The body as JSON, by lash.json.decode.
 function answer:json()
     return json.decode(self.body)
 end
@@ -85,33 +132,10 @@ local function send(options, url, method, level)
     return finish(core.send(plan.method, plan.url, plan.headers, plan.body, plan))
 end
 
---- request(options) -> res | nil, err
--- options.url; options.method ("GET"); options.headers = { name = value or list of values };
--- options.query = { name = value or list of values }, added to the URL, sorted by name;
---
--- what is sent, one of
---   body = string
---   body = function: called, in the task, for one piece after the other; it may wait; nil ends the body,
---     nil and an error value ends the request with that error; `length` = bytes in all, if they are known
---   json = any value
---   form = { name = value or list of values }, as a web form, sorted by name
---   multipart = { { name =, value = }, { name =, file = path, filename =, type = }, ... }
---   file = path
--- (files are read while they are sent: memory holds a piece of them; a function's body cannot be sent again
--- when a redirect asks for it, which is the error "redirect", and a limit of time that passes while the
--- function waits is told when it returns);
---
--- options.timeout = seconds for all of it (no limit); options.connect_timeout = seconds until there is
--- a connection (10); options.idle_timeout = seconds without a byte in either direction (300), looked at
--- once a second; `false` takes a limit away;
--- options.max_body = bytes of the unpacked body, or "8M" ("64M"): more is an error, never cut;
--- options.follow = false, or the number of redirects to follow (10);
--- options.proxy = the URL of a proxy, false = none; options.ca_file = path of the certificate authorities;
--- options.version = "1.1", or "2" where libcurl is 8.0 or newer.
---
--- res.status, res.ok (2xx), res.body, res.headers (any case; of equal names joined by ", ";
--- set-cookie is a list), res.url (after redirects), res.version, res.first_byte and res.total
--- (seconds), res:json().
+--- request(options: http.request.options) -> res: http.answer | nil, err: http.error
+-- Sends a request and waits for the whole answer. Files are read while they are sent: memory holds a piece of them.
+-- A function's body cannot be sent again when a redirect asks for it, which is the error "redirect", and a limit of
+-- time that passes while the function waits is told when it returns.
 function M.request(options)
     if type(options) ~= "table" then
         misuse(3, "request expects a table of options, not a %s", type(options))
@@ -120,22 +144,16 @@ function M.request(options)
     return res, err
 end
 
---- stream(options) -> res | nil, err: like request, but returns when the head of the answer is there.
+--- stream(options: http.stream.options) -> res: http.stream | nil, err: http.error
+-- Like request, but returns when the head of the answer is there.
 --
 --   local res <close> = assert(lash.http.stream { url = url, json = question, method = "POST" })
 --   for event in res:events() do print(event.data) end
 --
--- res.status, res.ok, res.headers, res.url, res.first_byte; the body is read by res:read(), res:chunks(),
--- res:lines() and res:events() (of which res:stray() tells what was no event), see lash.http.stream. Who reads
--- slowly holds the server back. One task reads at a time. The transfer ends at once when res is closed, when the
--- task that reads it, or that opened it, is cancelled, and when that one fails; else with its last byte, or when
--- it is collected: write `<close>`.
--- Options as of request, but max_body has no limit unless you give one, and
--- options.event_timeout = seconds to wait for an event (no limit): comments, by which servers keep connections
--- alive, do not count as events, though they do for idle_timeout;
--- options.keep_alive = name, or list of names, of events that do not count either ("ping"), or a function:
--- called with each event, it returns true for such a one;
--- options.max_event ("16M") and options.max_line ("1M") = bytes.
+-- The body is read by res:read(), res:chunks(), res:lines() and res:events() (of which res:stray() tells what was no
+-- event). Who reads slowly holds the server back. One task reads at a time. The transfer ends at once when res is
+-- closed, when the task that reads it, or that opened it, is cancelled, and when that one fails; else with its last
+-- byte, or when it is collected: write `<close>`.
 function M.stream(options)
     if type(options) ~= "table" then
         misuse(3, "stream expects a table of options, not a %s", type(options))
@@ -201,11 +219,10 @@ local function bad_status(url, status)
     }, json.error_mt)
 end
 
---- download(url, path [, options]) -> { status =, bytes =, headers =, url = } | nil, err
+--- download(url: string, path: string [, options: http.options]) -> http.download | nil, err: http.error
 -- Writes the body to the file as it comes: memory holds a piece of it. The file is written beside `path` and
 -- renamed when it is complete, so `path` has the old contents, or nothing, until then, and when anything fails.
--- An answer that is none of success (2xx) is the error "status". Options as of get, but max_body has no limit
--- unless you give one.
+-- An answer that is none of success (2xx) is the error "status". max_body has no limit unless you give one.
 function M.download(url, path, options)
     if type(path) ~= "string" or path:find("\0", 1, true) then
         misuse(3, "the path must be a string without zero bytes, not %s", tostring(path))
@@ -233,10 +250,12 @@ function M.download(url, path, options)
     return { status = status, bytes = bytes, headers = stream.headers(headers), url = final }
 end
 
---- configure { per_host = n } -> true | nil, err: at most n requests to one host and port at once, in this runtime (the
--- main one, or that of the sync tool that calls it); the others wait, in the order they came, for as long as
--- their `timeout` lets them. false takes the limit away, as at first. Streams count until they are closed: who
--- holds one open and asks the same host again needs a limit above 1.
+--- configure(options) -> true | nil, err
+-- In this runtime: the main one, or that of the sync tool that calls it.
+-- @param options
+--   per_host?  integer|false  at most so many requests to one host and port at once; the others wait, in the order
+--              they came, for as long as their `timeout` lets them. false takes the limit away, as at first. Streams
+--              count until they are closed: who holds one open and asks the same host again needs a limit above 1.
 function M.configure(options)
     if type(options) ~= "table" then
         misuse(3, "configure expects a table of options, not a %s", type(options))

@@ -1,4 +1,4 @@
--- JSON: Lua values from text and back, exactly.
+--- lash.json: Lua values from text and back, exactly.
 --
 --   JSON                     Lua
 --   integer in 64 bits       integer
@@ -15,47 +15,65 @@
 
 local core = require "lash.core.json"
 
+--- @class error  what a function gives behind nil; tostring() gives its message
+--   code       string
+--   message    string
+--   position?  integer  where a text is wrong, in bytes, from 1
+--   line?      integer  of a template
+--   errors?    any[]    where several things failed: all of them
 local M = {}
 
---- The value of JSON null.
+--- null: lightuserdata
+-- The value of JSON null.
 M.null = core.null
 
---- The metatable that marks a table as an array; compare with getmetatable().
+--- array_mt: table
+-- The metatable that marks a table as an array; compare with getmetatable().
 M.array_mt = core.array_mt
 
---- The metatable of verbatim values.
+--- verbatim_mt: table
+-- The metatable of verbatim values.
 M.verbatim_mt = core.verbatim_mt
 
---- The metatable of error values { code =, message = }; tostring() gives the message.
+--- error_mt: table
+-- The metatable of error values { code =, message = }; tostring() gives the message.
 M.error_mt = core.error_mt
 
---- decode(text [, options]) -> value | nil, err
--- options.depth: levels of nesting (512, at most 1024); options.size: bytes of text (32 MiB);
--- options.values: values in all (2 000 000).
+--- decode(text: string [, options]) -> value: any | nil, err
+-- @param options
+--   depth?   integer  levels of nesting (512, at most 1024)
+--   size?    integer  bytes of text (32 MiB)
+--   values?  integer  values in all (2 000 000)
 M.decode = core.decode
 
---- encode(value [, options]) -> text [, replaced] | nil, err
+--- encode(value: any [, options]) -> text: string, replaced: integer? | nil, err
 -- Keys are sorted bytewise, so equal values give equal bytes. A table is an array when it is marked
 -- or has the keys 1..n; an empty unmarked one is `{}`; nil is null. Functions, cycles, holes, keys
 -- that are no strings, inf and nan are refused, with the path to the value in front of the message:
 -- `value.items[3].f: a function has no JSON form`.
--- options.indent: spaces a level; options.lossy: bytes that are not UTF-8 become U+FFFD, and how
--- many times is the second result (nil if never); options.name: what the path begins with
--- ("value"); options.size: bytes of text (256 MiB); options.depth: levels (512, at most 1024).
+-- @param options
+--   indent?  integer  spaces a level
+--   lossy?   boolean  bytes that are not UTF-8 become U+FFFD, and how many times is the second result (nil if never)
+--   name?    string   what the path begins with ("value")
+--   size?    integer  bytes of text (256 MiB)
+--   depth?   integer  levels (512, at most 1024)
 M.encode = core.encode
 
---- raw(text, key_or_index, ...) -> string | nil | nil, err
--- The exact source text of the value at that path (indexes count from 1); nil where nothing is. Of
--- equal keys the last counts.
+--- raw(text: string, ...: string|integer) -> string | nil | nil, err
+-- The exact source text of the value at the path of these keys and indexes, which count from 1; nil where nothing
+-- is. Of equal keys the last counts.
 M.raw = core.raw
 
---- elements(text) -> list of strings | nil, err: the exact source texts of an array's elements.
+--- elements(text: string) -> string[] | nil, err
+-- The exact source texts of an array's elements.
 M.elements = core.elements
 
---- verbatim(text) -> value | nil, err: a value that encode() writes as these very bytes.
+--- verbatim(text: string) -> value: table | nil, err
+-- A value that encode() writes as these very bytes.
 M.verbatim = core.verbatim
 
---- array([t]) -> t, marked as an array even if it is empty.
+--- array([t: table]) -> table
+-- t, marked as an array even if it is empty.
 M.array = core.array
 
 return M

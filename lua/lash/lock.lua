@@ -28,12 +28,10 @@ local function check_name(what, name, level)
     return "=" .. name
 end
 
---- A lock that one task at a time holds: `lash.mutex("ledger")` is the same lock wherever that name is
+--- mutex([name: string]) -> mutex
+-- A lock that one task at a time holds: `lash.mutex("ledger")` is the same lock wherever that name is
 -- used, in tasks and in workers. Not re-entrant: who holds it and asks again gets an error.
--- @param name nil: a lock that only this value, and what captures it, knows
--- @return mutex:run(fn, ...) waits for its turn, runs fn(...) and returns its results;
---   mutex:lock() waits and returns the lock, for `local held <close> = mutex:lock()`, or held:close();
---   mutex:try_lock() the same, or nil where lock() would have to wait
+-- @param name  nil: a lock that only this value, and what captures it, knows
 function M.mutex(name)
     return setmetatable({ name = check_name("lash.mutex", name, 2) }, Mutex)
 end
@@ -53,16 +51,22 @@ local function lock(self, level)
     return held
 end
 
+--- lock() -> lock.held
+-- Waits for its turn: `local held <close> = mutex:lock()` holds it to the end of the scope, or until held:close().
 function Mutex:lock()
     local held = lock(self, 2)
     return held
 end
 
+--- try_lock() -> lock.held | nil
+-- The same, or nil where lock() would have to wait.
 function Mutex:try_lock()
     return core.try("m" .. self.name, 1)
 end
 
---- Runs fn(...) under the lock; an error of fn is raised, the lock given back.
+--- run(fn: function, ...) -> ...
+-- Runs fn(...) under the lock; an error of fn is raised, the lock given back.
+-- @return the results of fn
 function Mutex:run(fn, ...)
     check_function("lash.mutex", fn, 2)
     local held <close> = lock(self, 2)
@@ -73,10 +77,11 @@ function Mutex:__tostring()
     return ("lash.mutex '%s'"):format(self.name:sub(2))
 end
 
---- A limit of how much runs at once: `local two = lash.limit(2)`, then two:run(fn, ...) waits until
+--- limit(n: integer [, name: string]) -> limit
+-- A limit of how much runs at once: `local two = lash.limit(2)`, then two:run(fn, ...) waits until
 -- fewer than two others run, runs fn(...) and returns its results.
--- @param n how many at once
--- @param name nil: a limit that only this value, and what captures it, knows. The same name is the
+-- @param n  how many at once
+-- @param name  nil: a limit that only this value, and what captures it, knows. The same name is the
 --   same limit in all tasks and workers; where it is given with another n, all are counted and each
 --   waits for its own n.
 function M.limit(n, name)
@@ -87,7 +92,9 @@ function M.limit(n, name)
     return setmetatable({ n = n, name = check_name("lash.limit", name, 2) }, Limit)
 end
 
---- Waits for its turn, then runs fn(...); an error of fn is raised, its turn given back.
+--- run(fn: function, ...) -> ...
+-- Waits for its turn, then runs fn(...); an error of fn is raised, its turn given back.
+-- @return the results of fn
 function Limit:run(fn, ...)
     check_function("lash.limit", fn, 2)
     local held <close> = core.acquire("l" .. self.name, self.n)

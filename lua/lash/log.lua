@@ -29,7 +29,8 @@ for level in pairs(LEVELS) do
     end
 end
 
---- lash.log(...) is lash.log.info(...).
+--- lash.log(...)
+-- The same as lash.log.info(...).
 return setmetatable(M, {
     __call = function(_, ...)
         write("info", ...)

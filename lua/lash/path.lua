@@ -28,13 +28,15 @@ local function cut(path)
     return path:sub(1, at), path:sub(at + 1)
 end
 
---- is_absolute(path) -> boolean: does it begin with a slash?
+--- is_absolute(path: string) -> boolean
+-- Does it begin with a slash?
 function M.is_absolute(path)
     misuse.string("lash.path.is_absolute", "the path", path)
     return path:byte() == SLASH
 end
 
---- join(part, ...) -> path: the parts with one slash between them; empty parts count for nothing. A part
+--- join(...: string) -> path: string
+-- The parts with one slash between them; empty parts count for nothing. A part
 -- that begins with a slash does not begin anew: join("/srv", "/etc") is "/srv/etc". `..` stays.
 function M.join(...)
     local parts, n = {}, 0
@@ -62,13 +64,15 @@ local function names_of(path)
     return names
 end
 
---- split(path) -> list of its names, "/" as the first of an absolute path. join() puts them together.
+--- split(path: string) -> names: string[]
+-- The list of its names, "/" as the first of an absolute path. join() puts them together.
 function M.split(path)
     misuse.string("lash.path.split", "the path", path)
     return names_of(path)
 end
 
---- dirname(path) -> the directory that holds it: "a" of "a/b" and of "a/b/", "." of "b", "/" of "/b"
+--- dirname(path: string) -> string
+-- The directory that holds it: "a" of "a/b" and of "a/b/", "." of "b", "/" of "/b".
 function M.dirname(path)
     misuse.string("lash.path.dirname", "the path", path)
     local bare = trimmed(path)
@@ -104,13 +108,15 @@ local function dot_of(name)
     return name:find("[^.]") < at and at or #name + 1
 end
 
---- basename(path) -> its last name: "b" of "a/b" and of "a/b/"; "/" of "/", "" of ""
+--- basename(path: string) -> string
+-- Its last name: "b" of "a/b" and of "a/b/"; "/" of "/", "" of "".
 function M.basename(path)
     misuse.string("lash.path.basename", "the path", path)
     return last_name(path)
 end
 
---- extension(path) -> the end of its last name from the last dot on, ".gz" of "a.tar.gz"; "" when there
+--- extension(path: string) -> string
+-- The end of its last name from the last dot on, ".gz" of "a.tar.gz"; "" when there
 -- is none. Dots at the beginning of a name begin no extension: "" of ".profile".
 function M.extension(path)
     misuse.string("lash.path.extension", "the path", path)
@@ -118,7 +124,8 @@ function M.extension(path)
     return name:sub(dot_of(name))
 end
 
---- stem(path) -> its last name without the extension: "a.tar" of "x/a.tar.gz"
+--- stem(path: string) -> string
+-- Its last name without the extension: "a.tar" of "x/a.tar.gz".
 function M.stem(path)
     misuse.string("lash.path.stem", "the path", path)
     local name = last_name(path)
@@ -147,7 +154,8 @@ local function text_of(names, first)
     return #names < first and "." or table.concat(names, "/", first)
 end
 
---- normalize(path) -> the path without `.`, needless `..`, double slashes and a slash at the end; "." for
+--- normalize(path: string) -> string
+-- The path without `.`, needless `..`, double slashes and a slash at the end; "." for
 -- what is empty then. `..` goes away with the name before it, and above the root.
 function M.normalize(path)
     misuse.string("lash.path.normalize", "the path", path)
@@ -169,8 +177,9 @@ local function absolute_names(path, base)
     return normal_names(base .. "/" .. path)
 end
 
---- absolute(path [, base]) -> the normalized path, begun at `base` (the working directory) when it is
--- relative | nil, err when the working directory is gone
+--- absolute(path: string [, base: string]) -> string | nil, err
+-- The normalized path, begun at `base` (the working directory) when it is
+-- relative; nil, err when the working directory is gone.
 function M.absolute(path, base)
     misuse.string("lash.path.absolute", "the path", path)
     if base ~= nil then
@@ -183,8 +192,9 @@ function M.absolute(path, base)
     return text_of(names, 1)
 end
 
---- relative(path [, base]) -> the way from the directory `base` (the working directory) to the path; "."
--- when they are the same | nil, err when the working directory is needed and gone. Relative ones are
+--- relative(path: string [, base: string]) -> string | nil, err
+-- The way from the directory `base` (the working directory) to the path; "."
+-- when they are the same; nil, err when the working directory is needed and gone. Relative ones are
 -- begun at the working directory.
 function M.relative(path, base)
     misuse.string("lash.path.relative", "the path", path)

@@ -6,6 +6,13 @@ local outcome = require "lash.outcome"
 local M = {}
 
 --- The metatable of prompts.
+--
+-- @class prompt  made by lash.prompt
+--   name         string
+--   description  string
+--   mark         mark
+-- @class prompt.context { agent: string }  the name of the agent
+-- @alias prompt.function  fun(ctx: prompt.context): (string?, any)
 M.Prompt = { __name = "lash.prompt" }
 M.Prompt.__index = M.Prompt
 
@@ -16,10 +23,13 @@ local FIELDS = {
     async = "function",
 }
 
---- Declares a prompt.
--- @param spec name, description, and exactly one of `async = function(ctx)` (a task) or
---   `sync = function(ctx)` (a worker). It returns the text, or nil, err.
--- @return the prompt. Raises when the declaration cannot work.
+--- prompt(spec) -> prompt
+-- Declares a prompt: a function that makes text for a model. Raises when the declaration cannot work.
+-- @param spec
+--   name          string
+--   description?  string
+--   async?        prompt.function  a task; exactly one of async and sync
+--   sync?         prompt.function  runs on a worker
 function M.new(spec)
     local fault = declare.fault("lash.prompt", spec, FIELDS) or declare.name_fault("lash.prompt", spec.name)
     if fault then

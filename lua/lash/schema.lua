@@ -1,4 +1,4 @@
--- JSON Schema, draft 2020-12: compile once, check many values.
+--- lash.schema: JSON Schema, draft 2020-12: compile once, check many values.
 --
 -- Every assertion of the draft is supported, with these exceptions, which are refused by name when
 -- a schema is compiled, never ignored: references to other documents, `$vocabulary` and dialects
@@ -17,6 +17,12 @@ local json = require "lash.json"
 
 local M = {}
 
+--- @class schema.compiled
+-- @class schema.options
+--   steps?  integer  how many schemas may be tried in all (10 000 000)
+-- @class schema.error: error
+--   errors?  { path: string, message: string }[]  at most 5; the path is a JSON pointer ("/" is the whole value),
+--            the message tells what was expected and what was found
 local Compiled = {}
 Compiled.__index = Compiled
 Compiled.__name = "lash.schema"
@@ -25,8 +31,8 @@ local function failure(code, message, errors)
     return nil, setmetatable({ code = code, message = message, errors = errors }, json.error_mt)
 end
 
---- compile(schema) -> compiled | nil, err
--- schema: a table as decoded from JSON or written in Lua, or a boolean. Empty tables that stand
+--- compile(schema: table|boolean) -> schema.compiled | nil, err: schema.error
+-- A table as decoded from JSON or written in Lua, or a boolean. Empty tables that stand
 -- where the draft wants an array (`required = {}`) are marked with json.array(), so that they are
 -- encoded as such. Otherwise the schema is only read, and must not be changed afterwards. err.code
 -- is "schema"; err.message names the place and the keyword: `#/properties/a/type: ...`. A compiled
@@ -39,11 +45,10 @@ function M.compile(schema)
     return setmetatable({ document = document, accepts = accept.make(schema) }, Compiled)
 end
 
---- check(schema_or_compiled, value [, options]) -> true | nil, err
--- err.code: "mismatch", or "schema" if that is none. err.errors: at most 5 of { path = JSON
--- pointer ("/" is the whole value), message = what was expected and what was found }; err.message
--- joins them: `/city: expected string, found integer 3`. options.steps: how many schemas may be
--- tried in all (10 000 000).
+--- check(schema: table|boolean|schema.compiled, value: any [, options: schema.options])
+--     -> true | nil, err: schema.error
+-- err.code: "mismatch", or "schema" if that is none. err.message joins err.errors: `/city: expected string, found
+-- integer 3`.
 function M.check(schema, value, options)
     local compiled = schema
     if getmetatable(schema) ~= Compiled then
@@ -72,7 +77,8 @@ function M.check(schema, value, options)
     return failure("mismatch", message, errors)
 end
 
---- compiled:check(value [, options]): like M.check.
+--- check(value: any [, options: schema.options]) -> true | nil, err: schema.error
+-- Like lash.schema.check.
 function Compiled:check(value, options)
     return M.check(self, value, options)
 end

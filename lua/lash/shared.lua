@@ -15,6 +15,11 @@ local size = require "lash.size"
 local M = {}
 
 --- The metatable of shared tables; functions that travel to workers find it here.
+--
+-- @class shared  made by lash.shared(name)
+-- @alias shared.value  string|number|boolean
+-- @class shared.options
+--   ttl?  number  seconds after which it is gone (for ever)
 M.Shared = { __name = "lash.shared" }
 M.Shared.__index = M.Shared
 
@@ -60,15 +65,14 @@ end
 local TTL = { "ttl" }
 local INCR = { "initial", "ttl" }
 
---- @return the value, or nil
+--- get(key: string) -> value: shared.value | nil
 function Shared:get(key)
     check_key(self, key, 2)
     return core.get(self.name, key)
 end
 
---- Stores a value in place of what is there.
--- @param opts ttl = seconds after which it is gone (for ever)
--- @return true | nil, err with err.code "ENOSPC"
+--- set(key: string, value: shared.value [, opts: shared.options]) -> true | nil, err
+-- Stores a value in place of what is there; err.code is "ENOSPC".
 function Shared:set(key, value, opts)
     check_key(self, key, 2)
     check_value(self, value, 2)
@@ -76,8 +80,8 @@ function Shared:set(key, value, opts)
     return core.set(self.name, key, value, ttl)
 end
 
---- Stores a value if there is none.
--- @return true | false when there is one | nil, err
+--- add(key: string, value: shared.value [, opts: shared.options]) -> true | false | nil, err
+-- Stores a value if there is none; false when there is one.
 function Shared:add(key, value, opts)
     check_key(self, key, 2)
     check_value(self, value, 2)
@@ -85,12 +89,13 @@ function Shared:add(key, value, opts)
     return core.add(self.name, key, value, ttl)
 end
 
---- Adds to a number.
--- @param by 1 unless given; an integer or a float
--- @param opts initial = what an absent entry counts from (0); ttl = seconds that an entry lives which this
---   call makes: one that is there keeps its time
--- @return the sum | nil, err; err.code "ERANGE" when two integers have none of 64 bits, "EINVAL" when the
---   entry is no number, "ENOSPC"
+--- incr(key: string [, by: number [, opts]]) -> number | nil, err
+-- Adds to a number, and gives the sum; err.code is "ERANGE" when two integers have none of 64 bits, "EINVAL" when
+-- the entry is no number, "ENOSPC".
+-- @param by  1 unless given; an integer or a float
+-- @param opts
+--   initial?  number  what an absent entry counts from (0)
+--   ttl?      number  seconds that an entry lives which this call makes: one that is there keeps its time
 function Shared:incr(key, by, opts)
     check_key(self, key, 2)
     local ttl = check_options(self, opts, INCR, 2)
@@ -107,9 +112,10 @@ function Shared:incr(key, by, opts)
     return core.incr(self.name, key, by, initial, ttl)
 end
 
---- Replaces `expected` by `value`, if that is what is there; nil stands for absent in both places.
--- 1 and 1.0 are not the same here.
--- @return true | false when something else is there | nil, err
+--- swap(key: string, expected: shared.value?, value: shared.value? [, opts: shared.options])
+--     -> true | false | nil, err
+-- Replaces `expected` by `value`, if that is what is there; false when something else is. nil stands for absent in
+-- both places. 1 and 1.0 are not the same here.
 function Shared:swap(key, expected, value, opts)
     check_key(self, key, 2)
     if expected ~= nil then
@@ -122,23 +128,27 @@ function Shared:swap(key, expected, value, opts)
     return core.swap(self.name, key, expected, value, ttl)
 end
 
---- @return true when it was there
+--- delete(key: string) -> boolean
+-- @return true when it was there
 function Shared:delete(key)
     check_key(self, key, 2)
     return core.delete(self.name, key)
 end
 
---- Deletes everything in this table.
+--- clear()
+-- Deletes everything in this table.
 function Shared:clear()
     core.clear(self.name)
 end
 
---- @return the keys as they are at one moment, sorted
+--- keys() -> string[]
+-- The keys as they are at one moment, sorted.
 function Shared:keys()
     return core.keys(self.name)
 end
 
---- @return how many entries there are
+--- size() -> integer
+-- How many entries there are.
 function Shared:size()
     return core.size(self.name)
 end
@@ -147,8 +157,9 @@ function Shared:__tostring()
     return ("lash.shared '%s'"):format(self.name)
 end
 
---- What all tables together may hold.
--- @param bytes nil, or a number of bytes or a text like "256M": the new limit
+--- limit([bytes: integer|string]) -> integer
+-- What all tables together may hold.
+-- @param bytes  a number of bytes or a text like "256M": the new limit
 -- @return the limit in bytes: 64 MiB in the beginning
 function M.limit(bytes)
     if bytes ~= nil then
@@ -162,11 +173,14 @@ function M.limit(bytes)
     return core.limit(bytes)
 end
 
---- @return the bytes that all tables together hold now
+--- used() -> integer
+-- The bytes that all tables together hold now.
 function M.used()
     return core.used()
 end
 
+--- lash.shared(name: string) -> shared
+-- The table of that name, the same everywhere in the process.
 return setmetatable(M, {
     __call = function(_, name)
         local fault = checks.name_fault(name)

@@ -4,6 +4,14 @@ local misuse = require "lash.misuse"
 
 local M = {}
 
+--- @class gather.options
+--   limit?  integer  how many run at once (all)
+--   raise?  boolean  true: the first error cancels the others and is raised, and the results are the bare values
+-- @class gather.result  of a function
+--   ok       boolean
+--   value?   any  its first result
+--   values?  { n: integer, [integer]: any }  all of them
+--   error?   any  when it is not ok
 local OPTIONS = { "limit", "raise" }
 
 -- What is wrong with the `limit` of the options, or nil.
@@ -14,10 +22,11 @@ local function limit_fault(limit)
     return nil
 end
 
---- Starts a task that runs fn(...) beside the caller.
--- It belongs to the task that started it: when that ends, what still runs is cancelled.
--- @return a task: task:wait() waits for its end, task:result() then gives true, values... or
---   false, error; task:cancel() cancels it.
+--- spawn(fn: function, ...) -> task
+-- Starts a task that runs fn(...) beside the caller. It belongs to the task that started it: when that ends, what
+-- still runs is cancelled.
+-- @return task:wait() waits for its end, task:result() then gives true, values... or false, error;
+--   task:cancel() cancels it
 function M.spawn(fn, ...)
     if type(fn) ~= "function" then
         misuse.raise("lash.spawn", "expected a function, got %s", type(fn))
@@ -52,11 +61,10 @@ local function collect(tasks, raise)
     return results
 end
 
---- Runs all functions of `list` at once and waits for all of them.
--- @param list functions without arguments
--- @param opts `limit` = how many run at once (all), `raise` = true: the first error cancels the
---   others and is raised, and the results are the bare values
--- @return results in the order of the list, each { ok = true, value = } or { ok = false, error = }
+--- gather(list: function[] [, opts: gather.options]) -> gather.result[]
+-- Runs all functions of `list` at once and waits for all of them. With opts.raise the results are the bare values.
+-- @param list  functions without arguments
+-- @return in the order of the list
 function M.gather(list, opts)
     if type(list) ~= "table" then
         error("lash.gather: expected a list of functions, got " .. type(list), 2)
@@ -114,9 +122,10 @@ local function map_limited(list, fn, limit, raise)
     return results
 end
 
---- Runs fn(item, index) for every item of `list`, many at once, and waits for all of them.
--- @param opts as of lash.gather
--- @return as lash.gather
+--- map(list: T[], fn: fun(item: T, index: integer): any [, opts: gather.options]) -> gather.result[]
+-- Runs fn(item, index) for every item of `list`, many at once, and waits for all of them. With opts.raise the results
+-- are the bare values.
+-- @return in the order of the list
 function M.map(list, fn, opts)
     if type(list) ~= "table" then
         error("lash.map: expected a list, got " .. type(list), 2)

@@ -421,8 +421,12 @@ local function filled(list, values, options)
     return table.concat(state.out)
 end
 
---- compile(source) -> fill | nil, err
--- fill(values [, options]) -> text | nil, err, as often as wanted. At most 64 blocks inside each other.
+--- compile(source: string) -> fill: template.fill | nil, err
+-- fill(values [, options]) gives the text, or nil, err, as often as wanted. At most 64 blocks inside each other.
+-- @alias template.fill  fun(values: table, options?: template.options): (string?, error?)
+-- @class template.options
+--   missing?  string  what stands for a name without value, "" for nothing (an error)
+--   max?      integer|string  bytes of the text, or "8M" ("16M"): more is an error, never cut
 function M.compile(source)
     misuse.string("lash.template.compile", "the template", source)
     local list, err = compiled(source)
@@ -439,10 +443,8 @@ function M.compile(source)
     end
 end
 
---- render(source, values [, options]) -> text | nil, err
--- values: table of names and values, read without metamethods.
--- options.missing: what stands for a name without value, "" for nothing (an error);
--- options.max: bytes of the text, or "8M" ("16M"): more is an error, never cut.
+--- render(source: string, values: table [, options: template.options]) -> text: string | nil, err
+-- @param values  names and values, read without metamethods
 function M.render(source, values, options)
     misuse.string("lash.template.render", "the template", source)
     misuse.table("lash.template.render", "the values", values)

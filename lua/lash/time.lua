@@ -22,7 +22,8 @@ for i, name in ipairs(MONTHS) do
     MONTHS[name] = i
 end
 
---- now() -> seconds since 1970-01-01 00:00 UTC, a float; the same as lash.now()
+--- now() -> seconds: number
+-- Since 1970-01-01 00:00 UTC, a float; the same as lash.now().
 M.now = timer.now
 
 -- Days from 1970-01-01 to a date: eras of 400 years that begin in March.
@@ -134,11 +135,15 @@ local function read_offset(text, at)
     return sign == "-" and -offset or offset, at + 6
 end
 
---- parse(text) -> seconds, exact | nil, err
--- text: a date-time of RFC 3339, with nothing before or behind it. seconds: since 1970 in UTC, a float,
--- which holds microseconds of our time. exact: { seconds = integer, nanoseconds = 0 to 999999999 (what is
--- finer is dropped), offset = seconds east of UTC that the text names, leap = true for the second 60,
--- which must be the last of a month in UTC and counts as the second after it }.
+--- parse(text: string) -> seconds: number, exact: time.exact | nil, err
+-- A date-time of RFC 3339, with nothing before or behind it. seconds: since 1970 in UTC, a float,
+-- which holds microseconds of our time.
+-- @class time.exact
+--   seconds      integer
+--   nanoseconds  integer  0 to 999999999; what is finer is dropped
+--   offset       integer  seconds east of UTC that the text names
+--   leap?        boolean  true for the second 60, which must be the last of a month in UTC and counts as the
+--                second after it
 function M.parse(text)
     misuse.string("lash.time.parse", "the time", text)
     local f, at = read_fields(text)
@@ -217,10 +222,12 @@ end
 local NO_TIME = "the time must be seconds of the years 0000 to 9999, or { seconds =, nanoseconds = } as parse "
     .. "gives, not %s"
 
---- format(when [, options]) -> text of RFC 3339
--- when: seconds since 1970 in UTC, integer or float, or the second result of parse().
--- options.digits: of the fraction, 0 to 9 (0); what is finer is cut off. options.offset: seconds east of
--- UTC, or a text such as "+02:00" (UTC, written Z).
+--- format(when: number|time.exact [, options]) -> text: string
+-- RFC 3339.
+-- @param when  seconds since 1970 in UTC, integer or float, or the second result of parse()
+-- @param options
+--   digits?  integer  of the fraction, 0 to 9 (0); what is finer is cut off
+--   offset?  integer|string  seconds east of UTC, or a text such as "+02:00" (UTC, written Z)
 function M.format(when, options)
     options = misuse.options("lash.time.format", options, OPTIONS)
     local digits = digits_of(options.digits)
@@ -270,8 +277,8 @@ local function full_year(year)
     return n
 end
 
---- parse_http(text) -> integer seconds since 1970 | nil, err: a date of HTTP, in any of its three forms
--- ("Sun, 06 Nov 1994 08:49:37 GMT")
+--- parse_http(text: string) -> seconds: integer | nil, err
+-- Since 1970, of a date of HTTP, in any of its three forms ("Sun, 06 Nov 1994 08:49:37 GMT").
 function M.parse_http(text)
     misuse.string("lash.time.parse_http", "the date", text)
     local day, month, year, clock = http_parts(text)
@@ -289,7 +296,8 @@ function M.parse_http(text)
     return days_of(year, month, day) * DAY + h * 3600 + m * 60 + s
 end
 
---- format_http(seconds) -> "Sun, 06 Nov 1994 08:49:37 GMT"
+--- format_http(when: number|time.exact) -> text: string
+-- As "Sun, 06 Nov 1994 08:49:37 GMT".
 function M.format_http(when)
     local seconds = parts_of(when)
     if not seconds or seconds < FIRST or seconds > LAST then

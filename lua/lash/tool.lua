@@ -11,6 +11,16 @@ local size = require "lash.size"
 local M = {}
 
 --- The metatable of tools.
+--
+-- @class tool  made by lash.tool
+--   name         string
+--   description  string
+--   schema       table  of its arguments
+--   mark         mark
+--   timeout      number|false
+--   idempotent   boolean
+-- @alias mark  "async"|"sync"
+-- @alias tool.function  fun(args: table<string, any>, ctx: context): (any, any)
 M.Tool = { __name = "lash.tool" }
 M.Tool.__index = M.Tool
 
@@ -154,24 +164,24 @@ local function of(tool)
     return made
 end
 
---- Declares a tool.
--- @param spec fields:
---   name         what the model calls it: letters, digits, _ and -
---   description  when and how to use it, for the model
---   params       arguments in shorthand: { city = "string: its name", days = "integer?: 1 to 7" }
---   schema       or as a complete JSON Schema of type object
---   async / sync the function(args, ctx): exactly one; async is a task that waits, sync runs on a
---                worker with a snapshot of what it captures
---   timeout      seconds a call may take (60), false for no limit
---   memory       of a sync tool: what a call may use of the memory of its worker, "64M" (256M, or what
---                --memory says), false for no limit
---   idempotent   true when running it twice does no harm: a failed call is tried again, see `retry`
---   retry        of an idempotent tool: { attempts = 3 (in all), delay = 0.2, max_delay = 2 (seconds) }, or
---                false for none; goes before the agent's
---   parallel     false: runs alone in its batch; "name": never overlaps others with that name
---   limit        how many of its calls run at once
---   max_output   bytes of its output that the model gets (65536), or a size such as "64K"
--- @return the tool. Raises when the declaration cannot work, naming what and how to mend it.
+--- tool(spec) -> tool
+-- Declares a tool. Raises when the declaration cannot work, naming what and how to mend it.
+-- @param spec
+--   name          string   what the model calls it: letters, digits, _ and -
+--   description?  string   when and how to use it, for the model
+--   params?       table<string, any>  arguments in shorthand: { city = "string: its name", days = "integer?: 1 to 7" }
+--   schema?       table    or as a complete JSON Schema of type object
+--   async?        tool.function  a task that waits; exactly one of async and sync
+--   sync?         tool.function  runs on a worker with a snapshot of what it captures
+--   timeout?      number|false   seconds a call may take (60), false for no limit
+--   memory?       string|integer|false  of a sync tool: what a call may use of the memory of its worker, "64M"
+--                 (256M, or what --memory says), false for no limit
+--   idempotent?   boolean  true when running it twice does no harm: a failed call is tried again, see `retry`
+--   retry?        retries|false  of an idempotent tool, false for none; goes before the agent's
+--   parallel?     false|string  false: runs alone in its batch; "name": never overlaps others with that name
+--   limit?        integer  how many of its calls run at once
+--   max_output?   integer|string  bytes of its output that the model gets (65536), or a size such as "64K"
+--   strict?       boolean  whether the provider shall hold the model to the schema, where it can
 function M.new(spec)
     local tool, err = build(spec)
     if not tool then

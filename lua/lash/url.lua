@@ -130,10 +130,12 @@ local function parsed(text)
     return found
 end
 
---- parse(text) -> { scheme =, user =, password =, host =, port =, path =, query =, fragment = } | nil, err
+--- parse(text: string) -> url.parts | nil, err
 -- Scheme and host are in lower case, the host of an IPv6 address has its brackets, the port is an integer.
 -- user and password are decoded; path, query and fragment stay as they are written, since an escaped slash
 -- is no slash: use decode() and decode_query(). What the text does not have is nil, but the path is "".
+-- @class url.parts { scheme?: string, user?: string, password?: string, host?: string, port?: integer, path: string,
+--   query?: string, fragment?: string }
 function M.parse(text)
     misuse.string("lash.url.parse", "the URL", text)
     local found, wrong = parsed(text)
@@ -200,10 +202,18 @@ local function check_fields(fields)
     return given
 end
 
---- build(fields) -> text | nil, err
--- fields: as from parse(); query may be a table for encode_query(). What cannot stand in a part is
--- percent-encoded: all of user and password, and of path, query and fragment what is no escape yet, so that
--- a "%" which means itself is written "%25" where two hexadecimal digits follow.
+--- build(fields) -> text: string | nil, err
+-- What cannot stand in a part is percent-encoded: all of user and password, and of path, query and fragment what is
+-- no escape yet, so that a "%" which means itself is written "%25" where two hexadecimal digits follow.
+-- @param fields  as from parse()
+--   scheme?    string
+--   user?      string
+--   password?  string
+--   host?      string
+--   port?      integer
+--   path?      string
+--   query?     string|url.query  a text, or a table as of encode_query()
+--   fragment?  string
 function M.build(fields)
     misuse.table("lash.url.build", "what it gets", fields)
     misuse.options("lash.url.build", fields, FIELDS)
@@ -227,7 +237,8 @@ function M.build(fields)
     return text
 end
 
---- join(base, reference) -> text | nil, err: what the reference, as it stands in a document or a redirect,
+--- join(base: string, reference: string) -> text: string | nil, err
+-- What the reference, as it stands in a document or a redirect,
 -- means where `base` is the URL of that. `.` and `..` are resolved.
 function M.join(base, reference)
     misuse.string("lash.url.join", "the base", base)
@@ -244,13 +255,15 @@ function M.join(base, reference)
     return text
 end
 
---- encode(text) -> the text for any one part of a URL: all but letters, digits and - . _ ~ percent-encoded
+--- encode(text: string) -> string
+-- The text for any one part of a URL: all but letters, digits and - . _ ~ percent-encoded.
 function M.encode(text)
     misuse.string("lash.url.encode", "the text", text)
     return uri.encode(text)
 end
 
---- decode(text) -> the text without percent escapes | nil, err. "+" stays: that is a space in queries only.
+--- decode(text: string) -> string | nil, err
+-- The text without percent escapes. "+" stays: that is a space in queries only.
 function M.decode(text)
     misuse.string("lash.url.decode", "the text", text)
     local at = text:find("%", 1, true)
@@ -263,8 +276,9 @@ function M.decode(text)
     return uri.decode(text)
 end
 
---- encode_query({ name = value or list of values }) -> "a=1&b=2", sorted by name; values are texts, numbers
--- or booleans. Spaces become %20, which all readers understand.
+--- encode_query(fields: url.query) -> string
+-- Gives "a=1&b=2", sorted by name. Spaces become %20, which all readers understand.
+-- @alias url.query  table<string, string|number|boolean|(string|number|boolean)[]>  name = value or list of values
 function M.encode_query(fields)
     misuse.table("lash.url.encode_query", "the query", fields)
     local text, wrong = uri.query(fields)
@@ -274,7 +288,7 @@ function M.encode_query(fields)
     return text
 end
 
---- decode_query(text) -> { name = value } | nil, err
+--- decode_query(text: string) -> table<string, string|string[]> | nil, err
 -- A name that stands there several times has the list of its values, in their order; one without "=" has "".
 -- "+" is a space.
 function M.decode_query(text)

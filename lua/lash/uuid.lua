@@ -9,12 +9,15 @@ local core = require "lash.core.codec"
 
 local M = {}
 
---- v4() -> text
+--- v4() -> string
+-- 122 random bits.
 M.v4 = core.uuid_v4
 
---- v7() -> text
+--- v7() -> string
+-- Begins with the time.
 M.v7 = core.uuid_v7
 
+--- lash.uuid() -> string
 return setmetatable(M, {
     __call = function(_, argument)
         if argument ~= nil then

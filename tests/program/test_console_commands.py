@@ -189,7 +189,7 @@ def test_about():
     c = Console(columns=132, rows=40)
     c.enter(".load t.lua")
     for name, *parts in (("add", "add(a: integer, b: integer?)", "The sum"), ("helper", "agent helper", "tools: add"),
-                         ("lash.fs.read", "lash.fs.read(path [, options]) -> text | nil, err"),
+                         ("lash.fs.read", "lash.fs.read(path: string [, options]) -> text: string | nil, err"),
                          ("fs.read", "lash.fs.read("), ("lash.spawn", "lash.spawn("),
                          ("string.format", "string.format(formatstring, ...)"), ("print", "print(...)"),
                          ("print()", "print(...)"), ("agent:run", "run("),
@@ -200,7 +200,7 @@ def test_about():
     c.enter("local mine = { 1, 2 }")
     assert "mine = { 1, 2 }" in c.enter("?mine")
     c.leave()
-    assert "lash.fs.read(path [, options]) -> text | nil, err" in lash("help", "fs.read").out
+    assert "lash.fs.read(path: string [, options]) -> text: string | nil, err" in lash("help", "fs.read").out
 
 
 def test_annotations():

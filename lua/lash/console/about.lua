@@ -2,7 +2,6 @@
 local agents = require "lash.agent"
 local near = require "lash.near"
 local prompt = require "lash.prompt"
-local reference = require "lash.reference"
 local script = require "lash.script"
 local system = require "lash.core.system"
 local text = require "lash.text"
@@ -86,8 +85,9 @@ function M.about(console, name)
     end
     local entry, err = nil, nil
     if not known then
+        local reference = require "lash.reference" -- the text of the whole library: not for the first prompt
         entry, err = reference.find(name)
-        known = entry and reference.text(entry) or page_of(name)
+        known = entry and reference.text(entry, system.columns(1)) or page_of(name)
     end
     if known then
         return out(known)

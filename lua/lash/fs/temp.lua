@@ -6,12 +6,16 @@ local log = require "lash.log"
 
 local M = {}
 
+--- @class fs.temp  a file or directory that goes away at the end of its block
+--   path       string
+--   directory  boolean
 local Temp = {}
 Temp.__index = Temp
 Temp.__name = "lash.fs.temp"
 
---- temp:remove() -> true | nil, err: removes it now, a directory with all that is in it. Once removed, or
--- moved elsewhere, it is no error to do so again.
+--- remove() -> true | nil, err
+-- Removes it now, a directory with all that is in it. Once removed, or moved elsewhere, it is no error to do so
+-- again.
 function Temp:remove()
     if self.removed then
         return true
@@ -51,15 +55,18 @@ local function where(options)
     return dir and dir ~= "" and dir or "/tmp"
 end
 
---- tempfile([options]) -> temp | nil, err: makes an empty file that nobody else has, temp.path is its path.
+--- tempfile([options]) -> fs.temp | nil, err
+-- Makes an empty file that nobody else has, temp.path is its path.
 --
 --   local temp <close> = assert(lash.fs.tempfile { suffix = ".json" })
 --   lash.fs.write(temp.path, text)
 --
 -- It is removed by temp:remove(), or at the end of the block where it was declared <close>: also when that
 -- ends by an error, or because the task is cancelled. If the program crashes or is killed, it stays.
--- options.dir = where ($TMPDIR, or /tmp); options.suffix = the end of its name; options.mode =
--- permissions ("600").
+-- @param options
+--   dir?     string  where ($TMPDIR, or /tmp)
+--   suffix?  string  the end of its name
+--   mode?    string  permissions ("600")
 function M.file(options)
     options = check.options(options, { "dir", "suffix", "mode" })
     check.path(where(options), "dir")
@@ -70,8 +77,12 @@ function M.file(options)
     return new(path, false)
 end
 
---- tempdir([options]) -> temp | nil, err: the same for a directory, which is removed with all that is in it;
--- its mode is "700".
+--- tempdir([options]) -> fs.temp | nil, err
+-- The same as tempfile for a directory, which is removed with all that is in it.
+-- @param options
+--   dir?     string  where ($TMPDIR, or /tmp)
+--   suffix?  string  the end of its name
+--   mode?    string  permissions ("700")
 function M.dir(options)
     options = check.options(options, { "dir", "suffix", "mode" })
     check.path(where(options), "dir")

@@ -89,6 +89,17 @@ end
 
 local HANDLE, KEEP_ALIVE = {}, {}
 
+--- @class http.stream  an answer whose body is read in pieces
+--   status      integer
+--   ok          boolean  the status is 2xx
+--   headers     http.headers
+--   url         string   after redirects
+--   first_byte  number   seconds
+-- @class http.event  that a server sent
+--   event   string  "message" where the server names none
+--   data    string
+--   id?     string  the last one of the stream
+--   retry?  number  seconds
 local answer = {}
 answer.__index = answer
 answer.__name = "lash.http.answer"
@@ -101,9 +112,9 @@ local function handle_of(res, name)
     return handle
 end
 
---- res:read([n]) -> bytes | nil at the end | nil, err
--- Without n what has come, at least a byte; with n so many bytes, fewer only at the end; with "a" the rest.
--- What came before a stream broke is read before its error, but for read(n) and read("a"), which give no
+--- read([n: integer|"a"]) -> bytes: string | nil | nil, err: http.error
+-- Without n what has come, at least a byte; with n so many bytes, fewer only at the end; with "a" the rest. nil at
+-- the end. What came before a stream broke is read before its error, but for read(n) and read("a"), which give no
 -- part.
 function answer:read(n)
     local handle = handle_of(self, "read")
@@ -129,22 +140,23 @@ local function iterator(handle, method)
     end
 end
 
---- for chunk in res:chunks() do: the body as it comes. A broken stream raises its error value, for a loop
+--- chunks() -> fun(): string?
+-- for chunk in res:chunks() do: the body as it comes. A broken stream raises its error value, for a loop
 -- cannot return one; so with lines and events.
 function answer:chunks()
     return iterator(handle_of(self, "chunks"), "read")
 end
 
---- for line in res:lines() do: without line ends, which are LF or CRLF; the last one may lack its end.
+--- lines() -> fun(): string?
+-- for line in res:lines() do: without line ends, which are LF or CRLF; the last one may lack its end.
 -- A line over max_line bytes ("1M") is the error too_large.
 function answer:lines()
     return iterator(handle_of(self, "lines"), "line")
 end
 
---- for event in res:events() do: server-sent events { event =, data =, id =, retry = }
--- event.event is "message" where the server names none, event.id the last id of the stream (or nil),
--- event.retry seconds (or nil). An event over max_event bytes ("16M") is the error too_large; one that does
--- not come within event_timeout of waiting for it is the error stalled.
+--- events() -> fun(): http.event?
+-- for event in res:events() do: server-sent events. An event over max_event bytes ("16M") is the error too_large; one
+-- that does not come within event_timeout of waiting for it is the error stalled.
 function answer:events()
     local handle, keep_alive = handle_of(self, "events"), rawget(self, KEEP_ALIVE)
     local anew = true
@@ -158,7 +170,8 @@ function answer:events()
     end
 end
 
---- res:stray() -> the lines that events() passed over so far, joined by line feeds; "" without any.
+--- stray() -> string
+-- The lines that events() passed over so far, joined by line feeds; "" without any.
 -- The standard has no field for them, but servers write errors so when a stream has begun: a bare JSON
 -- object, also over several lines, or a page of HTML. Comments and blank lines do not belong to them. Of all
 -- such lines the first 16 KiB; a last line that lacks its end counts when the stream is over.
@@ -166,12 +179,14 @@ function answer:stray()
     return handle_of(self, "stray"):stray()
 end
 
---- res:close(): ends the transfer at once; nothing can be read any more.
+--- close()
+-- Ends the transfer at once; nothing can be read any more.
 function answer:close()
     handle_of(self, "close"):close()
 end
 
---- res:leave(): nothing more is read, as after close(); but what is left of the answer may come for a moment
+--- leave()
+-- Nothing more is read, as after close(); but what is left of the answer may come for a moment
 -- more, so that its connection can be used again. For streams whose last event is known.
 function answer:leave()
     handle_of(self, "leave"):leave()

@@ -1,14 +1,21 @@
 --- The reference of everything that scripts see: lash.*, its objects, and Lua's own library. It is read off the
 -- doc comments of the library itself, so there is one source for `?name`, `lash help NAME` and the annotations
--- for editors.
+-- for editors. How these are written is told in lash.reference.read.
 --
--- An entry is { name = "lash.fs.read", signature = "read(path [, options]) -> text | nil, err", text =, args = {
--- names }, module = }. Methods have names such as "agent:run".
+-- An entry is { name = "lash.fs.read", signature = "read(path: string [, options]) -> text: string | nil, err",
+-- text =, args = { names }, params =, returns = (as of lash.reference.types, and `text` of params), type = of a
+-- value, is_function, class = of a method, standard = true for what is Lua's own }. Methods have names such as
+-- "agent:run".
 local lash = require "lash"
 local near = require "lash.near"
+local read = require "lash.reference.read"
 local system = require "lash.core.system"
+local types = require "lash.reference.types"
 
 local M = {}
+
+-- Modules that declare objects and tables of others, beside those that `lash` has.
+local MORE = { "lash.context", "lash.conversation", "lash.events", "lash.http.stream" }
 
 local function source_of(module)
     local path = module:gsub("%.", "/")
@@ -31,33 +38,6 @@ local function source_of(module)
     return nil
 end
 
-local function lines_of(text)
-    local lines = {}
-    for line in (text .. "\n"):gmatch "(.-)\n" do
-        lines[#lines + 1] = line
-    end
-    return lines
-end
-
--- { { doc = lines, code = the line behind it }, ... } of a source.
-local function blocks_of(text)
-    local blocks, lines, i = {}, lines_of(text), 1
-    while i <= #lines do
-        if lines[i]:sub(1, 4) == "--- " then
-            local doc = { lines[i]:sub(5) }
-            i = i + 1
-            while lines[i] and lines[i]:find "^%-%-" and not lines[i]:find "^%-%-%- " do
-                doc[#doc + 1] = lines[i]:gsub("^%-%- ?", "")
-                i = i + 1
-            end
-            blocks[#blocks + 1] = { doc = doc, code = lines[i] or "" }
-        else
-            i = i + 1
-        end
-    end
-    return blocks
-end
-
 local function words_of(args)
     local list = {}
     for word in args:gmatch "[%w_.]+" do
@@ -66,41 +46,14 @@ local function words_of(args)
     return list
 end
 
--- owner, mark, name and arguments of what a line of code defines.
-local function defined(code)
-    local owner, mark, name, args = code:match "^function ([%w_]+)([.:])([%w_]+)%((.-)%)"
-    if owner then
-        return owner, mark, name, args
-    end
-    owner, name = code:match "^([%w_]+)%.([%w_]+) = "
-    if owner then
-        return owner, ".", name, code:match "function%((.-)%)"
-    end
-    return nil
+local function fault(found, name, text)
+    found.faults[#found.faults + 1] = name .. ": " .. text
 end
 
--- The first line may be the signature: `read(path [, options]) -> text | nil, err`.
-local function entry_of(full, name, args, doc)
-    local short = full:match "[%w_]+$" -- lash.tool is `new` in its module
-    if doc[1]:find(short .. "(", 1, true) == 1 then
-        name = short
+local function use(found, name, names)
+    for class in pairs(names or {}) do
+        found.uses[#found.uses + 1] = { by = name, class = class }
     end
-    local signature = doc[1]:match("^" .. name:gsub("%p", "%%%0") .. "%s*%b().*$")
-    local text = table.move(doc, signature and 2 or 1, #doc, 1, {})
-    if signature then
-        local head, rest = signature:match "^(.-): (.+)$"
-        if head and head:find "%b()" then
-            signature = head
-            table.insert(text, 1, rest)
-        end
-    end
-    return {
-        name = full,
-        signature = signature and short .. signature:sub(#name + 1) or args and ("%s(%s)"):format(short, args) or short,
-        text = table.concat(text, "\n"),
-        args = words_of(args or ""),
-        is_function = args ~= nil or signature ~= nil,
-    }
 end
 
 local function add(found, entry)
@@ -110,21 +63,178 @@ local function add(found, entry)
     end
 end
 
+local function add_class(found, class)
+    if found.classes[class.name] then
+        fault(found, class.name, "it is declared twice")
+    end
+    found.classes[class.name] = class
+    use(found, class.name, class.names)
+    if class.parent then
+        use(found, class.name, { [class.parent] = true })
+    end
+    for _, field in ipairs(class.fields or {}) do
+        use(found, class.name, field.names)
+    end
+end
+
+local function add_declared(found, parsed, where)
+    for _, text in ipairs(parsed.faults) do
+        fault(found, where, text)
+    end
+    for _, class in ipairs(parsed.classes) do
+        add_class(found, class)
+    end
+    for _, alias in ipairs(parsed.aliases) do
+        add_class(found, alias)
+    end
+end
+
+-- Splits off the signature, the first line and those that are indented far: name, signature from its parenthesis,
+-- the other lines; or for a value name, nil, lines, its type.
+local function head_of(doc)
+    local first, n = doc[1], 2
+    local name = first:match "^([%w_.:]+)%("
+    while name and doc[n] and doc[n]:find "^    +%S" do
+        first = first .. " " .. doc[n]:match "^%s*(.*)$"
+        n = n + 1
+    end
+    local rest = table.move(doc, n, #doc, 1, {})
+    if name then
+        return name, first:sub(#name + 1), rest
+    end
+    local at
+    name, at = first:match "^([%w_.]+): ()"
+    local of, p = nil, nil
+    if name then
+        of, p = types.type(first, at)
+    end
+    local text = of and (first:match("^%s%s+(.+)$", p.pos) or first:match("^%s*$", p.pos))
+    if text then
+        if text ~= "" then
+            table.insert(rest, 1, text)
+        end
+        return name, nil, rest, { type = of, names = p.names, shown = first:sub(at, p.pos - 1) }
+    end
+    return nil, nil, doc
+end
+
+-- The parameters as the doc comment tells of them; fields make a class.
+local function describe(found, entry, parsed)
+    local known = {}
+    for _, param in ipairs(entry.params) do
+        known[param.name] = true
+        local told = parsed.params[param.name]
+        if told and #told.fields > 0 then
+            local owner = entry.class and entry.class .. "." .. entry.name:match "[%w_]+$" or entry.name:sub(6)
+            local class = { name = owner .. "." .. param.name, fields = told.fields, text = told.text }
+            add_class(found, class)
+            if param.type then
+                fault(found, entry.name, param.name .. " has a type and fields")
+            end
+            param.type, param.fields = "lash." .. class.name, told.fields
+        end
+        param.text = told and told.text or ""
+        if not param.type then
+            fault(found, entry.name, param.name .. " has no type")
+        end
+    end
+    for name in pairs(parsed.params) do
+        if not known[name] then
+            fault(found, entry.name, "it has no parameter " .. name)
+        end
+    end
+end
+
+-- `names`: what the doc comment may call it.
+local function entry_of(found, full, names, args, doc)
+    local name, rest, lines, value = head_of(doc)
+    local short = full:match "[%w_]+$"
+    local entry = { name = full, args = words_of(args or ""), is_function = args ~= nil, params = {}, returns = {} }
+    if not names[name] then
+        name, rest, lines, value = nil, nil, doc, nil
+    end
+    local parsed = read.parse(lines)
+    add_declared(found, parsed, full)
+    entry.text = table.concat(parsed.prose, "\n")
+    entry.returned = parsed.returned and parsed.returned.text
+    if rest then
+        local made, p = types.signature(rest)
+        entry.is_function, entry.signature = true, short .. rest
+        if made then
+            entry.params, entry.returns = made.params, made.returns
+            entry.generics, entry.names = p.generics, p.names
+            entry.args = {}
+            for i, param in ipairs(made.params) do
+                entry.args[i] = param.name
+            end
+            use(found, full, p.names)
+        else
+            fault(found, full, p)
+        end
+    elseif value then
+        entry.type, entry.signature = value.type, ("%s: %s"):format(short, value.shown)
+        use(found, full, value.names)
+    else
+        entry.signature = args and ("%s(%s)"):format(short, args) or short
+        if args then
+            fault(found, full, "it has no signature")
+        end
+    end
+    return entry, parsed
+end
+
+local function add_entry(found, full, names, args, doc, class)
+    local entry, parsed = entry_of(found, full, names, args, doc)
+    entry.class = class
+    describe(found, entry, parsed)
+    add(found, entry)
+end
+
+-- What the module's table is, and how it is called, if it can be.
+local function add_prefix(found, prefix, doc)
+    local parsed = read.parse(doc)
+    add_declared(found, parsed, prefix)
+    add(found, { name = prefix, signature = prefix, text = table.concat(parsed.prose, "\n"), args = {}, params = {},
+        returns = {}, is_function = false, is_module = true })
+end
+
+local function add_call(found, prefix, doc)
+    local entry, parsed = entry_of(found, prefix, { [prefix] = true }, nil, doc)
+    describe(found, entry, parsed)
+    local module = found.by_name[prefix]
+    entry.text = module and table.concat({ module.text, entry.text ~= "" and entry.text or nil }, "\n\n") or entry.text
+    for key, value in pairs(entry) do
+        module[key] = value
+    end
+end
+
 -- `prefix`: what the module's table is called ("lash.fs"), nil when only `only` = { name in it = public name }.
 local function add_module(found, module, prefix, only)
     local text = source_of(module)
-    for i, block in ipairs(text and blocks_of(text) or {}) do
-        local owner, mark, name, args = defined(block.code)
+    local owners = {}
+    for i, block in ipairs(text and read.blocks(text) or {}) do
+        local owner, mark, name, args = read.defined(block.code)
+        local full = owner == "M" and mark == "." and name:find "^%l"
+            and (only and only[name] or prefix and prefix .. "." .. name)
         if i == 1 and not owner and prefix then
-            add(found, { name = prefix, signature = prefix, text = table.concat(block.doc, "\n"), args = {},
-                is_function = false })
-        elseif owner == "M" and mark == "." then
-            local full = only and only[name] or prefix and prefix .. "." .. name
-            if full and name:sub(1, 1) ~= "_" then
-                add(found, entry_of(full, name, args, block.doc))
-            end
+            add_prefix(found, prefix, block.doc)
+        elseif prefix and block.doc[1]:sub(1, #prefix + 1) == prefix .. "(" then
+            add_call(found, prefix, block.doc)
+        elseif full then
+            add_entry(found, full, { [name] = true, [full:match "[%w_]+$"] = true }, args, block.doc)
         elseif owner and mark == ":" and name:sub(1, 2) ~= "__" then
-            add(found, entry_of(owner:lower() .. ":" .. name, name, args, block.doc))
+            local class = owners[owner] or owner:lower()
+            add_entry(found, class:match "[%w_]+$" .. ":" .. name, { [name] = true }, args, block.doc, class)
+        else
+            local parsed = read.parse(block.doc)
+            local class = parsed.classes[1]
+            local bound = block.code:match "^local ([%w_]+) = " or block.code:match "^M%.(%u[%w_]*) = "
+            if class and bound then
+                owners[bound] = class.name
+            end
+            if class or #parsed.aliases > 0 then
+                add_declared(found, parsed, module)
+            end
         end
     end
 end
@@ -148,57 +258,94 @@ local function add_library(found)
         local about = modules[module]
         add_module(found, module, about.prefix, not about.prefix and about.only or nil)
     end
-    add_module(found, "lash.conversation", nil, {})
+    for _, module in ipairs(MORE) do
+        add_module(found, module, nil, {})
+    end
     add_module(found, "lash.fs.watch", nil, { watch = "lash.fs.watch" })
     add_module(found, "lash.fs.temp", nil, { file = "lash.fs.tempfile", dir = "lash.fs.tempdir" })
 end
 
--- What has no Lua source: made in C, and Lua's own.
-local function add_words(found)
-    for line in require("lash.reference.words"):gmatch "[^\n]+" do
+-- What is made in C, and has the doc comments of the library in one line each.
+local function add_made(found, words)
+    for line in words:gsub("\n  +", "  "):gmatch "[^\n]+" do
+        local head, text = line:match "^(.-)  +(.+)$"
+        local full = head:match "^[%w_.:]+%f[^%w_.:]":gsub(":$", "")
+        local class = full:match "^(.*):"
+        add_entry(found, class and full:match "[%w_]+:[%w_]+$" or full, { [full] = true },
+            head:find("(", 1, true) and "" or nil, { head, text }, class)
+    end
+end
+
+-- Lua's own.
+local function add_words(found, words)
+    for line in words:gmatch "[^\n]+" do
         local signature, text = line:match "^%s*(.-)  +(.+)$"
-        if signature then
-            local name = signature:match "^[%w_.:]+"
-            local short = name:match "[%w_]+$"
-            local args = signature:match "%((.-)%)"
-            add(found, {
-                name = name,
-                signature = signature:gsub("^[%w_.:]+", short, 1),
-                text = text,
-                args = words_of((args or ""):gsub("[%[%]]", "")),
-                is_function = args ~= nil,
-                standard = name:sub(1, 5) ~= "lash." or nil,
-            })
-        end
+        local name = signature:match "^[%w_.:]+"
+        local args = signature:match "%((.-)%)"
+        add(found, {
+            name = name,
+            signature = signature:gsub("^[%w_.:]+", name:match "[%w_]+$", 1),
+            text = text,
+            args = words_of((args or ""):gsub("[%[%]]", "")),
+            params = {}, returns = {},
+            is_function = args ~= nil,
+            standard = true,
+        })
     end
 end
 
 local all
 
---- all() -> list of entries, sorted by name
-function M.all()
+local function everything()
     if not all then
-        local found = { list = {}, by_name = {} }
-        add_words(found)
+        local found = { list = {}, by_name = {}, classes = {}, faults = {}, uses = {} }
+        local words = require "lash.reference.words"
+        add_made(found, words.lash)
+        add_words(found, words.lua)
         add_library(found)
         table.sort(found.list, function(a, b)
             return a.name < b.name
         end)
+        for _, entry in ipairs(found.list) do
+            if entry.class and not found.classes[entry.class] then
+                found.classes[entry.class] = { name = entry.class, text = "", fields = {} }
+            end
+            local class = entry.class and found.classes[entry.class]
+            if class then
+                class.methods = class.methods or {}
+                table.insert(class.methods, entry)
+            end
+        end
+        for _, used in ipairs(found.uses) do
+            if not found.classes[used.class] then
+                fault(found, used.by, "there is no class " .. used.class)
+            end
+        end
         all = found
     end
-    return all.list
+    return all
 end
 
---- find(name) -> entry | nil, message with near names. Names may lack what stands before their last dot or colon
--- as long as there is one of that name only.
+--- all() -> list of entries, sorted by name
+function M.all()
+    return everything().list
+end
+
+--- faults() -> list of texts: what the doc comments lack, for the tests
+function M.faults()
+    return everything().faults
+end
+
+--- find(name) -> entry or class | nil, message with near names. Names may lack what stands before their last dot or
+-- colon as long as there is one of that name only.
 function M.find(name)
-    local list = M.all()
-    local entry = all.by_name[name] or all.by_name["lash." .. name]
+    local found = everything()
+    local entry = found.by_name[name] or found.by_name["lash." .. name] or found.classes[name:gsub("^lash%.", "")]
     if entry then
         return entry
     end
     local hits, names = {}, {}
-    for i, one in ipairs(list) do
+    for i, one in ipairs(found.list) do
         names[i] = one.name
         if one.name:match "[%w_]+$" == name then
             hits[#hits + 1] = one
@@ -215,56 +362,15 @@ function M.find(name)
     return nil, ("nothing is known of '%s'%s"):format(name, near.hint(name, names))
 end
 
---- text(entry) -> what to show of an entry
-function M.text(entry)
-    local head = entry.name:match "^(.-)[%w_]+$" or ""
-    local title = entry.signature:sub(1, #entry.name) == entry.name and entry.signature or head .. entry.signature
-    return entry.text ~= "" and title .. "\n" .. entry.text or title
-end
-
--- ---- annotations ----
-
-local function parameter(word)
-    return word == "..." and "---@param ... any" or ("---@param %s? any"):format(word)
-end
-
-local function comment(out, text)
-    for line in (text .. "\n"):gmatch "(.-)\n" do
-        out[#out + 1] = "--- " .. line
-    end
+--- text(entry [, columns]) -> what to show of an entry
+function M.text(entry, columns)
+    return require("lash.reference.show").text(entry, everything().classes, columns)
 end
 
 --- annotations() -> the text of an annotation file for the Lua language server (LuaLS, `---@meta`)
 function M.annotations()
-    local out = { "---@meta lash", "", "---@class lash", "local lash = {}", "" }
-    local tables, classes = { lash = true }, {}
-    for _, entry in ipairs(M.all()) do
-        local owner, mark, name = entry.name:match "^(.-)([.:])([%w_]+)$"
-        if owner and not entry.standard then
-            if mark == ":" and not classes[owner] then
-                classes[owner] = true
-                out[#out + 1] = ("---@class lash.%s"):format(owner)
-                out[#out + 1] = ("local %s = {}"):format(owner)
-            elseif mark == "." and not tables[owner] then
-                tables[owner] = true
-                out[#out + 1] = owner .. " = " .. owner .. " or {}"
-            end
-            comment(out, entry.signature .. (entry.text ~= "" and "\n" .. entry.text or ""))
-            if entry.is_function then
-                for _, word in ipairs(entry.args) do
-                    out[#out + 1] = parameter(word)
-                end
-                out[#out + 1] = "---@return any ..."
-                out[#out + 1] = ("function %s%s%s(%s) end"):format(owner, mark, name, table.concat(entry.args, ", "))
-            else
-                tables[entry.name] = true
-                out[#out + 1] = ("%s.%s = {}"):format(owner, name)
-            end
-            out[#out + 1] = ""
-        end
-    end
-    out[#out + 1] = "return lash"
-    return table.concat(out, "\n") .. "\n"
+    local found = everything()
+    return require("lash.reference.annotations").text(found.list, found.classes)
 end
 
 return M

@@ -1,22 +1,50 @@
 --- What has no doc comment to be read: functions made in C, and Lua's own library. A line each: its
--- signature, two blanks or more, what it does.
-return [==[
-lash.sleep(seconds)  Waits; other tasks go on. 0 lets them run once.
-lash.now()  Seconds since 1970-01-01 UTC, as a float with the parts of a second.
-lash.hrtime()  Nanoseconds of a clock that only goes forward, for measuring.
-lash.channel([n])  A queue that passes values from task to task, for at most n values. See: lash help channel
-lash.http.get(url [, options]) -> res | nil, err  Fetches; options as of lash.http.request.
-lash.http.head(url [, options]) -> res | nil, err  Asks for the headers only; options as of lash.http.request.
-lash.http.delete(url [, options]) -> res | nil, err  Deletes; options as of lash.http.request.
-lash.http.post(url [, options]) -> res | nil, err  Sends options.body, json, form, multipart or file.
-lash.http.put(url [, options]) -> res | nil, err  Sends options.body, json, form, multipart or file.
-lash.http.patch(url [, options]) -> res | nil, err  Sends options.body, json, form, multipart or file.
-lash.main  true while the file runs as a script, false while a command loads it for what it declares.
-lash.null  The value of JSON null.
-lash.version  The version of lash.
-lash.in_worker  Whether this code runs in a sync tool, on a worker thread.
-lash.loading  Whether a command loads the file for what it declares.
+-- signature, two blanks or more, what it does. Those of lash have types as in doc comments, and may go on
+-- with lines that are indented.
+local M = {}
 
+M.lash = [==[
+lash.sleep(seconds: number)  Waits; other tasks go on. 0 lets them run once.
+lash.now() -> seconds: number  Seconds since 1970-01-01 UTC, as a float with the parts of a second.
+lash.hrtime() -> integer  Nanoseconds of a clock that only goes forward, for measuring.
+lash.channel([n: integer]) -> channel
+    A queue that passes values from task to task, for at most n values. See: lash help channel
+lash.hash.sha256.new() -> hash.state  A digest that is made piece by piece.
+lash.http.get(url: string [, options: http.options]) -> res: http.answer | nil, err: http.error  Fetches.
+lash.http.head(url: string [, options: http.options]) -> res: http.answer | nil, err: http.error
+    Asks for the headers only.
+lash.http.delete(url: string [, options: http.options]) -> res: http.answer | nil, err: http.error  Deletes.
+lash.http.post(url: string [, options: http.options]) -> res: http.answer | nil, err: http.error
+    Sends options.body, json, form, multipart or file.
+lash.http.put(url: string [, options: http.options]) -> res: http.answer | nil, err: http.error
+    Sends options.body, json, form, multipart or file.
+lash.http.patch(url: string [, options: http.options]) -> res: http.answer | nil, err: http.error
+    Sends options.body, json, form, multipart or file.
+lash.log.error(...)  The values on stderr, separated by spaces, with "error:" before them.
+lash.log.warn(...)  Likewise with "warn:".
+lash.log.info(...)  The values on stderr, separated by spaces; -q hides them.
+lash.log.debug(...)  Likewise with "debug:", for -v only.
+lash.main: boolean  true while the file runs as a script, false while a command loads it for what it declares.
+lash.null: lightuserdata  The value of JSON null.
+lash.version: string  The version of lash.
+lash.in_worker() -> boolean  Whether this code runs in a sync tool, on a worker thread.
+lash.loading: boolean  Whether a command loads the file for what it declares.
+
+channel:send(value: any) -> true | nil, "closed"  Waits while it is full.
+channel:receive() -> value: any | nil, "closed"  Waits while it is empty.
+channel:values() -> fun(): any  for value in ch:values() do, until it is closed and empty.
+channel:try_send(value: any) -> true | nil, "full"|"closed"  Never waits.
+channel:try_receive() -> value: any | nil, "empty"|"closed"  Never waits.
+channel:close()  No more values; what is in it can still be received.
+hash.state:update(text: string) -> hash.state  Adds a piece; gives the state.
+hash.state:digest([options: hash.options]) -> string  The digest of all so far, after which the state can go on.
+lock.held:close()  Gives the lock back; so does the end of the scope of `local held <close> =`.
+task:wait()  Waits for its end.
+task:result() -> boolean, ...  Of a task that has ended: true and its results, or false and the error.
+task:cancel([reason: cancel.reason])  Ends it at its next wait, or while it waits.
+]==]
+
+M.lua = [==[
 assert(v [, message])  Raises message when v is false or nil; else returns all its arguments.
 collectgarbage([opt [, arg]])  Runs the garbage collector, or tells ("count": KiB) and sets how it works.
 dofile([filename])  Runs a file and returns what it returns.
@@ -170,3 +198,5 @@ utf8.codes(s [, lax])  For loops: position and code of each character.
 utf8.len(s [, i [, j [, lax]]])  How many characters; nil and the position of the first bad byte.
 utf8.offset(s, n [, i])  Where the n-th character begins.
 ]==]
+
+return M

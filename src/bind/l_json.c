@@ -274,6 +274,7 @@ static int l_json_join(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     luaL_checkstring(L, 3);
     lua_settop(L, 3);
+    lua_pushliteral(L, ","); // -- before list after comma
     lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
     int pieces = 1; // that wait on the stack
     int parts = 1;  // further below: joined ones
@@ -287,7 +288,7 @@ static int l_json_join(lua_State *L)
         }
         luaL_checkstack(L, 4, "JSON");
         if (i > 1) {
-            lua_pushliteral(L, ",");
+            lua_pushvalue(L, 4);
             pieces++;
         }
         if (lua_rawgeti(L, 2, i) != LUA_TSTRING) {

@@ -104,12 +104,33 @@ local function refuse(why)
         message = why:find("^anthropic") and why or "anthropic: " .. why }
 end
 
---- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err
-function M.request(conv, view, target, streamed)
-    conv.scratch = conv.scratch or {}
+-- view -> url and headers of its requests, which are always the same
+local heads = setmetatable({}, { __mode = "k" })
+
+-- @return { target =, url =, headers = } | nil, what cannot be set
+local function head(view, target)
+    local kept = heads[view]
+    if kept and kept.target == target then
+        return kept
+    end
     local settings = view.settings or {}
     local own, err = body.own_settings(settings, target)
     if not own then
+        return nil, err
+    end
+    local address, query = url(target, "messages")
+    local headers = headers_of(target, settings, own)
+    headers["content-type"] = "application/json"
+    kept = { target = target, url = address .. (query ~= "" and "?" .. query or ""), headers = headers }
+    heads[view] = kept
+    return kept
+end
+
+--- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err
+function M.request(conv, view, target, streamed)
+    conv.scratch = conv.scratch or {}
+    local kept, err = head(view, target)
+    if not kept then
         return refuse(err)
     end
     local text
@@ -117,10 +138,7 @@ function M.request(conv, view, target, streamed)
     if not text then
         return refuse(err)
     end
-    local address, query = url(target, "messages")
-    local headers = headers_of(target, settings, own)
-    headers["content-type"] = "application/json"
-    return { url = address .. (query ~= "" and "?" .. query or ""), headers = headers, body = text }
+    return { url = kept.url, headers = kept.headers, body = text }
 end
 
 -- ---- answers ----
@@ -131,31 +149,34 @@ local function context(conv, target)
 end
 
 -- The blocks of a whole answer | nil when it is none.
-local function blocks_of(value, text)
-    if not history.is_object(value) then
-        return nil
-    elseif type(value.content) == "string" then
-        local raw = ('{"type":"text","text":%s}'):format(json.raw(text, "content"))
-        return { { value = { type = "text", text = value.content }, raw = raw } }
-    elseif type(value.content) ~= "table" or getmetatable(value.content) ~= json.array_mt then
+-- @param raws their texts
+local function blocks_of(value, raws)
+    local content = history.is_object(value) and value.content
+    if type(content) == "string" then -- whatever its escapes were
+        return { { value = { type = "text", text = content },
+            raw = '{"type":"text","text":' .. raws .. "}" } }
+    elseif getmetatable(content) ~= json.array_mt then
         return nil
     end
-    local raws, blocks = json.elements(json.raw(text, "content")), {}
-    for i, block in ipairs(value.content) do
+    local blocks = {}
+    for i, block in ipairs(content) do
         if not history.is_object(block) then
             return nil
         end
-        blocks[i] = { value = block, raw = raws[i] }
+        blocks[i] = { value = block, raw = raws[i], picked = true }
     end
     return blocks
 end
+
+local ANSWER = history.shape { type = true, error = true, message = true, request_id = true, stop_reason = true,
+    stop_details = true, usage = true, content = { answer.BLOCK, raws = true } }
 
 --- read(res, conv, view, target) -> answer | nil, err. `res` is { status =, headers =, body = }.
 function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, faults.failed(target, res, body.is_forced(view))
     end
-    local value, err, text = mend.decode(res.body)
+    local value, err, raws, text = mend.pick(res.body, ANSWER)
     if err then
         return nil, fault.nonsense(target, res, "is not JSON")
     end
@@ -163,7 +184,7 @@ function M.read(res, conv, view, target)
     if e then
         return nil, faults.described(target, res, e, value.request_id)
     end
-    local blocks = blocks_of(value, text)
+    local blocks = blocks_of(value, raws or json.raw(text, "content"))
     if not blocks then
         return nil, fault.nonsense(target, res, "is no answer of Anthropic's protocol")
     end

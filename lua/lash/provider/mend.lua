@@ -102,18 +102,19 @@ function M.decode(text)
     return value, nil, new
 end
 
---- pick(text, shape) -> value, nil, raws | nil, err: of the text, or of the mended one, as history.pick
+--- pick(text, shape) -> value, nil, raws, the text that it is of | nil, err: as history.pick, of a text with its letters
+-- mended
 function M.pick(text, shape)
     local value, raws = history.pick(text, shape)
     if value ~= nil then
-        return value, nil, raws
+        return value, nil, raws, text
     end
     local new = whole(text, raws)
     if not new then
         return nil, raws
     end
     value, raws = history.pick(new, shape)
-    return value, nil, raws
+    return value, nil, raws, new
 end
 
 return M

@@ -2,7 +2,7 @@
 -- which lash.provider.anthropic.stream has put the blocks together.
 --
 -- A block is { value = decoded, raw = its JSON text, args = text of a call's arguments when that is no JSON
--- object }. What goes into `wire` is the raw text, unless the id, the name or the input cannot be sent so.
+-- object, picked = whether its value has only what M.BLOCK has }. What goes into `wire` is the raw text, unless the id, the name or the input cannot be sent so.
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
@@ -15,6 +15,9 @@ local RANK = {}
 for i, name in ipairs(ORDER) do
     RANK[name] = i
 end
+
+--- What is read of a block. An input is as large as the model likes, and stays a text.
+M.BLOCK = { type = true, text = true, thinking = true, signature = true, id = true, name = true, input = {} }
 
 --- rebuild(value, raw, fields) -> the JSON text of an object with some fields replaced by other JSON texts.
 function M.rebuild(value, raw, fields)
@@ -40,14 +43,22 @@ end
 --- is_object_text(text) -> whether it is a JSON object
 M.is_object_text = history.is_object_text
 
+local own = setmetatable({}, { __mode = "k" }) -- target -> whether its address is Anthropic's own
+
 --- is_own(target) -> whether the base URL is Anthropic's own.
 function M.is_own(target)
-    local host = (target.base_url or ""):lower():match("^https?://([^/?#:]+)") or ""
-    return host == "api.anthropic.com" or host:find("%.anthropic%.com$") ~= nil
+    if own[target] == nil then
+        local host = (target.base_url or ""):lower():match("^https?://([^/?#:]+)") or ""
+        own[target] = host == "api.anthropic.com" or host:find("%.anthropic%.com$") ~= nil
+    end
+    return own[target]
 end
 
 --- call_name(name) -> one that the server takes
 function M.call_name(name)
+    if name and #name <= 64 and name ~= "" and not name:find("[^%w_-]") then
+        return name
+    end
     name = (name or ""):gsub("[^%w_-]", "_"):sub(1, 64)
     return name ~= "" and name or "unknown"
 end
@@ -79,12 +90,15 @@ end
 function M.call(ctx, block)
     local value = block.value
     local name = type(value.name) == "string" and value.name or ""
-    local given = type(value.id) == "string" and value.id:gsub("[^%w_-]", "_") or nil
+    local given = type(value.id) == "string" and value.id or nil
+    if given and given:find("[^%w_-]") then
+        given = given:gsub("[^%w_-]", "_")
+    end
     ctx.calls = ctx.calls + 1
     local args, input = arguments(block)
     local item = { type = "call", id = history.new_id(ctx.namer, given, ctx.calls), name = name, args = args }
     if item.id ~= value.id or M.call_name(name) ~= value.name or not history.is_object(value.input) then
-        block.raw = M.rebuild(value, block.raw, {
+        block.raw = M.rebuild(block.picked and history.decode(block.raw) or value, block.raw, {
             id = history.quote(item.id), name = history.quote(M.call_name(name)), input = input })
     end
     block.item = item
@@ -175,12 +189,8 @@ end
 
 -- ---- usage ----
 
-local function sum(...)
-    local all = 0
-    for _, n in ipairs { ... } do
-        all = n <= math.maxinteger - all and all + n or math.maxinteger
-    end
-    return all
+local function sum(a, b)
+    return b <= math.maxinteger - a and a + b or math.maxinteger
 end
 
 -- Input is told in three parts here that do not overlap.
@@ -189,7 +199,7 @@ local function read_usage(usage)
     local count = history.count
     local details = history.is_object(usage.output_tokens_details) and usage.output_tokens_details or {}
     local written, cached = count(usage.cache_creation_input_tokens), count(usage.cache_read_input_tokens)
-    local input, output = sum(count(usage.input_tokens), written, cached), count(usage.output_tokens)
+    local input, output = sum(sum(count(usage.input_tokens), written), cached), count(usage.output_tokens)
     return {
         input = input,
         output = output,

@@ -87,6 +87,7 @@ local function whole(number)
     return number and math.tointeger(number) or number
 end
 
+local NOTHING = {}
 local OURS = { messages = true, stream = true, model = true, system = true }
 
 --- own_settings(settings, target) -> the provider's own settings, a copy; JSON texts of its own tools | nil, what
@@ -123,8 +124,12 @@ function M.is_forced(view)
     return view.tool_choice == "required" or type(view.tool_choice) == "table"
 end
 
+-- target -> where conv.scratch says that its model cannot be told to call a tool
+local free_names = setmetatable({}, { __mode = "k" })
+
 local function free_name(target)
-    return ("anthropic_free\n%s\n%s"):format(target.origin or "", target.model)
+    free_names[target] = free_names[target] or ("anthropic_free\n%s\n%s"):format(target.origin or "", target.model)
+    return free_names[target]
 end
 
 --- unforce(conv, target) -> whether it was not known yet that this model cannot be told to call a tool
@@ -233,7 +238,7 @@ local function frame(view, target, about)
         return nil, more
     end
     local forced = M.is_forced(view) and not about.free
-    local fields, raw = settings_fields(view, own, target, forced), { messages = "\0" } -- no JSON text has a NUL
+    local fields, raw = settings_fields(view, own, target, forced), { messages = "[\0]" } -- no JSON text has a NUL
     local hint = view.output and structured(fields, view, target)
     local tools, gone = tools_text(view, more, about.names)
     if tools ~= "" then
@@ -268,8 +273,14 @@ end
 -- view -> kind -> its frame: the same for all requests that are made of it
 local frames = setmetatable({}, { __mode = "k" })
 
+-- @return what `about` says, in one word
+local function kind_of(about)
+    local kind = (about.stream and "s" or "w") .. (about.bare and "b" or "t") .. (about.free and "f" or "c")
+    return about.names[1] and kind .. " " .. table.concat(about.names, ",") or kind
+end
+
 local function kept_frame(view, target, about)
-    local kind = ("%s %s %s %s"):format(about.stream, about.bare, about.free, table.concat(about.names, ","))
+    local kind = kind_of(about)
     local kept = frames[view] or {}
     frames[view] = kept
     if not kept[kind] or kept[kind].target ~= target then
@@ -290,7 +301,7 @@ function M.text(conv, view, target, streamed)
     end
     local none = not (view.tools and view.tools[1])
     local about = { stream = streamed or false, bare = false, free = conv.scratch[free_name(target)] or false,
-        names = none and state.names or {} }
+        names = none and state.names or NOTHING }
     local made, err = kept_frame(view, target, about)
     if made and made.budget and state.looped and not state.thinks then
         about.bare = true -- a turn that began without thinking has to end without
@@ -299,7 +310,7 @@ function M.text(conv, view, target, streamed)
     if not made then
         return nil, err
     end
-    return made.before .. list .. made.after
+    return history.join(made.before, list, made.after)
 end
 
 return M

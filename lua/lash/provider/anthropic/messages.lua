@@ -12,14 +12,14 @@ local json = require "lash.json"
 
 local M = {}
 
-local quote = history.quote
+local compose, quote = history.compose, history.quote
 
 local EMPTY = "(empty)"
 
 -- ---- parts of the user's messages ----
 
 local function text_block(text)
-    return ('{"text":%s,"type":"text"}'):format(quote(text))
+    return '{"text":' .. quote(text) .. ',"type":"text"}'
 end
 
 local IMAGES = { ["image/jpeg"] = true, ["image/png"] = true, ["image/gif"] = true, ["image/webp"] = true }
@@ -80,39 +80,40 @@ end
 
 -- ---- messages ----
 
--- All messages but the last are final: of those only the text is kept.
+local function message_text(message)
+    if message.plain then
+        return '{"content":' .. message.plain .. ',"role":"' .. message.role .. '"}'
+    end
+    return history.join('{"content":[', message.parts, '],"role":"' .. message.role .. '"}')
+end
+
+-- The texts of all messages. All but the last are final: of those only the text is kept.
+local function texts_of(state)
+    local last = state.last
+    last.text = last.text or message_text(last)
+    state.texts[state.final + 1] = last.text
+    return state.texts
+end
+
+-- @param parts a list that is the message's from now on
 local function append(state, role, parts, plain)
-    local messages = state.messages
-    local last = messages[#messages]
-    if #parts == 0 then
+    local last = state.last
+    if not parts[1] then
         return
     elseif not last and role == "assistant" then
         append(state, "user", { text_block(EMPTY) }, quote(EMPTY)) -- the first message is the user's
-        last = messages[1]
+        last = state.last
     end
-    if not last or last.role ~= role then
-        last = { role = role, parts = {}, plain = plain }
-        messages[#messages + 1] = last
+    if last and last.role == role then
+        table.move(parts, 1, #parts, #last.parts + 1, last.parts)
+        last.plain, last.text = nil, nil
     else
-        last.plain = nil
-        last.parts = last.parts or { last.text }
+        if last then
+            texts_of(state)
+            state.final = state.final + 1
+        end
+        state.last = { role = role, parts = parts, plain = plain }
     end
-    table.move(parts, 1, #parts, #last.parts + 1, last.parts)
-    last.text = nil
-end
-
--- Adds the pieces of a message's text to a list.
-local function put_message(list, message, final)
-    if not message.text then
-        message.text = table.concat(message.parts, ",")
-    end
-    if final then
-        message.parts = nil
-    end
-    list[#list + 1] = message.plain and '{"content":' or '{"content":['
-    list[#list + 1] = message.plain or message.text
-    list[#list + 1] = ('%s,"role":"%s"}'):format(message.plain and "" or "]", message.role)
-    list[#list + 1] = final and "," or ""
 end
 
 -- ---- answers and outcomes ----
@@ -124,22 +125,27 @@ end
 
 local function call_block(call, id)
     local args = answer.is_object_text(call.args) and call.args or "{}"
-    return ('{"id":%s,"input":%s,"name":%s,"type":"tool_use"}'):format(quote(id), args,
-        quote(answer.call_name(call.name)))
+    return compose('{"id":', id, ',"input":' .. args .. ',"name":', answer.call_name(call.name), ',"type":"tool_use"}')
 end
 
 local THOUGHTS = { ['"thinking"'] = true, ['"redacted_thinking"'] = true }
 
+local function is_thought(raw)
+    return THOUGHTS[json.raw(raw, "type")] or false
+end
+
 local function native_parts(state, entry)
-    local parts, thinks = {}, false
-    for _, raw in ipairs(entry.wire) do
-        local thought = THOUGHTS[json.raw(raw, "type")]
-        if not thought or entry.model == state.model then
-            thinks = thinks or #parts == 0 and thought
+    local wire = entry.wire
+    if entry.model == state.model then
+        return table.move(wire, 1, #wire, 1, {}), wire[1] ~= nil and is_thought(wire[1])
+    end
+    local parts = {}
+    for _, raw in ipairs(wire) do
+        if not is_thought(raw) then
             parts[#parts + 1] = raw
         end
     end
-    return parts, thinks or false
+    return parts, false
 end
 
 local function foreign_parts(state, entry)
@@ -185,8 +191,8 @@ end
 local function result_block(outcome, id)
     local failed = outcome.status ~= "ok"
     local text = failed and history.fault_text(outcome) or outcome.output or ""
-    return ('{"content":%s%s,"tool_use_id":%s,"type":"tool_result"}'):format(
-        quote(text:find("%S") and text or EMPTY), failed and ',"is_error":true' or "", quote(id))
+    return compose('{"content":', text:find("%S") and text or EMPTY,
+        failed and ',"is_error":true,"tool_use_id":' or ',"tool_use_id":', id, ',"type":"tool_result"}')
 end
 
 local function add_outcomes(state, entry)
@@ -202,8 +208,20 @@ end
 
 -- ---- all of it ----
 
+-- The memory of a conversation for one model: all that the texts depend on is in its name.
+local function made_key(target, forget)
+    return ("anthropic\n%d\n%s\n%s"):format(forget, target.origin or "", target.model)
+end
+
+local keys = setmetatable({}, { __mode = "k" }) -- target -> the name where nothing is forgotten
+
 local function key_of(conv, target)
-    return ("anthropic\n%d\n%s\n%s"):format(history.forgotten(conv, "anthropic"), target.origin or "", target.model)
+    local forget = history.forgotten(conv, "anthropic")
+    if forget > 0 then
+        return made_key(target, forget)
+    end
+    keys[target] = keys[target] or made_key(target, 0)
+    return keys[target]
 end
 
 --- taken(conv, target) -> the ids of calls in what was sent so far, or nil
@@ -227,26 +245,23 @@ local function add(state, index, entry)
     return nil
 end
 
---- messages(conv, target) -> JSON text of the list, state | nil, what cannot be sent
+--- messages(conv, target) -> list of JSON texts, state | nil, what cannot be sent
 -- state.names: the tools that were called; state.looped: the last answer made calls; state.thinks: the first
 -- answer of that turn begins with its thinking.
 function M.messages(conv, target)
     local state = history.state(conv, key_of(conv, target), function()
-        return { messages = {}, used = {}, named = {}, names = {}, origin = target.origin,
+        return { texts = {}, final = 0, used = {}, named = {}, names = {}, origin = target.origin,
             model = target.model, forget = history.forgotten(conv, "anthropic") }
     end)
     local why = history.continue(state, conv, add)
     if why then
         return nil, why
     end
-    local messages, texts = state.messages, {}
-    if #messages == 0 or messages[#messages].role == "assistant" and not state.paused then
+    local last = state.last
+    if not last or last.role == "assistant" and not state.paused then
         return nil, "there is no text to send: Anthropic takes no empty message"
     end
-    for i, message in ipairs(messages) do
-        put_message(texts, message, i < #messages)
-    end
-    return "[" .. table.concat(texts) .. "]", state
+    return texts_of(state), state
 end
 
 return M

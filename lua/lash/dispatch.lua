@@ -348,8 +348,8 @@ end
 -- @param calls items of type "call", in the model's order
 -- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields) or nil,
 --   turn = "2.": what stands before the index in a call's label, key = prefix of ctx.key, skip =
---   { [i] = true } for calls that somebody else answers, on_traceback = fn(name, text, traceback) or nil, wait = seconds that a call waits for its
---   turn, retry = of the agent, fail_fast = true: the first call that fails stops the others, cause = fn() ->
+--   { [i] = true } for calls that somebody else answers, on_traceback = fn(name, text, traceback) or nil,
+--   wait = seconds that a call waits for its turn, retry = of the agent, fail_fast = true: the first call that fails stops the others, cause = fn() ->
 --   why the run is cancelled }
 -- @return list of outcome items, holes where skipped; true | nil, what the run has to end with: the cancel error
 --   when it was cancelled, another when lash itself failed (no memory for its own bookkeeping);

@@ -63,7 +63,8 @@ function M.collect(job)
     told[place] = true
     count = count + 1
     local frames = script.user_frames(2)
-    return { place = place, tool = tool, emit = job and job.batch and job.batch.spec.emit, frames = frames, last = count == REPORTS }
+    local emit = job and job.batch and job.batch.spec.emit
+    return { place = place, tool = tool, emit = emit, frames = frames, last = count == REPORTS }
 end
 
 local function text_of(record, ms, still)

@@ -7,14 +7,34 @@
 #include <string.h>
 #include <uv.h>
 
-static const char kept_key;    /* registry: {library table -> copy of its fields} */
-static const char loaded_key;  /* registry: copy of package.loaded */
+/* registry: a list of what is kept: table, copy of its fields, struct snapshot of it; and so on */
+static const char kept_key;
+static const char loaded_key;  /* registry: list of the names and modules of package.loaded */
 static const char string_key;  /* registry: metatable of strings */
-static const char globals_key; /* registry: copy of the globals */
+static const char io_key;      /* registry: the default files of io, by name */
+static const char globals_key; /* registry: list of the names and values of the globals */
 static const char strict_key;  /* registry: metatable of fresh global tables */
 
-static const char *const libraries[] = {LUA_GNAME, "coroutine", "debug",  "io",    "math",
-                                        "os",      "package",   "string", "table", "utf8"};
+enum { LOAD_ENV = 4, LOADFILE_ENV = 3 }; /* which argument is the environment */
+
+/* Which value something is: a pointer, or the bits of a number. */
+struct ident {
+    int type;
+    uint64_t bits;
+};
+
+/* The fields of a table in the order in which lua_next() finds them: as long as it finds the same,
+ * nobody has written to the table. */
+struct snapshot {
+    size_t count;
+    struct {
+        struct ident key, value;
+    } fields[];
+};
+
+/* Not the globals: what modules put there is the modules' own; jobs have fresh ones. */
+static const char *const libraries[] = {"coroutine", "debug",  "io",    "math", "os",
+                                        "package",   "string", "table", "utf8"};
 static const char *const io_defaults[] = {"_IO_input", "_IO_output"}; /* names of liolib.c */
 
 /* Pushes a shallow copy of the table at `index`. */
@@ -37,51 +57,157 @@ static int strict_index(lua_State *L)
                       name);
 }
 
-/* With kept, package.loaded and package on top: keeps the table in a field of package. */
-static void keep_field(lua_State *L, const char *name)
+static struct ident ident_of(lua_State *L, int index)
 {
-    lua_getfield(L, -1, name); // -- kept loaded package table
-    push_copy(L, -1);
-    lua_rawset(L, -5);
+    struct ident id = {.type = lua_type(L, index)};
+    if (id.type == LUA_TNUMBER && lua_isinteger(L, index)) {
+        id.type = LUA_NUMTYPES;
+        id.bits = (uint64_t)lua_tointeger(L, index);
+    } else if (id.type == LUA_TNUMBER) {
+        lua_Number n = lua_tonumber(L, index);
+        memcpy(&id.bits, &n, sizeof(n));
+    } else if (id.type == LUA_TBOOLEAN) {
+        id.bits = (uint64_t)lua_toboolean(L, index);
+    } else {
+        id.bits = (uint64_t)(uintptr_t)lua_topointer(L, index);
+    }
+    return id;
 }
 
-void pristine_keep(lua_State *L)
+static bool is_same(struct ident a, struct ident b)
 {
-    lua_newtable(L); // -- kept
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    for (size_t i = 0; i < ARRAY_LEN(libraries); i++) {
-        lua_getfield(L, -1, libraries[i]); // -- kept loaded library
-        push_copy(L, -1);
-        if (i == 0) {
-            lua_pushvalue(L, -1);
-            lua_rawsetp(L, LUA_REGISTRYINDEX, &globals_key);
-        }
-        lua_rawset(L, -4);
+    return a.type == b.type && a.bits == b.bits;
+}
+
+static size_t count_fields(lua_State *L, int table)
+{
+    size_t count = 0;
+    lua_pushnil(L);
+    while (lua_next(L, table)) {
+        count++;
+        lua_pop(L, 1);
     }
-    push_copy(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &loaded_key);
+    return count;
+}
+
+/* The table has as many fields as the snapshot has room for. */
+static void take_snapshot(lua_State *L, int table, struct snapshot *s)
+{
+    size_t i = 0;
+    lua_pushnil(L);
+    while (lua_next(L, table)) {
+        ASSERT(i < s->count);
+        s->fields[i].key = ident_of(L, -2);
+        s->fields[i].value = ident_of(L, -1);
+        i++;
+        lua_pop(L, 1);
+    }
+    ASSERT(i == s->count);
+}
+
+static bool is_untouched(lua_State *L, int table, const struct snapshot *s)
+{
+    size_t i = 0;
+    lua_pushnil(L);
+    while (lua_next(L, table)) {
+        if (i == s->count || !is_same(s->fields[i].key, ident_of(L, -2)) ||
+            !is_same(s->fields[i].value, ident_of(L, -1))) {
+            lua_pop(L, 2);
+            return false;
+        }
+        i++;
+        lua_pop(L, 1);
+    }
+    if (lua_getmetatable(L, table)) {
+        lua_pop(L, 1);
+        return false;
+    }
+    return i == s->count;
+}
+
+/* With the list at 1: keeps the table on top, and takes it off. */
+static void keep(lua_State *L)
+{
+    int table = lua_gettop(L);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+    lua_pushvalue(L, table);
+    lua_rawseti(L, 1, n + 1);
+    push_copy(L, table);
+    lua_rawseti(L, 1, n + 2);
+    size_t count = count_fields(L, table);
+    struct snapshot *s = lua_newuserdatauv(L, sizeof(*s) + count * sizeof(s->fields[0]), 0);
+    s->count = count;
+    take_snapshot(L, table, s);
+    lua_rawseti(L, 1, n + 3);
+    lua_pop(L, 1);
+}
+
+/* Pushes a list of the keys and values of the table on top, in its place. */
+static void make_list(lua_State *L)
+{
+    int table = lua_gettop(L);
+    lua_newtable(L);
+    lua_Integer n = 0;
+    lua_pushnil(L);
+    while (lua_next(L, table)) {
+        lua_pushvalue(L, -2);
+        lua_rawseti(L, table + 1, ++n);
+        lua_rawseti(L, table + 1, ++n);
+    }
+    lua_replace(L, table);
+}
+
+static void keep_libraries(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE); // -- kept loaded
+    for (size_t i = 0; i < ARRAY_LEN(libraries); i++) {
+        lua_getfield(L, -1, libraries[i]);
+        keep(L);
+    }
     lua_getfield(L, -1, "package"); // -- kept loaded package
-    keep_field(L, "searchers");
-    keep_field(L, "preload");
-    lua_pop(L, 2);
+    lua_getfield(L, -1, "searchers");
+    keep(L);
+    lua_getfield(L, -1, "preload");
+    keep(L);
+    lua_pop(L, 1);
+    make_list(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &loaded_key);
+}
+
+/* With the list of what is kept at 1. */
+static void keep_types(lua_State *L)
+{
     lua_pushliteral(L, "");
     (void)lua_getmetatable(L, -1); // -- kept "" mt
     lua_replace(L, -2);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &string_key);
-    push_copy(L, -1);
-    lua_rawset(L, -3); // -- kept
+    keep(L);
     luaL_getmetatable(L, LUA_FILEHANDLE);
     lua_getfield(L, -1, "__index"); // -- kept mt methods
-    push_copy(L, -1);
-    lua_rawset(L, -4);
-    push_copy(L, -1);
-    lua_rawset(L, -3); // -- kept
+    keep(L);
+    keep(L);
+}
+
+void pristine_keep(lua_State *L)
+{
+    int top = lua_gettop(L);
+    lua_newtable(L);
+    lua_insert(L, 1); // -- kept ...
+    keep_libraries(L);
+    keep_types(L);
+    lua_createtable(L, 0, ARRAY_LEN(io_defaults));
     for (size_t i = 0; i < ARRAY_LEN(io_defaults); i++) {
         lua_getfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
         lua_setfield(L, -2, io_defaults[i]);
     }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &io_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+    make_list(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &globals_key);
+    lua_pushvalue(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &kept_key);
+    lua_remove(L, 1);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, strict_index);
     lua_setfield(L, -2, "__index");
@@ -90,22 +216,30 @@ void pristine_keep(lua_State *L)
     /* Not for the globals of modules: many ask for what another Lua has (`unpack or table.unpack`).
      */
     lua_rawsetp(L, LUA_REGISTRYINDEX, &strict_key);
+    lua_settop(L, top);
 }
 
 void pristine_set_search_path(lua_State *L, const char *path, const char *cpath)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key);
+    int top = lua_gettop(L);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_getfield(L, -1, "package"); // -- kept loaded package
-    lua_pushvalue(L, -1);
-    lua_rawget(L, -4); // -- kept loaded package copy
-    for (int i = 1; i <= 2; i++) {
-        lua_pushstring(L, path);
-        lua_setfield(L, -1 - i, "path");
-        lua_pushstring(L, cpath);
-        lua_setfield(L, -1 - i, "cpath");
+    lua_getfield(L, -1, "package");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key); // -- loaded package kept
+    lua_Integer i = 1;
+    while (lua_rawgeti(L, top + 3, i), !lua_rawequal(L, -1, top + 2)) {
+        lua_pop(L, 1);
+        i += 3;
     }
-    lua_pop(L, 4);
+    lua_rawgeti(L, top + 3, i + 1); // -- loaded package kept package copy
+    for (int table = top + 4; table <= top + 5; table++) {
+        lua_pushstring(L, path);
+        lua_setfield(L, table, "path");
+        lua_pushstring(L, cpath);
+        lua_setfield(L, table, "cpath");
+    }
+    lua_rawgeti(L, top + 3, i + 2);
+    take_snapshot(L, top + 2, lua_touserdata(L, -1));
+    lua_settop(L, top);
 }
 
 /* Makes the table at `table` equal to the copy at `copy`. */
@@ -134,16 +268,8 @@ static void restore(lua_State *L, int table, int copy)
         }
         lua_pop(L, 2);
     }
-    if (lua_getmetatable(L, table)) {
-        lua_pop(L, 1);
-        lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-        bool globals = lua_rawequal(L, -1, table);
-        lua_pop(L, 1);
-        if (!globals) {
-            lua_pushnil(L);
-            lua_setmetatable(L, table);
-        }
-    }
+    lua_pushnil(L);
+    lua_setmetatable(L, table);
 }
 
 /* What was loaded before the first job is what `require` finds; what jobs have loaded stays loaded.
@@ -153,12 +279,20 @@ static void restore_loaded(lua_State *L)
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_pushnil(L);
     lua_setmetatable(L, -2);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key);
-    lua_pushnil(L);
-    while (lua_next(L, -2)) { // -- loaded copy name module
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &loaded_key); // -- loaded list
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    for (lua_Integer i = 1; i <= n; i += 2) {
+        lua_rawgeti(L, -1, i);
+        lua_rawgeti(L, -2, i + 1); // -- loaded list name module
         lua_pushvalue(L, -2);
-        lua_insert(L, -2);
-        lua_rawset(L, -5);
+        lua_rawget(L, -5);
+        bool same = lua_rawequal(L, -1, -2);
+        lua_pop(L, 1);
+        if (same) {
+            lua_pop(L, 2);
+        } else {
+            lua_rawset(L, -4);
+        }
     }
     lua_pop(L, 2);
 }
@@ -202,20 +336,21 @@ int pristine_restore(lua_State *L)
 {
     lua_settop(L, 0);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &kept_key); // 1
-    lua_pushnil(L);
-    while (lua_next(L, 1)) { // -- library copy
-        if (lua_istable(L, -2)) {
-            lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
-            bool globals = lua_rawequal(L, -1, -3);
-            lua_pop(L, 1);
-            if (!globals) { /* what modules put among their globals is the modules' own */
-                restore(L, lua_gettop(L) - 1, lua_gettop(L));
-            }
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+    for (lua_Integer i = 1; i <= n; i += 3) {
+        lua_rawgeti(L, 1, i);
+        lua_rawgeti(L, 1, i + 2); // -- kept table snapshot
+        struct snapshot *s = lua_touserdata(L, 3);
+        if (!is_untouched(L, 2, s)) {
+            lua_rawgeti(L, 1, i + 1);
+            restore(L, 2, 4);
+            take_snapshot(L, 2, s); /* it may have another order now */
         }
-        lua_pop(L, 1);
+        lua_settop(L, 1);
     }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &io_key);
     for (size_t i = 0; i < ARRAY_LEN(io_defaults); i++) {
-        lua_getfield(L, 1, io_defaults[i]);
+        lua_getfield(L, 2, io_defaults[i]);
         lua_setfield(L, LUA_REGISTRYINDEX, io_defaults[i]);
     }
     restore_loaded(L);
@@ -272,25 +407,64 @@ static void bind_loader(lua_State *L, int globals, const char *name, int env_pos
 
 void pristine_push_globals(lua_State *L)
 {
-    static const char *const bound[] = {"load", "loadfile", "dofile"};
     luaL_checkstack(L, 8, NULL);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &globals_key);
-    push_copy(L, -1);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    lua_createtable(L, 0, (int)(n / 2)); // -- list globals
+    for (lua_Integer i = 1; i <= n; i += 2) {
+        lua_rawgeti(L, -2, i);
+        lua_rawgeti(L, -3, i + 1);
+        lua_rawset(L, -3);
+    }
     lua_remove(L, -2);
     int globals = lua_gettop(L);
     lua_pushvalue(L, globals);
     lua_setfield(L, globals, LUA_GNAME);
-    bind_loader(L, globals, "load", 4);
-    bind_loader(L, globals, "loadfile", 3);
+    bind_loader(L, globals, "load", LOAD_ENV);
+    bind_loader(L, globals, "loadfile", LOADFILE_ENV);
     lua_pushvalue(L, globals);
     lua_pushcclosure(L, l_dofile, 1);
     lua_setfield(L, globals, "dofile");
     lua_rawgetp(L, LUA_REGISTRYINDEX, &strict_key);
     lua_setmetatable(L, globals);
-    ship_register(L, globals, LUA_GNAME, NULL); /* a job may ship functions of its own */
-    for (size_t i = 0; i < ARRAY_LEN(bound); i++) {
-        lua_getfield(L, globals, bound[i]);
-        ship_register(L, -1, LUA_GNAME, bound[i]);
+}
+
+/* Whether the table at `index` was made by pristine_push_globals(). */
+static bool is_fresh(lua_State *L, int index)
+{
+    if (!lua_getmetatable(L, index)) {
+        return false;
+    }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &strict_key);
+    bool fresh = lua_istable(L, -1) && lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    return fresh;
+}
+
+/* Whether upvalue `n` of the function at `index` was made by pristine_push_globals(). */
+static bool is_bound(lua_State *L, int index, int n)
+{
+    bool bound = lua_getupvalue(L, index, n) != NULL;
+    if (bound) {
+        bound = lua_istable(L, -1) && is_fresh(L, lua_gettop(L));
         lua_pop(L, 1);
     }
+    return bound;
+}
+
+const char *pristine_name(lua_State *L, int index)
+{
+    if (lua_istable(L, index)) {
+        return is_fresh(L, index) ? "" : NULL;
+    }
+    lua_CFunction fn = lua_tocfunction(L, index);
+    if (fn == l_dofile) {
+        return is_bound(L, index, 1) ? "dofile" : NULL;
+    } else if (fn != l_load || !is_bound(L, index, 2)) {
+        return NULL;
+    }
+    (void)lua_getupvalue(L, index, 3);
+    const char *name = lua_tointeger(L, -1) == LOAD_ENV ? "load" : "loadfile";
+    lua_pop(L, 1);
+    return name;
 }

@@ -23,4 +23,8 @@ int pristine_restore(lua_State *L);
  * every name that it lacks. */
 void pristine_push_globals(lua_State *L);
 
+/* Of the globals table of a call the empty text, of `load` and friends bound to it their name; NULL
+ * for everything else. */
+const char *pristine_name(lua_State *L, int index);
+
 #endif

@@ -1,5 +1,6 @@
 #include "base/base.h"
 
+#include "engine/pristine.h"
 #include "engine/ship.h"
 #include "engine/ship_int.h"
 
@@ -142,6 +143,15 @@ static bool push_module_name(struct encoder *e, int index, bool search)
         return true;
     }
     lua_pop(L, 2);
+    const char *own = pristine_name(L, index); /* a job may ship functions of its own */
+    if (own != NULL) {
+        if (own[0] == '\0') {
+            lua_pushliteral(L, LUA_GNAME);
+        } else {
+            ship_push_field_name(L, LUA_GNAME, own);
+        }
+        return true;
+    }
     if (!search) {
         return false;
     }

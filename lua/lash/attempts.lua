@@ -2,10 +2,14 @@
 --
 -- A timeout counts for each attempt, so every attempt that others may follow is a task of its own. The
 -- deadline and the cancel of the run end them all.
+local context = require "lash.context"
 local engine = require "lash.core.engine"
 local outcome = require "lash.outcome"
 local retries = require "lash.retries"
 local tool = require "lash.tool"
+
+local begin_call, end_call = engine.begin_call, engine.end_call
+local result_of, wants_context = outcome.of, tool.wants_context
 
 local M = {}
 
@@ -65,12 +69,12 @@ end
 -- @return status, text, ms since the beginning, whether it forbids another attempt
 function M.once(job, n)
     local found, spec = job.tool, job.batch.spec
-    local began = engine.begin_call(job, found.timeout)
+    local began = begin_call(job, found.timeout)
     local since = job.started or began
     job.started = since
     local args = n == 1 and job.args or job.fresh_args()
     local ctx
-    if tool.wants_context(found) then
+    if wants_context(found) then
         local label = label_of(job)
         ctx = { -- with room for the functions
             call = label, agent = spec.agent, key = spec.key .. label, attempt = n, progress = nil, cancelled = nil,
@@ -81,9 +85,10 @@ function M.once(job, n)
         engine.current():tag(spec.key .. label_of(job) .. " " .. found.name) -- should its result come too late
         status, text, traceback, final = run_there(job, args, ctx)
     else
-        status, text, traceback, final = tool.run(found, args, ctx, job.on_report)
+        ctx = ctx and context.attach(ctx, job.on_report)
+        status, text, traceback, final = result_of(found.fn, found.max_output, args, ctx)
     end
-    local ms, reason, held = engine.end_call(since)
+    local ms, reason, held = end_call(since)
     if held then -- before the end of the call that it tells of
         held()
     end

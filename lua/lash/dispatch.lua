@@ -12,7 +12,7 @@ local retries = require "lash.retries"
 local timer = require "lash.core.timer"
 local tool = require "lash.tool"
 
-local decode, check_arguments, hrtime = json.decode, tool.check_arguments, engine.hrtime
+local decode, hrtime, check_arguments, is_plain = json.decode, engine.hrtime, tool.check_arguments, tool.is_plain
 
 local M = {}
 
@@ -249,8 +249,13 @@ local function run_again(job, slot, policy)
     return status, text, elapsed(job.started)
 end
 
-local function run_found(job, slot)
+-- The body of the task of one call. An error of it is one of lash, such as no memory for a tool's result; fill() tells
+-- of it when the others have ended.
+local function run_call(job, slot)
     local batch, found = job.batch, job.tool
+    if batch.stopped then
+        return
+    end
     if batch.spec.emit then
         job.started = hrtime()
         job.on_report = progress_teller(job)
@@ -270,13 +275,10 @@ local function run_found(job, slot)
     end
 end
 
--- The body of the task of one call.
-local function run_call(job, slot)
+-- The same with fail_fast, where the others are to end at once.
+local function run_guarded(job, slot)
     local batch = job.batch
-    if batch.stopped then
-        return
-    end
-    local ok, err = pcall(run_found, job, slot)
+    local ok, err = pcall(run_call, job, slot)
     if not ok and not batch.outcomes[job.at] then
         note_end(batch, job.at, "error", outcome.error_text(err), elapsed(job.started or hrtime()))
         note_failure(batch, job.at)
@@ -290,6 +292,7 @@ local function classify_all(batch, skip)
         if not (skip and skip[i]) then
             local found, args = M.classify(calls[i], tools)
             if found then
+                batch.plain = batch.plain and is_plain(found)
                 jobs[#jobs + 1] = { batch = batch, at = i, tool = found, args = args, started = false }
             else
                 note_start(batch, i, tools[calls[i].name])
@@ -303,20 +306,24 @@ end
 
 local function run_all(batch)
     local permits <close> = engine.batch(batch.spec.cap or M.CONCURRENCY)
-    local jobs = batch.jobs
-    for slot = 1, #jobs do
-        local found = jobs[slot].tool
-        add_slot(permits, found, found.parallel == false)
+    local jobs, run = batch.jobs, batch.spec.fail_fast and run_guarded or run_call
+    if batch.plain then
+        permits:add(false, #jobs)
+    else
+        for slot = 1, #jobs do
+            local found = jobs[slot].tool
+            add_slot(permits, found, found.parallel == false)
+        end
     end
     batch.permits = permits
     local pending = permits:start()
     local wait = batch.spec.wait
     if not wait or wait <= 0 or pending == 0 then
-        permits:run(run_call, jobs, batch.tasks)
+        permits:run(run, jobs, batch.tasks)
     else
         local watch <close> = engine.group()
         watch:spawn(watch_turns, batch)
-        permits:run(run_call, jobs, batch.tasks)
+        permits:run(run, jobs, batch.tasks)
     end
 end
 
@@ -349,8 +356,8 @@ end
 -- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields) or nil,
 --   turn = "2.": what stands before the index in a call's label, key = prefix of ctx.key, skip =
 --   { [i] = true } for calls that somebody else answers, on_traceback = fn(name, text, traceback) or nil,
---   wait = seconds that a call waits for its turn, retry = of the agent, fail_fast = true: the first call that fails stops the others, cause = fn() ->
---   why the run is cancelled }
+--   wait = seconds that a call waits for its turn, retry = of the agent, fail_fast = true: the first call
+--   that fails stops the others, cause = fn() -> why the run is cancelled }
 -- @return list of outcome items, holes where skipped; true | nil, what the run has to end with: the cancel error
 --   when it was cancelled, another when lash itself failed (no memory for its own bookkeeping);
 --   positions of the calls that failed, in the order in which they did
@@ -361,6 +368,7 @@ function M.run(calls, spec)
         tasks = {}, -- of those that have begun: as many
         permits = nil, -- their slots are the indices of jobs and tasks
         stopped = nil, -- a call has failed, with fail_fast
+        plain = true, -- no call of it needs more than any permit
         fault = nil, untold = nil,
     }
     local skip = spec.skip

@@ -42,7 +42,7 @@ function M.compile(schema)
     if not document then
         return failure("schema", message)
     end
-    return setmetatable({ document = document, accepts = accept.make(schema) }, Compiled)
+    return setmetatable({ document = document, plan = accept.plan(schema) }, Compiled)
 end
 
 --- check(schema: table|boolean|schema.compiled, value: any [, options: schema.options])
@@ -58,8 +58,8 @@ function M.check(schema, value, options)
             return nil, err
         end
     end
-    local accepts = compiled.accepts
-    if accepts and not options and accepts(value) then
+    local plan = compiled.plan
+    if plan and not options and accept.fits(plan, value) then
         return true
     end
     local errors, more = evaluate(compiled.document, value, options and options.steps)

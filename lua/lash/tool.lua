@@ -8,6 +8,8 @@ local retries = require "lash.retries"
 local schema = require "lash.schema"
 local size = require "lash.size"
 
+local fits = require("lash.core.accept").fits
+
 local M = {}
 
 --- The metatable of tools.
@@ -44,14 +46,32 @@ local FIELDS = {
     strict = "boolean",
 }
 
--- What is made of a tool once: { checker = its compiled schema, wants = whether its function looks at its context }.
--- Not part of the tool, so that tools can travel to workers.
+-- What is made of a tool once: { checker = its compiled schema, wants = whether its function looks at its context,
+-- plain = whether its calls need no more than any permit }. Not part of the tool, so that tools can travel to workers.
 local made_of = setmetatable({}, { __mode = "k" })
 
 -- Whether a function has a second parameter. The context is not made for one that cannot see it.
 local function has_second(fn)
     local info = debug.getinfo(fn, "u")
     return info.isvararg or info.nparams > 1
+end
+
+local function made(tool, checker, fn)
+    return {
+        checker = checker,
+        wants = not fn or has_second(fn),
+        plain = tool.mark == "async" and tool.parallel ~= false and type(tool.parallel) ~= "string" and not tool.limit,
+    }
+end
+
+-- A tool that has travelled brings no more than its fields.
+local function of(tool)
+    local its = made_of[tool]
+    if not its then
+        its = made(tool, assert(schema.compile(tool.schema)), tool.fn)
+        made_of[tool] = its
+    end
+    return its
 end
 
 local function argument_schema(spec)
@@ -150,18 +170,8 @@ local function build(spec)
     else
         tool.fn = fn
     end
-    made_of[tool] = { checker = checker, wants = has_second(fn) }
+    made_of[tool] = made(tool, checker, fn)
     return tool
-end
-
--- A tool that has travelled brings no more than its fields.
-local function of(tool)
-    local made = made_of[tool]
-    if not made then
-        made = { checker = assert(schema.compile(tool.schema)), wants = not tool.fn or has_second(tool.fn) }
-        made_of[tool] = made
-    end
-    return made
 end
 
 --- tool(spec) -> tool
@@ -199,8 +209,8 @@ end
 -- @return true | nil, err as of lash.schema.check
 function M.check_arguments(tool, args)
     local checker = (made_of[tool] or of(tool)).checker
-    local accepts = checker.accepts
-    if accepts and accepts(args) then
+    local plan = checker.plan
+    if plan and fits(plan, args) then
         return true
     end
     return schema.check(checker, args)
@@ -209,6 +219,11 @@ end
 --- @return whether the tool's function looks at its context
 function M.wants_context(tool)
     return (made_of[tool] or of(tool)).wants
+end
+
+--- @return whether a call of the tool needs no more than any permit: no worker, no limit, no name
+function M.is_plain(tool)
+    return (made_of[tool] or of(tool)).plain
 end
 
 --- Runs the tool's function in the running task (async) or on a worker (sync).

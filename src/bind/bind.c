@@ -17,6 +17,7 @@
 enum { DEFAULT_JOBS = 16, EXIT_GRACE_MS = 500 };
 
 static const luaL_Reg core_modules[] = {
+    {"lash.core.accept", luaopen_lash_core_accept},
     {"lash.core.channel", luaopen_lash_core_channel},
     {"lash.core.codec", luaopen_lash_core_codec},
     {"lash.core.engine", luaopen_lash_core_engine},

@@ -44,6 +44,7 @@ void bind_check_call(lua_State *L);
 /* Adds the functions about workers to lash.core.engine, the table on top. */
 void bind_add_offload(lua_State *L);
 
+int luaopen_lash_core_accept(lua_State *L);
 int luaopen_lash_core_channel(lua_State *L);
 int luaopen_lash_core_codec(lua_State *L);
 int luaopen_lash_core_engine(lua_State *L);

@@ -10,6 +10,7 @@
 #include "engine/task.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 
 #define BATCH_TYPE "lash.batch"
 #define NEXT_TYPE "lash.batch.next"
@@ -61,10 +62,17 @@ static int l_batch(lua_State *L)
     return 1;
 }
 
+/* batch:add(barrier [, n]) -> the number of the new slot, the last one of n */
 static int l_batch_add(lua_State *L)
 {
     struct lua_batch *b = check_batch(L);
-    lua_pushinteger(L, (lua_Integer)batch_add(b->batch, lua_toboolean(L, 2)) + 1);
+    lua_Integer n = luaL_optinteger(L, 3, 1);
+    luaL_argcheck(L, n >= 1 && n <= INT_MAX, 3, "at least one slot is added");
+    size_t slot = 0;
+    for (lua_Integer i = 0; i < n; i++) {
+        slot = batch_add(b->batch, lua_toboolean(L, 2));
+    }
+    lua_pushinteger(L, (lua_Integer)slot + 1);
     return 1;
 }
 

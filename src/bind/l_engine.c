@@ -131,9 +131,10 @@ static int l_task_told(lua_State *L)
  * in the table. */
 static int l_task_mark_call(lua_State *L)
 {
-    check_task(L);
+    struct task *t = check_task(L);
+    luaL_argcheck(L, t->state != TASK_DONE, 1, "the task has ended");
     lua_settop(L, 2);
-    task_mark_call(L, 1);
+    task_begin_call(L, t);
     return 0;
 }
 
@@ -188,13 +189,11 @@ static int l_begin_call(lua_State *L)
 {
     struct task *t = runtime_of(L)->current;
     luaL_argcheck(L, t != NULL, 1, "only a task makes calls");
-    lua_settop(L, 2);
-    task_push_self(L, t);
-    lua_pushvalue(L, 1);
-    task_mark_call(L, 3);
     if (lua_isnumber(L, 2)) {
         task_set_deadline(t, lua_tonumber(L, 2));
     }
+    lua_settop(L, 1);
+    task_begin_call(L, t);
     lua_pushinteger(L, (lua_Integer)uv_hrtime());
     return 1;
 }

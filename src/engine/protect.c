@@ -116,11 +116,12 @@ static bool plain_text(lua_State *L)
         lua_pushstring(L, lua_toboolean(L, -1) ? "true" : "false");
         return true;
     case LUA_TNUMBER:
-        if (!lua_isinteger(L, -1)) {
-            return false;
+        if (lua_isinteger(L, -1)) {
+            char text[JSON_NUMBER_MAX];
+            lua_pushlstring(L, text, json_write_integer(lua_tointeger(L, -1), text));
+            return true;
         }
-        (void)lua_tolstring(L, -1, NULL);
-        return true;
+        return false;
     case LUA_TSTRING: {
         const char *text = lua_tolstring(L, -1, &len);
         return is_utf8(text, len);

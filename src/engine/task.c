@@ -211,11 +211,8 @@ static struct task *task_finish(struct task *t)
     group_finish_joins(&t->waiters);
     struct group *group = t->group;
     t->group = NULL;
-    lua_State *L = rt->L;
-    task_push_self(L, t); /* keeps it alive to the end of this function */
     struct task *parent = group != NULL ? group_child_done(group, t) : NULL;
-    drop_anchors(L, t);
-    lua_pop(L, 1);
+    drop_anchors(rt->L, t); /* the collector may have it from here on */
     return parent;
 }
 
@@ -240,10 +237,12 @@ static void give_back(struct task *t)
 static void task_end(struct task *t)
 {
     lua_State *L = t->rt->L;
-    task_push_self(L, t);
-    lua_xmove(t->co, L, 1);
-    lua_setiuservalue(L, -2, UV_RESULT);
-    lua_pop(L, 1);
+    if (t->failed || t->nresults > 0) {
+        task_push_self(L, t);
+        lua_xmove(t->co, L, 1);
+        lua_setiuservalue(L, -2, UV_RESULT);
+        lua_pop(L, 1);
+    }
     give_back(t);
     if (task_has_children(t)) {
         t->state = TASK_ENDING;
@@ -399,12 +398,14 @@ void task_swap_watcher(lua_State *L, int index)
     lua_pop(L, 1);
 }
 
-void task_mark_call(lua_State *L, int task_index)
+void task_begin_call(lua_State *L, struct task *t)
 {
-    struct task *t = task_at(L, task_index);
     t->in_call = true;
     t->call_id = t->id;
-    lua_setiuservalue(L, task_index, UV_CALL);
+    task_push_self(L, t);
+    lua_insert(L, -2);
+    lua_setiuservalue(L, -2, UV_CALL);
+    lua_pop(L, 1);
 }
 
 int task_push_call(lua_State *L, const struct task *t)

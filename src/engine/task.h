@@ -184,9 +184,9 @@ void task_set_tag(lua_State *L, int task_index);
 /* Pushes that name or nil; the text, or NULL. The task is not done. */
 const char *task_push_tag(lua_State *L, struct task *t);
 
-/* The task and what it spawns run a tool's function, of which the table on top of the stack tells;
- * takes it. */
-void task_mark_call(lua_State *L, int task_index);
+/* The task, which is not done, and what it spawns run a tool's function, of which the table on top
+ * of the stack tells; takes it. */
+void task_begin_call(lua_State *L, struct task *t);
 /* Pushes the table of the call that the task belongs to: 1; or nothing: 0. */
 int task_push_call(lua_State *L, const struct task *t);
 

@@ -92,12 +92,21 @@ case("reference: what is shown of an entry fits 80 columns, and 40", function()
             end
         end
     end
+    equal(reference.text(assert(reference.find "lash.log")), "lash.log(...)\nlash.log: messages for people, on stderr, "
+        .. "one line each.\n\nThe same as lash.log.info(...).\n\nIt has: debug, error, info, warn")
+    has(reference.text(assert(reference.find "lash.fs")), "lash.fs: files")
+    has(reference.text(assert(reference.find "lash.fs"), 40), "\nIt has: append, chmod, copy, escape,\n    exists, ")
+    has(reference.text(assert(reference.find "mutex")), "\n\n  mutex:lock() -> lock.held\n  mutex:run(")
+    has(reference.text(assert(reference.find "agent:run")), "\n\nSee also: message, result, run.options")
+    has(reference.text(assert(reference.find "result")), "\n  conversation  conversation\n")
+    has(reference.text(assert(reference.find "lash.reason")), "reason is \"done\" | \"empty\" | ")
+    has(select(2, reference.find "resutl"), "result")
     local fields = { { name = "b", optional = true, shown = "integer", text = "the b" } }
     local out = show.text({ name = "lash.x.y", signature = "y(a: string [, opts]) -> string", returned = "it",
         text = "One\nsentence.\n\n  code()  -- as it is",
         params = { { name = "a", text = "the a" }, { name = "opts", text = "", fields = fields } } }, {}, 30)
-    equal(out, "lash.x.y(a: string [, opts])\n    -> string\nOne sentence.\n\n  code()  -- as it is\n  ->  it\n"
-        .. "  a  the a\n\nopts\n  b?  integer  the b")
+    equal(out, "lash.x.y(a: string [, opts])\n    -> string\nOne sentence.\n\n  code()  -- as it is\n"
+        .. "  a  the a\n  ->  it\n\nopts\n  b?  integer  the b")
 end)
 
 -- ---- the annotations ----

@@ -294,6 +294,27 @@ local function add_words(found, words)
     end
 end
 
+-- Tells tables of their parts and classes of their methods, and looks whether all classes are there.
+local function connect(found)
+    for _, entry in ipairs(found.list) do
+        local owner = found.by_name[entry.name:match "^(lash%..*)%." or ""]
+        if owner then
+            owner.parts = owner.parts or {}
+            table.insert(owner.parts, entry.name:match "[%w_]+$")
+        elseif entry.class then
+            local class = found.classes[entry.class] or { name = entry.class, text = "", fields = {} }
+            found.classes[entry.class] = class
+            class.methods = class.methods or {}
+            table.insert(class.methods, entry)
+        end
+    end
+    for _, used in ipairs(found.uses) do
+        if not found.classes[used.class] then
+            fault(found, used.by, "there is no class " .. used.class)
+        end
+    end
+end
+
 local all
 
 local function everything()
@@ -306,21 +327,7 @@ local function everything()
         table.sort(found.list, function(a, b)
             return a.name < b.name
         end)
-        for _, entry in ipairs(found.list) do
-            if entry.class and not found.classes[entry.class] then
-                found.classes[entry.class] = { name = entry.class, text = "", fields = {} }
-            end
-            local class = entry.class and found.classes[entry.class]
-            if class then
-                class.methods = class.methods or {}
-                table.insert(class.methods, entry)
-            end
-        end
-        for _, used in ipairs(found.uses) do
-            if not found.classes[used.class] then
-                fault(found, used.by, "there is no class " .. used.class)
-            end
-        end
+        connect(found)
         all = found
     end
     return all
@@ -350,6 +357,9 @@ function M.find(name)
         if one.name:match "[%w_]+$" == name then
             hits[#hits + 1] = one
         end
+    end
+    for class in pairs(found.classes) do
+        names[#names + 1] = class
     end
     if #hits == 1 then
         return hits[1]

@@ -83,9 +83,12 @@ local function add_title(out, entry, width, indent)
     title = (" "):rep(indent) .. title
     local at = #title > width and title:find(" -> ", 1, true)
     local from = #out + 1
-    add_line(out, (at and title:sub(1, at - 1) or title):gsub(": ", ":\0"), width, indent + 4)
+    local function add(text)
+        add_line(out, text:gsub("([:[],?) ", "%1\0"), width, text:find "%S" + 3)
+    end
+    add(at and title:sub(1, at - 1) or title)
     if at then
-        add_line(out, (" "):rep(indent + 3) .. title:sub(at):gsub(": ", ":\0"), width, indent + 7)
+        add((" "):rep(indent + 3) .. title:sub(at))
     end
     for i = from, #out do
         out[i] = out[i]:gsub("%z", " ") -- a name stays with its type
@@ -140,9 +143,17 @@ function M.text(entry, classes, columns)
         add_class(out, entry, width)
         return table.concat(out, "\n")
     end
-    add_title(out, entry, width, 0)
+    local rest = not entry.is_function and entry.text:match("^" .. entry.name:gsub("%p", "%%%0") .. ": ")
+    if not rest then -- the text does not begin with it
+        add_title(out, entry, width, 0)
+    end
     if entry.text ~= "" then
         add_prose(out, entry.text, width)
+    end
+    for _, param in ipairs(entry.params) do
+        if not param.fields and param.text ~= "" then
+            add_line(out, ("  %s  %s"):format(param.name, param.text), width, #param.name + 4)
+        end
     end
     if entry.returned then
         add_line(out, "  ->  " .. entry.returned, width, 6)
@@ -151,9 +162,11 @@ function M.text(entry, classes, columns)
         if param.fields then
             add_prose(out, ("\n%s%s"):format(param.name, param.text ~= "" and ": " .. param.text or ""), width)
             add_fields(out, param.fields, width)
-        elseif param.text ~= "" then
-            add_line(out, ("  %s  %s"):format(param.name, param.text), width, #param.name + 4)
         end
+    end
+    if entry.parts then
+        out[#out + 1] = ""
+        add_line(out, "It has: " .. table.concat(entry.parts, ", "), width, 4)
     end
     add_more(out, entry, classes, width)
     return table.concat(out, "\n")

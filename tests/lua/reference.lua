@@ -283,14 +283,19 @@ case("annotations: results, events, answers and errors are as their classes tell
     local agent = lash.agent { name = "helper", model = "demo", tools = { add } }
     fits(found, add, "tool")
     fits(found, agent, "agent")
+    local events = {}
     local result = agent:run("add 2 and 3", { on_event = function(event)
+        events[#events + 1] = event
+    end })
+    for _, event in ipairs(events) do
         kinds[event.type] = true
         fits(found, event, "event")
         fits(found, event, "event." .. event.type)
-    end })
+    end
     local _ = result.items
     fits(found, result, "result")
     equal(#result.calls, 1)
+    equal(result.calls[1].output, "5") -- its context was right, too
     for _, name in ipairs { "run.start", "run.end", "model.request", "model.end", "text", "call.start", "call.end",
         "call.progress" } do
         ok(kinds[name], name)

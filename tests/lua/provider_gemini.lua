@@ -73,6 +73,28 @@ case("P3 J4 parts go back as the bytes that came, signatures on their parts", fu
     equal(anew.body, request.body)
 end)
 
+case("P3 the texts of the parts are those of the candidate that counts, whatever comes twice", function()
+    local function candidate(name, index)
+        return ('{"content":{"parts":[{"functionCall":{"name":"%s" }}]},"finishReason":"STOP","index":%d}'):format(name, index)
+    end
+    local a, b = candidate("a", 0), candidate("b", 1)
+    for _, pair in ipairs {
+        { "a", '{"candidates":[' .. a .. "]}" }, { "a", '{"candidates":[' .. a .. "," .. b .. "]}" },
+        { "b", '{"candidates":[' .. b .. "," .. a .. "]}" },
+        { "b", '{"candidates":[' .. a .. '],"candidates":[' .. b .. "]}" },
+        { "a", '{"candidates":[' .. b .. "," .. b .. '],"candidates":[' .. a .. "]}" },
+    } do
+        local conv = wire.conversation { { type = "user", text = "?" } }
+        local answer = wire.hear("gemini", conv, pair[2])
+        equal(answer.items[1].name, pair[1], pair[2])
+        equal(answer.wire, { '{"functionCall":{"name":"' .. pair[1] .. '" }}' }, pair[2])
+    end
+    for _, second in ipairs { '"candidates":5', '"candidates":null', '"candidates":{}', '"candidates":[{"content":{"parts":7}}]' } do
+        local err = wire.refused("gemini", wire.answer('{"candidates":[' .. a .. "]," .. second .. "}"))
+        equal(err.code, "nonsense", second)
+    end
+end)
+
 case("neighbouring texts are one part, empty ones that carry nothing are none", function()
     local conv = wire.conversation { { type = "user", text = "x" } }
     wire.hear("gemini", conv, response { '{"text":"a"}', '{"text":""}', "{}", '{"text":"b"}' })

@@ -156,19 +156,17 @@ local function own_fields(view, target)
     return extra, tools
 end
 
-local function body(conv, view, target, begun)
+-- All of the body but the history, in two halves around it.
+-- @param token of an answer that was begun
+local function frame(view, target, token)
     local settings = view.settings or {}
     local extra, tools = own_fields(view, target)
     if not extra then
         return nil, tools
     end
-    local raw, why = { tools = tools[1] and "[" .. table.concat(tools, ",") .. "]" or nil }, nil
-    raw.contents, why = contents.text(conv, target)
-    if not raw.contents then
-        return nil, why
-    end
-    local fields = { generationConfig = generation(settings, extra, target),
-        continuationToken = begun and begun.token }
+    local raw = { contents = "[\0]", -- no JSON text has a NUL
+        tools = tools[1] and "[" .. table.concat(tools, ",") .. "]" or nil }
+    local fields = { generationConfig = generation(settings, extra, target), continuationToken = token }
     if view.tools and #view.tools > 0 then
         fields.toolConfig = { functionCallingConfig = calling(view.tool_choice) }
     end
@@ -177,7 +175,29 @@ local function body(conv, view, target, begun)
     if next(fields.generationConfig) == nil then
         fields.generationConfig = nil
     end
-    return history.object(fields, raw)
+    local text, err = history.object(fields, raw)
+    if not text then
+        return nil, err
+    end
+    local before, after = text:match("^(.-)%z(.*)$")
+    return { target = target, before = before, after = after }
+end
+
+-- view -> its frame: the same for all requests that are made of it, but where an answer is continued
+local frames = setmetatable({}, { __mode = "k" })
+
+local function frame_of(view, target, token)
+    local kept = frames[view]
+    if token then
+        return frame(view, target, token)
+    elseif kept and kept.target == target then
+        return kept
+    end
+    local made, why = frame(view, target)
+    if made then
+        frames[view] = made
+    end
+    return made, why
 end
 
 -- ---- addresses ----
@@ -214,18 +234,38 @@ local function headers_of(target, accept)
     return headers
 end
 
+-- target -> whether it is a stream -> url and headers of its requests, which are always the same
+local heads = setmetatable({}, { __mode = "k" })
+
+local function head(target, stream)
+    local of, kind = heads[target], stream and "stream" or "whole"
+    if not of then
+        of = {}
+        heads[target] = of
+    end
+    if not of[kind] then
+        local path = model_path(target.model) .. (stream and ":streamGenerateContent" or ":generateContent")
+        local headers = headers_of(target, stream and "text/event-stream" or "application/json")
+        headers["content-type"] = "application/json"
+        of[kind] = { url = url(target, path, stream and "alt=sse" or ""), headers = headers }
+    end
+    return of[kind]
+end
+
 --- request(conv, view, target, stream, begun) -> { url =, headers =, body = } | nil, err
 -- `begun` is what read() gave of an answer that the server gives in several requests.
 function M.request(conv, view, target, stream, begun)
     conv.scratch = conv.scratch or {}
-    local text, why = body(conv, view, target, begun)
-    if not text then
+    local made, why = frame_of(view, target, begun and begun.token)
+    local texts
+    if made then
+        texts, why = contents.texts(conv, target)
+    end
+    if not texts then
         return nil, fault.new { code = "bad_request", exit = 64, message = target.provider_name .. ": " .. why }
     end
-    local path = model_path(target.model) .. (stream and ":streamGenerateContent" or ":generateContent")
-    local headers = headers_of(target, stream and "text/event-stream" or "application/json")
-    headers["content-type"] = "application/json"
-    return { url = url(target, path, stream and "alt=sse" or ""), headers = headers, body = text }
+    local kept = head(target, stream)
+    return { url = kept.url, headers = kept.headers, body = history.join(made.before, texts, made.after) }
 end
 
 -- ---- the list of models ----

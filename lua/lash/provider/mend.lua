@@ -102,8 +102,8 @@ function M.decode(text)
     return value, nil, new
 end
 
---- pick(text, shape) -> value, nil, raws, the text that it is of | nil, err: as history.pick, of a text with its letters
--- mended
+--- pick(text, shape) -> value, nil, raws, the text that it is of | nil, err: as history.pick, of a text with its
+-- letters mended
 function M.pick(text, shape)
     local value, raws = history.pick(text, shape)
     if value ~= nil then

@@ -2,7 +2,8 @@
 -- which lash.provider.anthropic.stream has put the blocks together.
 --
 -- A block is { value = decoded, raw = its JSON text, args = text of a call's arguments when that is no JSON
--- object, picked = whether its value has only what M.BLOCK has }. What goes into `wire` is the raw text, unless the id, the name or the input cannot be sent so.
+-- object, picked = whether its value has only what M.BLOCK has }. What goes into `wire` is the raw text, unless
+-- the id, the name or the input cannot be sent so.
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"

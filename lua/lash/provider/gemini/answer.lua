@@ -52,12 +52,7 @@ local function new(conv, target, res, begun)
             self.pieces[#self.pieces] = { thought = last.thought, texts = { table.concat(last.texts) } }
         end
     end
-    local namer = history.namer(conv, begun and begun.ids)
-    self.id_for = function(given, n)
-        local id = history.new_id(namer, given, n)
-        self.ids[id] = true
-        return id
-    end
+    self.namer = history.namer(conv, begun and begun.ids)
     return self
 end
 
@@ -127,7 +122,8 @@ function Answer:add_call(part, raw, tell)
     local args = call.args ~= nil and call.args ~= json.null and json.raw(raw, "functionCall", "args") or "{}"
     local item = { type = "call", name = text_of(call.name) or "", args = args, wire_id = self:wire_id(given) }
     self.calls = self.calls + 1
-    item.id = self.id_for(given, self.calls)
+    item.id = history.new_id(self.namer, given, self.calls)
+    self.ids[item.id] = true
     local name, sent = contents.call_name(item.name), contents.arguments(args)
     if item.wire_id ~= call.id or name ~= call.name or sent ~= args then -- it could not go back as it is
         call.id, call.name = item.wire_id, name
@@ -183,15 +179,17 @@ function Answer:candidate(value)
     return nil
 end
 
-function Answer:add_parts(candidate, at, text, tell)
-    local parts = history.is_object(candidate.content) and candidate.content.parts
-    local raws
+-- @param raws the texts of the parts, or nil
+function Answer:add_parts(candidate, at, text, raws, tell)
+    local parts, n = history.is_object(candidate.content) and candidate.content.parts, 0
+    local function raw()
+        raws = raws or json.elements(json.raw(text, "candidates", at, "content", "parts"))
+        return raws[n]
+    end
     for i, part in ipairs(is_array(parts) and parts or {}) do
         if history.is_object(part) then
-            local ok, err = self:add_part(part, function()
-                raws = raws or json.elements(json.raw(text, "candidates", at, "content", "parts"))
-                return raws[i]
-            end, tell)
+            n = i
+            local ok, err = self:add_part(part, raw, tell)
             if not ok then
                 return nil, err
             end
@@ -233,8 +231,9 @@ local function is_chunk(value)
 end
 
 --- One chunk, or a whole answer. `value` is `text`, decoded.
+-- @param raws the texts of the parts of its only candidate, or nil
 -- @return "more" | "idle" | "end", or nil, err
-function Answer:add(value, text, tell)
+function Answer:add(value, text, tell, raws)
     local e = trouble.error_in(value)
     if e then
         return nil, trouble.described(self.target, self.res, e)
@@ -246,7 +245,7 @@ function Answer:add(value, text, tell)
     local grown = false
     local candidate, at = self:candidate(value)
     if candidate then
-        local ok, err = self:add_parts(candidate, at, text, function(kind, fields)
+        local ok, err = self:add_parts(candidate, at, text, raws, function(kind, fields)
             grown = true
             tell(kind, fields)
         end)
@@ -405,15 +404,22 @@ local function read_array(answer, value, text, tell)
     return answer:finish()
 end
 
+-- What is read of a whole answer.
+local WHOLE = history.shape { error = true, promptFeedback = true, usageMetadata = true, responseId = true,
+    modelVersion = true,
+    candidates = { { index = true, finishReason = true, finishMessage = true, continuationToken = true,
+        content = { parts = { true, raws = true } } } } }
+
 local function read_whole(answer, body, tell)
-    local value, err, text = mend.decode(body)
+    local value, err, raws, text = mend.pick(body, WHOLE)
     if err then
         return nil, fault.nonsense(answer.target, { headers = answer.res.headers, body = body }, "is not JSON")
     elseif is_array(value) and value[1] ~= nil and not trouble.error_in(value) then
         return read_array(answer, value, text, tell)
     end
     local what
-    what, err = answer:add(value, text, tell)
+    local single = raws and is_array(value.candidates) and #value.candidates == 1
+    what, err = answer:add(value, text, tell, single and raws or nil)
     if not what then
         return nil, err
     end

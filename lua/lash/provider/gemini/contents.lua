@@ -16,6 +16,9 @@ local quote = history.quote
 
 --- call_name(name) -> a name that Gemini takes for a function
 function M.call_name(name)
+    if name and #name <= 128 and name:find("^[%a_][%w_.:-]*$") then
+        return name
+    end
     name = (name or ""):gsub("[^%w_.:-]", "_"):sub(1, 128)
     return name:find("^[%a_]") and name or "_" .. name:sub(1, 127)
 end
@@ -83,8 +86,8 @@ local function outcome_parts(state, entry)
     for n, outcome in ipairs(entry.items) do
         local call = state.calls[n]
         local id = state.native and call.wire_id
-        parts[n] = ('{"functionResponse":{%s"name":%s,"response":%s}}'):format(
-            id and ('"id":%s,'):format(quote(id)) or "", quote(M.call_name(call.name)), response(outcome))
+        parts[n] = (id and '{"functionResponse":{"id":' .. quote(id) .. ',"name":' or '{"functionResponse":{"name":')
+            .. quote(M.call_name(call.name)) .. ',"response":' .. response(outcome) .. "}}"
     end
     return parts
 end
@@ -124,14 +127,31 @@ end
 
 -- ---- all of it ----
 
+local function content_text(content)
+    return history.join('{"parts":[', content.parts, content.role == "model" and '],"role":"model"}'
+        or '],"role":"user"}')
+end
+
+-- The texts of all contents. All but the last are final: of those only the text is kept.
+local function texts_of(state)
+    local last = state.last
+    last.text = last.text or content_text(last)
+    state.texts[state.final + 1] = last.text
+    return state.texts
+end
+
 -- Contents of one role that follow each other are one content, but outcomes always stand alone.
 local function append(state, role, parts)
-    local last = state.contents[#state.contents]
-    if #parts == 0 then
+    local last = state.last
+    if not parts[1] then
         return
     elseif not last or last.role ~= role then
+        if last then
+            texts_of(state)
+            state.final = state.final + 1
+        end
         last = { role = role, parts = {} }
-        state.contents[#state.contents + 1] = last
+        state.last = last
     end
     table.move(parts, 1, #parts, #last.parts + 1, last.parts)
     last.text = nil
@@ -153,40 +173,33 @@ local function add(state, index, entry)
     return nil
 end
 
-local function content_text(content)
-    if not content.text then
-        content.text = ('{"parts":[%s],"role":"%s"}'):format(table.concat(content.parts, ","),
-            content.role == "model" and "model" or "user")
-    end
-    return content.text
+local function made_key(target, forget)
+    return table.concat({ NAME, target.origin or "", target.model or "", forget }, "\n")
 end
 
--- All contents but the last are final: their parts are let go, their texts kept.
-local function joined(state)
-    local texts = {}
-    for i, content in ipairs(state.contents) do
-        texts[i] = content_text(content)
-        if i < #state.contents then
-            content.parts = nil
-        end
+local keys = setmetatable({}, { __mode = "k" }) -- target -> the name of its memory where nothing is forgotten
+
+local function key_of(target, forget)
+    if forget > 0 then
+        return made_key(target, forget)
     end
-    return "[" .. table.concat(texts, ",") .. "]"
+    keys[target] = keys[target] or made_key(target, 0)
+    return keys[target]
 end
 
---- text(conv, target) -> the JSON of all contents | nil, why
-function M.text(conv, target)
+--- texts(conv, target) -> list of the JSON texts of all contents | nil, why
+function M.texts(conv, target)
     local forget = history.forgotten(conv, NAME)
-    local key = table.concat({ NAME, target.origin or "", target.model or "", forget }, "\n")
-    local state = history.state(conv, key, function()
-        return { contents = {}, forget = forget, origin = target.origin, model = target.model }
+    local state = history.state(conv, key_of(target, forget), function()
+        return { texts = {}, final = 0, forget = forget, origin = target.origin, model = target.model }
     end)
     local wrong = history.continue(state, conv, add)
     if wrong then
         return nil, wrong
-    elseif #state.contents == 0 or state.contents[#state.contents].role == "model" then
+    elseif not state.last or state.last.role == "model" then
         return nil, "there is no text to send: Gemini takes no empty message"
     end
-    return joined(state)
+    return texts_of(state)
 end
 
 return M

@@ -2,16 +2,16 @@
  * The events of a streamed answer.
  *
  * Where nobody wants an answer before it is whole, most events of it are of no use, as the last one
- * has everything once more: these echoes are kept back, as they came, without any Lua. The list of
- * their types is a text of lines, of which the first letter says what counts as a sign of the
- * answer, as against one of mere life:
+ * has everything once more: these echoes are kept back, as they came, without any Lua. They are
+ * those whose type, the first picked value, has a mark, and whose name, if they have one, does. The
+ * mark says what counts as a sign of the answer, as against one of mere life:
  *
- *     +TYPE    each event of this type
- *     -TYPE    none
- *     ?TYPE    those whose second picked value is a text that is not empty
+ *     +    each event of this type
+ *     -    none
+ *     ?    those whose second picked value is a text that is not empty
  *
- * The type of an event is the first picked value. One that is not of the shape is no echo. Should
- * they be needed after all, as when the stream breaks off, they are handed out in their order.
+ * One that is not of the shape is no echo. Should they be needed after all, as when the stream
+ * breaks off, they are handed out in their order.
  */
 #include "base/base.h"
 
@@ -25,7 +25,10 @@
 #include <string.h>
 
 /* With more than this kept back the next event is given, and with it all of them are taken. */
-#define KEPT_MAX ((size_t)4 << 20)
+#define KEPT_MAX ((size_t)8 << 20)
+
+/* What many answers need. */
+#define KEPT_ROOM ((size_t)8 << 10)
 
 /* ---- the limit of an event ---- */
 
@@ -46,7 +49,7 @@ static void stall(struct stream *s)
         buf_appendf(&s->message,
                     "no event came from %s for %.3g s, though its connection is alive (%llu "
                     "keep-alive comments so far): try again, or raise event_timeout",
-                    s->shown.data, (double)s->event_timeout_ms / 1000,
+                    l_stream_shown(s), (double)s->event_timeout_ms / 1000,
                     (unsigned long long)comments);
     }
     end_lines(s);
@@ -97,38 +100,25 @@ static void sign_of_answer(struct stream *s)
 
 /* ---- echoes ---- */
 
-/* The letter before this type in the list; 0 = it is not there. */
-static char find_echo(const char *list, const struct json_str *type)
-{
-    const char *line = list;
-    while (*line != '\0') {
-        const char *end = strchr(line, '\n');
-        size_t len = end != NULL ? (size_t)(end - line) : strlen(line);
-        if (len == type->len + 1 && memcmp(line + 1, type->raw, type->len) == 0) {
-            return *line;
-        }
-        line += len + (end != NULL);
-    }
-    return '\0';
-}
-
 static void keep(struct stream *s)
 {
     size_t sizes[2] = {s->event.name_len, s->event.data_len};
-    buf_reserve(&s->kept, sizeof sizes + sizes[0] + sizes[1]);
+    if (s->kept.data == NULL) {
+        buf_reserve(&s->kept, KEPT_ROOM);
+    }
     buf_append(&s->kept, sizes, sizeof sizes);
     buf_append(&s->kept, s->event.name, sizes[0]);
     buf_append(&s->kept, s->event.data, sizes[1]);
 }
 
-static bool is_named_error(const struct sse_event *event)
+static bool is_named(const struct sse_event *event, const char *name)
 {
-    return event->name_len == 5 && memcmp(event->name, "error", 5) == 0;
+    return event->name_len == strlen(name) && memcmp(event->name, name, event->name_len) == 0;
 }
 
 static bool pick(const struct stream *s, struct json_picked *values)
 {
-    return s->shape != NULL && !is_named_error(&s->event) &&
+    return s->shape != NULL && !is_named(&s->event, "error") &&
            json_pick(s->shape, s->event.data, s->event.data_len, values);
 }
 
@@ -136,11 +126,16 @@ static bool pick(const struct stream *s, struct json_picked *values)
 static bool keep_echo(struct stream *s)
 {
     struct json_picked values[JSON_PICK_VALUES];
-    if (s->echoes == NULL || s->kept.len > KEPT_MAX || !pick(s, values) ||
-        values[0].kind != PICKED_STRING || values[0].str.escaped) {
+    const struct sse_event *event = &s->event;
+    if (!s->quiet || s->kept.len > KEPT_MAX ||
+        (json_find_mark(s->shape, event->name, event->name_len) == '\0' &&
+         !is_named(event, "message"))) {
         return false;
     }
-    char counts = find_echo(s->echoes, &values[0].str);
+    if (!pick(s, values) || values[0].kind != PICKED_STRING || values[0].str.escaped) {
+        return false;
+    }
+    char counts = json_find_mark(s->shape, values[0].str.raw, values[0].str.len);
     if (counts == '\0') {
         return false;
     }
@@ -211,7 +206,7 @@ static int push_text(lua_State *L, const struct sse_event *event)
 static int push_picked(lua_State *L, const struct stream *s)
 {
     struct json_picked values[JSON_PICK_VALUES];
-    bool picked = s->echoes == NULL && pick(s, values);
+    bool picked = !s->quiet && pick(s, values);
     lua_pushboolean(L, picked);
     return 1 + (picked ? l_json_push_picked(L, s->shape, values) : push_text(L, &s->event));
 }
@@ -228,7 +223,7 @@ int l_stream_push_event(lua_State *L, struct stream *s, enum what what)
     }
     if (s->event_too_large) {
         buf_appendf(&s->message, "%s sends an event of more than %zu bytes: raise max_event",
-                    s->shown.data, s->max_event);
+                    l_stream_shown(s), s->max_event);
         l_stream_give_up(s, "too_large");
     }
     return l_stream_push_end(L, s);
@@ -287,23 +282,22 @@ static int l_last(lua_State *L)
     return s->given ? push_text(L, &s->event) : 0;
 }
 
-/* stream:picks(picker [, echoes]): what next() gives, and keeps back */
+/* stream:picks(picker, quiet): what next() gives; quiet: it keeps echoes back */
 static int l_picks(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
     const struct json_shape *shape = l_json_check_shape(L, 2);
-    const char *echoes = luaL_optstring(L, 3, NULL);
-    luaL_argcheck(L, echoes == NULL || shape->nvalues >= 2, 2, "it picks less than two values");
-    lua_settop(L, 3);
-    lua_setiuservalue(L, 1, 3);
+    bool quiet = lua_toboolean(L, 3);
+    luaL_argcheck(L, !quiet || shape->nvalues >= 2, 2, "it picks less than two values");
+    lua_settop(L, 2);
     lua_setiuservalue(L, 1, 2);
     s->shape = shape;
-    s->echoes = echoes;
+    s->quiet = quiet;
     return 0;
 }
 
 /* stream:kept() -> name, data: of the next event that was kept back; nothing when there is none.
- * Also when the stream is closed. */
+ * Also when the stream is closed, but not when it was left. */
 static int l_kept(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
@@ -321,15 +315,6 @@ static int l_kept(lua_State *L)
     return 2;
 }
 
-/* stream:forget(): what was kept back is of no use */
-static int l_forget(lua_State *L)
-{
-    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
-    buf_release(&s->kept);
-    s->kept_at = 0;
-    return 0;
-}
-
 /* stream:stray() -> the lines that event() passed over: see sse_stray() */
 static int l_stray(lua_State *L)
 {
@@ -343,6 +328,6 @@ static int l_stray(lua_State *L)
     return 1;
 }
 
-const luaL_Reg l_stream_event_methods[] = {
-    {"event", l_event}, {"next", l_next},     {"last", l_last},   {"picks", l_picks},
-    {"kept", l_kept},   {"forget", l_forget}, {"stray", l_stray}, {NULL, NULL}};
+const luaL_Reg l_stream_event_methods[] = {{"event", l_event}, {"next", l_next}, {"last", l_last},
+                                           {"picks", l_picks}, {"kept", l_kept}, {"stray", l_stray},
+                                           {NULL, NULL}};

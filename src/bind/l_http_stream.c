@@ -79,10 +79,6 @@ void l_stream_give_up(struct stream *s, const char *code)
 static void stream_close(struct stream *s)
 {
     list_remove(&s->held.node);
-    if (s->code == NULL && s->req != NULL) {
-        buf_appendf(&s->message, "the answer of %s was closed: nothing more can be read",
-                    s->shown.data);
-    }
     l_stream_give_up(s, "cancelled");
     http_request_free(s->req);
     s->req = NULL;
@@ -99,10 +95,25 @@ static void on_drop(struct held *held)
 
 /* Each returns how many results it pushed, or -1: more has to come first. */
 
+const char *l_stream_shown(struct stream *s)
+{
+    if (s->shown.len == 0 && s->url.len > 0) {
+        url_show(s->url.data, &s->shown);
+    }
+    return s->shown.data != NULL ? s->shown.data : "";
+}
+
 int l_stream_push_end(lua_State *L, struct stream *s)
 {
     if (s->code != NULL) {
-        return bind_fail(L, s->code, s->message.data ? s->message.data : s->code);
+        if (s->url.len == 0) { // nothing may be made any more
+            return bind_fail(L, s->code, "the answer was closed: nothing more can be read");
+        }
+        if (s->message.len == 0) {
+            buf_appendf(&s->message, "the answer of %s was %s: nothing more can be read",
+                        l_stream_shown(s), s->left ? "left" : "closed");
+        }
+        return bind_fail(L, s->code, s->message.data);
     }
     struct http_result *res = http_result(s->req);
     if (res->code != NULL) {
@@ -180,7 +191,7 @@ static int read_bytes(lua_State *L, struct stream *s, size_t n)
 static int line_too_long(lua_State *L, struct stream *s)
 {
     buf_appendf(&s->message, "%s sends a line of more than %zu bytes: raise max_line",
-                s->shown.data, s->max_line);
+                l_stream_shown(s), s->max_line);
     l_stream_give_up(s, "too_large");
     return l_stream_push_end(L, s);
 }
@@ -403,9 +414,10 @@ static int l_leave(lua_State *L)
         s->req = NULL;
         s->done = true;
         s->code = "cancelled";
-        buf_appendf(&s->message, "the answer of %s was left: nothing more can be read",
-                    s->shown.data);
+        s->left = true;
     }
+    buf_release(&s->kept);
+    s->kept_at = 0;
     stream_close(s);
     return 0;
 }
@@ -415,6 +427,7 @@ static int l_gc(lua_State *L)
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
     stream_close(s);
     buf_release(&s->message);
+    buf_release(&s->url);
     buf_release(&s->shown);
     buf_release(&s->stray);
     buf_release(&s->kept);
@@ -446,12 +459,12 @@ int l_http_open(lua_State *L)
     if (h == NULL) {
         return bind_fail(L, "no_libcurl", http_unavailable());
     }
-    struct stream *s = lua_newuserdatauv(L, sizeof *s, 3);
+    struct stream *s = lua_newuserdatauv(L, sizeof *s, 2);
     *s = (struct stream){.held = {.drop = on_drop}};
     list_init(&s->held.node);
     luaL_setmetatable(L, STREAM_TYPE);
     s->req = http_request_new(method, url);
-    url_show(url, &s->shown);
+    buf_append_str(&s->url, url);
     l_http_read_request(L, s->req);
     read_upload(L, 5, s->req);
     s->max_line = (size_t)l_http_option_count(L, 5, "max_line", LINE_MAX_STANDARD);

@@ -15,8 +15,7 @@
 
 #define STREAM_TYPE "lash.http.stream"
 
-/* User values: 1 is the body, whose bytes the request borrows, 2 the picker, 3 the list of echoes.
- */
+/* User values: 1 is the body, whose bytes the request borrows, 2 the picker. */
 struct stream {
     struct held held;         /* by the task that opened it */
     struct http_request *req; /* owned; NULL when closed */
@@ -33,7 +32,7 @@ struct stream {
     bool given;             /* nothing was asked for since it was */
     bool event_too_large;
     const struct json_shape *shape; /* NULL, or what is picked out of events */
-    const char *echoes;             /* NULL, or which events are kept back: see l_http_events.c */
+    bool quiet;                     /* echoes are kept back: see l_http_events.c */
     struct buf kept;                /* these */
     size_t kept_at;                 /* what was given of them */
     uint64_t event_timeout_ms;
@@ -43,8 +42,10 @@ struct stream {
     uint64_t timer_began_ns;
     uint64_t event_given_ns; /* when the last event was; 0 = none yet */
     const char *code;        /* NULL, or why nothing more is read: our own reasons */
-    struct buf message;
-    struct buf shown; /* the URL for messages */
+    bool left;               /* the reason is stream:leave() */
+    struct buf message;      /* empty: made when somebody asks */
+    struct buf url;
+    struct buf shown; /* the same for messages, made likewise */
     struct buf stray; /* of the events, once it is closed */
 };
 
@@ -61,6 +62,9 @@ static inline size_t l_stream_waiting(const struct stream *s)
 }
 
 bool l_stream_is_broken(const struct stream *s);
+
+/* Its URL for messages. */
+const char *l_stream_shown(struct stream *s);
 
 /* Pushes its failure, or `nil` for its end; returns how many results that are. */
 int l_stream_push_end(lua_State *L, struct stream *s);

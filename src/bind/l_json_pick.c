@@ -13,7 +13,7 @@
 #define PICKER_TYPE "lash.json.picker"
 
 #define RULES_MAX 64
-#define NAMES_MAX 1024
+#define NAMES_MAX 2048
 
 /* A shape that is made. The names lie behind its rules. */
 struct maker {
@@ -60,14 +60,15 @@ static struct json_rule *new_rules(lua_State *L, struct maker *m, int count, int
 }
 
 /* The string at `index`, copied into the shape. */
-static void name_rule(lua_State *L, struct maker *m, struct json_rule *rule, int index)
+static const char *copy_name(lua_State *L, struct maker *m, int index, size_t *len)
 {
-    const char *name = lua_tolstring(L, index, &rule->name_len);
-    if (rule->name_len > NAMES_MAX - m->names_len) {
+    const char *name = lua_tolstring(L, index, len);
+    if (name == NULL || *len > NAMES_MAX - m->names_len) {
         luaL_error(L, "the shape has too many names");
     }
-    rule->name = memcpy(m->names + m->names_len, name, rule->name_len);
-    m->names_len += rule->name_len;
+    char *copy = memcpy(m->names + m->names_len, name, *len);
+    m->names_len += *len;
+    return copy;
 }
 
 static void read_rule(lua_State *L, struct maker *m, struct json_rule *rule, int depth);
@@ -99,7 +100,7 @@ static void read_fields(lua_State *L, struct maker *m, struct json_rule *rule, i
             continue;
         }
         read_rule(L, m, field, depth + 1);
-        name_rule(L, m, field, -2);
+        field->name = copy_name(L, m, -2, &field->name_len);
         rule->lengths |= (uint64_t)1 << (field->name_len % 64);
         field++;
     }
@@ -144,6 +145,20 @@ static void read_rule(lua_State *L, struct maker *m, struct json_rule *rule, int
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
+}
+
+/* The table at `index`: texts -> letters. */
+static void read_marks(lua_State *L, struct maker *m, int index)
+{
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING || lua_type(L, -1) != LUA_TSTRING ||
+            m->shape->nmarks == JSON_PICK_MARKS) {
+            luaL_error(L, "a shape has at most %d marks, letters for texts", JSON_PICK_MARKS);
+        }
+        struct json_mark *mark = &m->shape->marks[m->shape->nmarks++];
+        mark->text = copy_name(L, m, -2, &mark->text_len);
+        mark->mark = *lua_tostring(L, -1);
+    }
 }
 
 static void push_picked(lua_State *L, const struct json_picked *value)
@@ -198,22 +213,29 @@ int l_json_picker(lua_State *L)
 {
     struct maker m = {0};
     luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
+    if (!lua_isnoneornil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TTABLE);
+    }
+    lua_settop(L, 2);
     size_t rules = sizeof *m.shape + RULES_MAX * sizeof m.shape->rules[0];
-    m.shape = lua_newuserdatauv(L, rules + NAMES_MAX, 0); // -- table picker
+    m.shape = lua_newuserdatauv(L, rules + NAMES_MAX, 0); // -- table marks picker
+    m.shape->nmarks = 0;
     m.names = (char *)m.shape + rules;
     if (luaL_newmetatable(L, PICKER_TYPE)) {
         lua_pushcfunction(L, l_pick);
         lua_setfield(L, -2, "__call");
         bind_type_hide(L, PICKER_TYPE, NULL);
     }
-    lua_pushvalue(L, 1); // -- table picker metatable table
+    lua_pushvalue(L, 1); // -- table marks picker metatable table
     int first;
     struct json_rule *whole = new_rules(L, &m, 1, &first);
     read_rule(L, &m, whole, 1);
     lua_pop(L, 1);
     m.shape->nvalues = m.nvalues;
     m.shape->nrules = m.nrules;
-    lua_setmetatable(L, 2); // not before it is whole
+    if (lua_istable(L, 2)) {
+        read_marks(L, &m, 2);
+    }
+    lua_setmetatable(L, 3); // not before it is whole
     return 1;
 }

@@ -8,9 +8,9 @@
 
 #include <lua.h>
 
-/* picker(shape) -> picker; picker(text) -> true, values... | false where the text is not like that.
- * A shape is a table of fields and what may be there; "*" is for all others, which may not be there
- * without it:
+/* picker(shape [, marks]) -> picker; picker(text) -> true, values... | false where the text is not
+ * like that. A shape is a table of fields and what may be there; "*" is for all others, which may
+ * not be there without it:
  *
  *     1, 2 ...          is picked, as the first, second value: a string, an integer, a boolean,
  * null; nil where there is nothing { 1, 2 }          likewise; where a string has escapes the
@@ -19,6 +19,8 @@
  *     "none"            nothing
  *     { field = ... }   an object
  *     { { ... } }       an array with one element, and that one
+ *
+ * marks: texts -> letters, for who gets the picker (see l_http_events.c).
  */
 int l_json_picker(lua_State *L);
 

@@ -90,11 +90,9 @@ static const char *read_number(const struct pick *p, const char *start, struct v
     return s;
 }
 
-static const char *read_value(const struct pick *p, const char *s, struct value *value)
+/* A value that has no others in it. */
+static inline const char *read_scalar(const struct pick *p, const char *s, struct value *value)
 {
-    if (s == p->end) {
-        return NULL;
-    }
     switch (*s) {
     case '"':
         return read_string(p, s, value);
@@ -104,16 +102,75 @@ static const char *read_value(const struct pick *p, const char *s, struct value 
         return read_word(p, s, JSON_FALSE, value);
     case 'n':
         return read_word(p, s, JSON_NULL, value);
-    case '[':
-    case '{':
-        if (p->end - s >= 2 && s[1] == *s + 2) { // an empty one; ASCII has the brackets so
-            value->token = *s == '[' ? JSON_ARRAY_BEGIN : JSON_OBJECT_BEGIN;
-            return s + 2;
-        }
-        return read_slowly(p, s, value);
     default:
         return read_number(p, s, value);
     }
+}
+
+/* A key and its colon, up to the value. */
+static inline const char *read_key(const struct pick *p, const char *s, struct value *key)
+{
+    if (s == p->end || *s != '"' || (s = read_string(p, s, key)) == NULL) {
+        return NULL;
+    }
+    s = skip_space(p, s);
+    return s < p->end && *s == ':' ? skip_space(p, s + 1) : NULL;
+}
+
+/* An array or object, whatever is in it. The lowest bit of `objects` says what is open innermost.
+ */
+static const char *skip_nested(const struct pick *p, const char *start)
+{
+    struct value value;
+    uint64_t objects = 0;
+    unsigned depth = 0;
+    const char *s = start;
+    for (;;) {
+        if (depth > 0 && (objects & 1) != 0 && (s = read_key(p, s, &value)) == NULL) {
+            return NULL;
+        }
+        if (s == p->end) {
+            return NULL;
+        }
+        if (*s != '{' && *s != '[') {
+            s = read_scalar(p, s, &value);
+        } else if (depth == 64) {
+            return read_slowly(p, start, &value);
+        } else {
+            depth++;
+            objects = objects << 1 | (*s == '{');
+            s = skip_space(p, s + 1);
+            if (s == p->end || *s != ((objects & 1) != 0 ? '}' : ']')) {
+                continue;
+            }
+        }
+        while (s != NULL && (s = skip_space(p, s)) < p->end && *s != ',') {
+            if (*s != ((objects & 1) != 0 ? '}' : ']')) {
+                return NULL;
+            }
+            s++;
+            objects >>= 1;
+            if (--depth == 0) {
+                return s;
+            }
+        }
+        if (s == NULL || s == p->end) {
+            return NULL;
+        }
+        s = skip_space(p, s + 1);
+    }
+}
+
+static const char *read_value(const struct pick *p, const char *s, struct value *value)
+{
+    if (s == p->end) {
+        return NULL;
+    }
+    if (*s == '{' || *s == '[') {
+        value->token = *s == '[' ? JSON_ARRAY_BEGIN : JSON_OBJECT_BEGIN;
+        return skip_nested(p, s);
+    }
+    return read_scalar(p, s, value);
 }
 
 /* ---- rules ---- */
@@ -193,14 +250,9 @@ static inline const char *take_field(struct pick *p, const struct json_rule *obj
                                      const char *s)
 {
     struct value key;
-    if (s == p->end || *s != '"' || (s = read_string(p, s, &key)) == NULL || key.str.escaped) {
+    if ((s = read_key(p, s, &key)) == NULL || key.str.escaped) {
         return NULL; // with escapes it may be the name of one that has a rule
     }
-    s = skip_space(p, s);
-    if (s == p->end || *s != ':') {
-        return NULL;
-    }
-    s = skip_space(p, s + 1);
     int found = find_rule(p, object, &key.str);
     if (found >= 0) {
         if ((*seen >> found) & 1) {
@@ -286,4 +338,15 @@ bool json_pick(const struct json_shape *shape, const char *text, size_t len,
     }
     const char *s = take(&p, &shape->rules[0], skip_space(&p, text));
     return s != NULL && skip_space(&p, s) == p.end;
+}
+
+char json_find_mark(const struct json_shape *shape, const char *text, size_t len)
+{
+    for (int i = 0; i < shape->nmarks; i++) {
+        const struct json_mark *mark = &shape->marks[i];
+        if (mark->text_len == len && memcmp(mark->text, text, len) == 0) {
+            return mark->mark;
+        }
+    }
+    return '\0';
 }

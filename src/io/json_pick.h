@@ -16,6 +16,7 @@
 #define JSON_PICK_VALUES 8  /* that a shape can pick */
 #define JSON_PICK_FIELDS 16 /* of an object that a shape can name */
 #define JSON_PICK_DEPTH 8
+#define JSON_PICK_MARKS 32
 
 /* Larger texts are refused: of those a decoder may have limits that this has not. */
 #define JSON_PICK_TEXT_MAX ((size_t)1 << 20)
@@ -42,9 +43,17 @@ struct json_rule {
     enum json_rule_kind others; /* of fields without a rule: ANY, NULL or REFUSE */
 };
 
+struct json_mark {
+    const char *text; /* borrowed */
+    size_t text_len;
+    char mark;
+};
+
 struct json_shape {
     int nvalues;
     int nrules;
+    int nmarks; /* for certain texts: what they mean is the caller's choice */
+    struct json_mark marks[JSON_PICK_MARKS];
     struct json_rule rules[]; /* the first is that of the whole text */
 };
 
@@ -61,5 +70,8 @@ struct json_picked {
  * have is PICKED_NOTHING. */
 bool json_pick(const struct json_shape *shape, const char *text, size_t len,
                struct json_picked *out);
+
+/* The mark of this text; 0 = it has none. */
+char json_find_mark(const struct json_shape *shape, const char *text, size_t len);
 
 #endif

@@ -221,11 +221,11 @@ function ways.decoded(reader, event, tell)
     return reader:event(event, tell)
 end
 
-local function picked(reader, event)
+local function picked(provider, event)
     if event.event == "error" then
         return false
     end
-    return reader.picker(event.data)
+    return provider.picker(event.data)
 end
 
 local function plain(reader, tell, event, is_picked, ...)
@@ -238,27 +238,31 @@ local function plain(reader, tell, event, is_picked, ...)
 end
 
 function ways.picked(reader, event, tell)
-    return plain(reader, tell, event, picked(reader, event))
+    return plain(reader, tell, event, picked(reader.provider, event))
 end
 
-local function is_echo(echoes, is_picked, kind)
-    return is_picked and type(kind) == "string" and ("\n" .. echoes .. "\n"):find("[-+?]" .. kind:gsub("%p", "%%%0") .. "\n")
+local echoes = require("lash.provider.openai.stream").echoes
+
+local function is_echo(event, is_picked, kind)
+    return is_picked and echoes[kind or 1] and (event.event == "message" or echoes[event.event])
 end
 
 local function replay(reader, tell, kept)
     for i, event in ipairs(kept) do
         kept[i] = nil
-        local what = reader:event(event, tell)
+        local what = plain(reader, tell, event, picked(reader.provider, event))
         expect(what == "more" or what == "idle", "an echo says %s", show(what))
     end
 end
 
 function ways.quiet(reader, event, tell, kept)
-    if is_echo(reader.echoes, picked(reader, event)) then
+    if is_echo(event, picked(reader.provider, event)) then
         kept[#kept + 1] = event
         return "more"
-    elseif reader:settles(event) then
-        kept.settled = true
+    end
+    kept.answer = kept.first and reader.settles(event)
+    kept.first = false
+    if kept.answer then
         return "end"
     end
     replay(reader, tell, kept)
@@ -266,7 +270,7 @@ function ways.quiet(reader, event, tell, kept)
 end
 
 local function feed(reader, events, tell, way)
-    local kept = {}
+    local kept = { first = true }
     for _, event in ipairs(events) do
         local what, err = ways[way](reader, event, tell, kept)
         if what == nil then
@@ -275,7 +279,7 @@ local function feed(reader, events, tell, way)
         end
         expect(what == "more" or what == "idle" or what == "end", "event() says %s", show(what))
         if what == "end" then
-            return true, true, kept.settled
+            return true, true, kept.answer
         end
     end
     replay(reader, tell, kept)
@@ -290,17 +294,24 @@ local function read(name, events, stray, odd, way)
     local told, tell = teller(odd)
     local begun
     for _ = 1, MOST_PARTS do
-        local reader = target.provider.reader(conv, VIEW, target, { status = 200, headers = {} }, begun)
-        if way == "quiet" and not reader.echoes then
+        local provider, res = target.provider, { status = 200, headers = {} }
+        local reader = provider.reader(conv, VIEW, target, res, begun)
+        if way == "quiet" and not provider.settles then
             return nil
+        end
+        reader.provider = provider
+        reader.settles = function(event)
+            return provider.settles(event.event, event.data, conv, VIEW, target, res)
         end
         local ok, ended, settled = feed(reader, events, tell, way)
         if not ok then
             return { err = ended, told = told }
+        elseif settled then
+            return { answer = settled, told = told, settled = true }
         end
         local answer, err, more = reader:finish(ended and "" or stray, tell)
         if answer then
-            return { answer = answer, told = told, settled = settled }
+            return { answer = answer, told = told }
         elseif err ~= nil or more == nil then
             check_error(err)
             return { err = err, told = told }

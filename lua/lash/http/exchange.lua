@@ -15,6 +15,11 @@ function answer.__index(res, name)
     end
 end
 
+--- answer(status, head, body) -> { status =, headers =, head =, body = }: of a head as the core gives it
+function M.answer(status, head, body)
+    return setmetatable({ status = status, body = body, head = head }, answer)
+end
+
 --- post(url, headers, body, options) -> { status =, body =, headers =, head = } | nil, err
 -- @param headers plain table, see lash.core.http
 -- @param options of the core: timeout, idle_timeout (seconds), max_body, redirects
@@ -23,7 +28,7 @@ function M.post(url, headers, body, options)
     if not status then
         return nil, text
     end
-    return setmetatable({ status = status, body = text, head = head }, answer)
+    return M.answer(status, head, text)
 end
 
 return M

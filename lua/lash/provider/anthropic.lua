@@ -191,6 +191,8 @@ function M.read(res, conv, view, target)
     return answer.answer(context(conv, target), blocks, value, res)
 end
 
+M.picker = stream.picker
+
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }.
 function M.reader(conv, view, target, res) -- luacheck: ignore view
     return stream.new(context(conv, target), res)

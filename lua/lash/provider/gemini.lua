@@ -31,7 +31,7 @@ M.defaults = {
 -- Settings that this protocol has no field for.
 M.ignores = { verbosity = true }
 
-M.read, M.reader = answers.read, answers.reader
+M.read, M.reader, M.picker = answers.read, answers.reader, answers.picker
 
 --- forget(conv): from now on the answers so far are sent as if another provider had given them, as
 -- their signatures were refused (another key or model).

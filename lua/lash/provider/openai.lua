@@ -254,6 +254,15 @@ function M.reader(conv, view, target, res)
     return streams.new({ name = M.name, target = target, res = res }, conv, view, inputs.used(conv, target))
 end
 
+--- See streams.picker; settles(name, data, conv, view, target, res) -> the answer that an event with this name and data
+-- gives by itself, whatever came before it | nil. Those with a mark in the picker tell nothing else then.
+M.picker = streams.picker
+
+function M.settles(name, data, conv, view, target, res)
+    return streams.settled(name, data, { name = M.name, target = target, res = res }, conv, view,
+        inputs.used(conv, target))
+end
+
 -- ---- models ----
 
 --- models_request(target) -> { url =, headers = }: a GET whose body read_models() understands

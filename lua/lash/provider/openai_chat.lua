@@ -343,7 +343,7 @@ Reader.__index = Reader
 
 -- What is picked out of a chunk that has only text: see reader:plain(). What is not here matters nowhere, or not in a
 -- chunk with choices.
-local picker = core.picker {
+M.picker = core.picker {
     choices = { {
         index = 2, message = "null", usage = "null", finish_reason = "null", error = "null", ["*"] = "any",
         delta = {
@@ -357,7 +357,7 @@ local picker = core.picker {
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }
 function M.reader(conv, view, target, res)
     local draft = start(conv, view, target, res)
-    return setmetatable({ draft = draft, target = target, res = res, picker = picker, done = false, said = false },
+    return setmetatable({ draft = draft, target = target, res = res, done = false, said = false },
         Reader)
 end
 

@@ -2,6 +2,7 @@
 -- what comes while it comes. The readers know the protocols, this file knows the transport.
 local engine = require "lash.core.engine"
 local fault = require "lash.provider.fault"
+local http = require "lash.core.http"
 
 local M = {}
 
@@ -9,26 +10,26 @@ local M = {}
 M.MAX_BODY, M.MAX_EVENT = 256 << 20, 64 << 20
 
 -- What a server sends that did not understand that a stream is wanted: a whole answer, or a page.
-local function is_whole(res)
-    local kind = (res.headers["content-type"] or ""):lower()
+local function is_whole(head)
+    local kind = (http.header(head, "content-type") or ""):lower()
     return kind:find("json", 1, true) ~= nil and not kind:find("stream", 1, true) or kind:find("html", 1, true) ~= nil
 end
 
-local function read_whole(target, res, conv, view, tell, begun)
-    local body, broken = res:read "a"
-    if not body then
+local function read_whole(handle, target, res, conv, view, tell, begun)
+    local broken
+    res.body, broken = require("lash.http.stream").collect(handle)
+    if not res.body then
         return nil, fault.transport(target, broken, res)
     end
-    local whole = { status = res.status, headers = res.headers, body = body }
-    local answer, err, more = target.provider.read(whole, conv, view, target, begun)
+    local answer, err, more = target.provider.read(res, conv, view, target, begun)
     if answer then
         M.tell(answer, tell)
     end
     return answer, err, more
 end
 
--- An answer that comes: { handle =, reader =, tell =, event = for the reader, first = text of its first event,
--- more = something of the answer came }
+-- An answer that comes: { handle =, reader =, tell =, picker =, event = for the reader, first = text of its first
+-- event, more = something of the answer came }
 local Coming = {}
 Coming.__index = Coming
 
@@ -40,39 +41,34 @@ function Coming:feed(name, data)
     return self.reader:event(event, self.tell)
 end
 
--- Reads the events that were kept back: what they say counts now.
-function Coming:replay()
-    local name, data = self.handle:kept()
-    while name do
-        self.more = self:feed(name, data) == "more" or self.more
-        name, data = self.handle:kept()
-    end
+-- @param picked, ... of the event
+local function feed_kept(self, name, data, picked, ...)
+    local what = picked and self.reader:plain(self.tell, ...) or self:feed(name, data)
+    self.first = self.first or data
+    self.more = self.more or what == "more"
 end
 
--- An event that was not kept back, though others were: most often the last one, which makes them needless.
-function Coming:feed_quietly(name, data)
-    local event = self.event
-    event.event, event.data = name, data
-    if self.reader:settles(event) then
-        self.handle:forget()
-        return "end"
+-- Reads the events that were kept back: what they say counts now.
+function Coming:replay()
+    local handle, picker = self.handle, self.picker
+    local name, data = handle:kept()
+    while name do
+        feed_kept(self, name, data, picker(data))
+        name, data = handle:kept()
     end
-    self:replay()
-    return self:feed(name, data)
 end
 
 -- Feeds the reader until it has seen the end of the answer, or the server's stream is over.
--- @param quiet nobody wants the answer before it is whole
+-- @param quiet the reader gets events as they are, and those that were kept back before the others
+-- @param picked, a, b of the first event, if there was one
 -- @return true, whether its end marker came | nil, err
-local function read_events(coming, quiet)
+local function read_events(coming, quiet, picked, a, b)
     local handle, reader, tell = coming.handle, coming.reader, coming.tell
-    quiet = quiet and reader.echoes ~= nil
-    if reader.picker then
-        handle:picks(reader.picker, quiet and reader.echoes or nil)
+    local c, d, e, f, g, h
+    if picked == nil and a == nil then
+        picked, a, b, c, d, e, f, g, h = handle:next(true)
     end
-    local idle = false
     while true do
-        local picked, a, b, c, d, e, f, g, h = handle:next(not idle)
         local what, err
         if picked then
             what = reader:plain(tell, a, b, c, d, e, f, g, h)
@@ -81,15 +77,16 @@ local function read_events(coming, quiet)
             end
         elseif picked == nil and a ~= nil then
             error(a, 0)
-        elseif picked == nil then
-            coming:replay()
-            return true, false
-        elseif quiet then
-            what, err = coming:feed_quietly(a, b)
         else
+            if quiet then
+                coming:replay()
+            end
+            if picked == nil then
+                return true, false
+            end
             what, err = coming:feed(a, b)
         end
-        idle = what == "idle"
+        local idle = what == "idle"
         if what == "more" then
             coming.more = true
         elseif idle then
@@ -99,6 +96,7 @@ local function read_events(coming, quiet)
         else
             return true, true
         end
+        picked, a, b, c, d, e, f, g, h = handle:next(not idle)
     end
 end
 
@@ -108,47 +106,29 @@ local function no_stream(coming, stray)
     return not coming.more and first:find "%S" and not first:find "^%s*{" and not first:find "^%s*%[DONE%]" and first
 end
 
--- As lash.http.stream, whose checks of what a user writes cost more than all else here.
--- @return res, its handle | nil, err
-local function open(request, limits)
-    local http = require "lash.http.stream"
-    local plan = {
-        method = "POST",
-        url = request.url,
-        headers = request.headers,
-        body = request.body,
-        idle_timeout = limits.idle_timeout,
-        event_timeout = limits.event_timeout,
-        max_body = M.MAX_BODY,
-        max_event = M.MAX_EVENT,
-        redirects = 0,
-    }
-    local handle, broken = http.open(plan)
-    if not handle then
-        return nil, broken
+-- limits -> options of a request
+local options_of_limits = setmetatable({}, { __mode = "k" })
+
+local function options_of(limits)
+    local options = options_of_limits[limits]
+    if not options or options.max_body ~= M.MAX_BODY or options.max_event ~= M.MAX_EVENT then
+        options = {
+            idle_timeout = limits.idle_timeout,
+            event_timeout = limits.event_timeout,
+            max_body = M.MAX_BODY,
+            max_event = M.MAX_EVENT,
+            redirects = 0,
+        }
+        options_of_limits[limits] = options
     end
-    return http.new(handle, plan), handle
+    return options
 end
 
---- answer(target, conv, view, request, limits, tell, begun, quiet) -> answer | nil, err | nil, nil, begun
--- @param request of the provider: { url =, headers =, body = }
--- @param limits { idle_timeout = seconds without a byte, event_timeout = seconds in which nothing of the answer
---   comes, though the connection is alive }
--- @param tell fn(kind, fields), see the readers
--- @param begun what an earlier request brought of this answer, for the provider
--- @param quiet nobody wants the answer before it is whole: `tell` matters where it breaks off
-function M.answer(target, conv, view, request, limits, tell, begun, quiet)
-    local res <close>, handle = open(request, limits)
-    if not res then
-        return nil, fault.transport(target, handle)
-    elseif not res.ok or is_whole(res) then
-        return read_whole(target, res, conv, view, tell, begun)
-    end
-    local reader = target.provider.reader(conv, view, target, { status = res.status, headers = res.headers },
-        begun)
-    local coming = setmetatable({ handle = handle, reader = reader, tell = tell, event = {}, first = nil,
-        more = false }, Coming)
-    local called, ok, ended = pcall(read_events, coming, quiet)
+-- @param quiet, ... as read_events() has them
+-- @return answer | nil, err | nil, nil, begun
+local function read_stream(coming, target, res, ...)
+    local handle, reader, tell = coming.handle, coming.reader, coming.tell
+    local called, ok, ended = pcall(read_events, coming, ...)
     if not called then
         coming:replay()
         if engine.cancel_reason(ok) or type(ok) ~= "table" or not ok.code then
@@ -158,15 +138,58 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
     elseif not ok then
         return nil, ended
     elseif ended then
-        res:leave() -- the rest is the end of the transfer: the connection can be used again
+        handle:leave() -- the rest is the end of the transfer: the connection can be used again
     end
-    local stray = ended and "" or res:stray()
+    local stray = ended and "" or handle:stray()
     local answer, err, more = reader:finish(stray, tell)
     local strange = err and err.code == "network" and no_stream(coming, stray)
     if strange then
         return nil, fault.nonsense(target, { headers = res.headers, body = strange }, "is no stream of events")
     end
     return answer, err, more
+end
+
+--- answer(target, conv, view, request, limits, tell, begun, quiet) -> answer | nil, err | nil, nil, begun
+-- @param request of the provider: { url =, headers =, body = }
+-- @param limits { idle_timeout = seconds without a byte, event_timeout = seconds in which nothing of the answer
+--   comes, though the connection is alive }: always the same table for the same limits
+-- @param tell fn(kind, fields), see the readers
+-- @param begun what an earlier request brought of this answer, for the provider
+-- @param quiet nobody wants the answer before it is whole: `tell` matters where it breaks off
+function M.answer(target, conv, view, request, limits, tell, begun, quiet)
+    local handle <close>, broken = http.open("POST", request.url, request.headers, request.body, options_of(limits))
+    local step
+    if handle then
+        step, broken = handle:step()
+    end
+    if step ~= "head" then
+        return nil, fault.transport(target, broken)
+    end
+    local provider, res = target.provider, require("lash.http.exchange").answer(handle:brief())
+    if res.status < 200 or res.status > 299 or is_whole(res.head) then
+        return read_whole(handle, target, res, conv, view, tell, begun)
+    end
+    local picker, called, picked, a, b = provider.picker, true, nil, nil, nil
+    quiet = quiet and provider.settles ~= nil
+    if picker then
+        handle:picks(picker, quiet)
+    end
+    if quiet then
+        called, picked, a, b = pcall(handle.next, handle, true)
+        local answer = called and picked == false and provider.settles(a, b, conv, view, target, res)
+        if answer then
+            handle:leave()
+            return answer
+        end
+    end
+    local reader = provider.reader(conv, view, target, res, begun)
+    local coming = setmetatable({ handle = handle, reader = reader, tell = tell, picker = picker, event = {}, first = nil,
+        more = false }, Coming)
+    if not called then
+        coming:replay()
+        error(picked, 0)
+    end
+    return read_stream(coming, target, res, quiet, picked, a, b)
 end
 
 --- tell(answer, tell): a whole answer, told as if it had come in pieces.

@@ -14,7 +14,7 @@ local mend = require "lash.provider.mend"
 local M = {}
 
 -- What is picked out of an event: see reader:plain().
-local picker = core.picker { type = 1, index = 2, ["*"] = "any",
+M.picker = core.picker { type = 1, index = 2, ["*"] = "any",
     delta = { type = 3, text = { 4, 5 }, thinking = { 6, 7 }, partial_json = 8, ["*"] = "any" } }
 
 local Reader = {}
@@ -32,7 +32,6 @@ function M.new(ctx, res)
     return setmetatable({
         ctx = ctx,
         res = res,
-        picker = picker,
         blocks = {},   -- in the order in which they began
         by_index = {}, -- index of the server -> block
         ready = 0,     -- blocks whose calls were told

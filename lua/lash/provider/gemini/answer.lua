@@ -443,8 +443,7 @@ Reader.__index = Reader
 
 --- reader(conv, view, target, res, begun) -> reader; its finish() returns what read() does.
 function M.reader(conv, _, target, res, begun)
-    return setmetatable({ answer = new(conv, target, res, begun), target = target, res = res, picker = M.picker,
-        seen = false }, Reader)
+    return setmetatable({ answer = new(conv, target, res, begun), target = target, res = res, seen = false }, Reader)
 end
 
 -- What is picked out of a chunk that has only one text: see reader:plain(). What is not here matters nowhere.

@@ -40,7 +40,6 @@ function M.new(from, conv, view, taken)
         looked_at = 0, found = 0, -- how many of its items were looked at, how many of them are calls
         told = 0,     -- how many of these were told
         said = { text = {}, reasoning = {} },
-        picker = M.picker, echoes = M.echoes,
         answer = nil, -- what the last event alone gave: an ordinary one
         final = nil,  -- else the last event, decoded
         final_raw = nil,
@@ -321,22 +320,23 @@ local function ended(self, e, data)
     return "end"
 end
 
--- What is picked out of an event before it is decoded: see reader:plain().
-M.picker = core.picker { type = 1, delta = 2, item_id = 3, output_index = 4, summary_index = 5, error = "null",
-    ["*"] = "any" }
+--- Which events the last one makes needless, as it has all of them once more, or as they say no more than that the
+-- server is at work; and what counts as a sign of the answer: see l_http_events.c.
+M.echoes = {
+    ["response.output_item.added"] = "+",
+    ["response.output_item.done"] = "+",
+    ["response.function_call_arguments.done"] = "+",
+}
+for name in pairs(DELTAS) do
+    M.echoes[name] = "?"
+end
+for name, what in pairs(UNREAD) do
+    M.echoes[name] = what == "idle" and "-" or "+"
+end
 
--- All that the last event has once more, or says no more than that the server is at work: see l_http_events.c.
-M.echoes = (function()
-    local lines = { "+response.output_item.added", "+response.output_item.done",
-        "+response.function_call_arguments.done" }
-    for name in pairs(DELTAS) do
-        table.insert(lines, 1, "?" .. name)
-    end
-    for name, what in pairs(UNREAD) do
-        lines[#lines + 1] = (what == "idle" and "-" or "+") .. name
-    end
-    return table.concat(lines, "\n")
-end)()
+--- What is picked out of an event before it is decoded: see reader:plain().
+M.picker = core.picker({ type = 1, delta = 2, item_id = 3, output_index = 4, summary_index = 5, error = "null",
+    ["*"] = "any" }, M.echoes)
 
 local HANDLERS = {
     ["response.output_item.added"] = added,
@@ -373,15 +373,13 @@ function Reader:plain(tell, kind, text, id, index, part)
     return UNREAD[kind]
 end
 
--- Whether an event is the last one of an ordinary answer: then the entry is made.
-local function completes(self, event)
-    local data = event.data
-    if event.event ~= "response.completed"
-        and (event.event == "error" or data:find('{"type":"response.completed"', 1, true) ~= 1) then
-        return false
+-- The answer that an event gives which is the last one of an ordinary answer | nil
+local function completed(name, data, from, conv, taken)
+    if name == "response.completed"
+        or name ~= "error" and data:find('{"type":"response.completed"', 1, true) == 1 then
+        return answers.plain(from, conv, taken, data, true)
     end
-    self.answer = answers.plain(self.from, self.conv, self.taken, data, true)
-    return self.answer ~= nil
+    return nil
 end
 
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err: see the interface of providers.
@@ -389,7 +387,9 @@ function Reader:event(event, tell)
     local unread = UNREAD[event.event]
     if unread and is_unread(event.event, event.data) then
         return unread
-    elseif completes(self, event) then
+    end
+    self.answer = completed(event.event, event.data, self.from, self.conv, self.taken)
+    if self.answer then
         return "end"
     end
     local e, _, data = mend.decode(event.data)
@@ -411,6 +411,8 @@ function Reader:event(event, tell)
     return type(kind) == "string" and kind:find("^response%.") and "more" or "idle"
 end
 
+-- ---- the end ----
+
 -- Whether reasoning is there with its sealed part: else that has to be looked for in what came before.
 local function is_sealed(output)
     for _, item in ipairs(output) do
@@ -420,27 +422,6 @@ local function is_sealed(output)
     end
     return true
 end
-
---- reader:settles(event) -> whether this event is the end, and has all of the answer. If not, nothing has changed.
-function Reader:settles(event)
-    if completes(self, event) then
-        self.settled = true
-        return true
-    end
-    local e, _, data = mend.decode(event.data)
-    if not history.is_object(e) or not ENDS[e.type] or event.event == "error" or errors.inside(e)
-        or not history.is_object(e.response) then
-        return false
-    end
-    local output = e.response.output
-    if not answers.is_output(output) or not output[1] or not is_sealed(output) or not ended(self, e, data) then
-        return false
-    end
-    self.settled = true
-    return true
-end
-
--- ---- the end ----
 
 local function sorted(self)
     local list = {}
@@ -572,10 +553,29 @@ function Reader:finish(tail, tell)
     if not answer then
         answer, err = put_together(self)
     end
-    if answer and not self.settled then -- else nobody wants to be told
+    if answer then
         tell_all_else(self, answer, tell)
     end
     return answer, err
+end
+
+--- settled(name, data, from, conv, view, taken) -> answer | nil: see the provider's settles().
+function M.settled(name, data, from, conv, view, taken)
+    local answer = completed(name, data, from, conv, taken)
+    if answer then
+        return answer
+    end
+    local e, _, text = mend.decode(data)
+    if not history.is_object(e) or not ENDS[e.type] or name == "error" or errors.inside(e)
+        or not history.is_object(e.response) then
+        return nil
+    end
+    local output = e.response.output
+    if not answers.is_output(output) or not output[1] or not is_sealed(output) then
+        return nil
+    end
+    local reader = M.new(from, conv, view, taken)
+    return ended(reader, e, text) and put_together(reader)
 end
 
 return M

@@ -8,6 +8,7 @@
 #include "shell/crash.h"
 #include "shell/readline_dl.h"
 #include "shell/screen.h"
+#include "shell/tall.h"
 #include "shell/tty.h"
 
 #include <errno.h>
@@ -36,6 +37,7 @@ static struct {
     void *arg;
     editor_complete_fn complete;
     void *complete_arg;
+    char *prompt;     /* owned */
     char *line;       /* owned: what the handler of readline was told */
     pthread_t thread; /* of the loop */
     int tty;          /* our own description of it: the loop makes it non-blocking */
@@ -61,7 +63,7 @@ static void show_line(void)
 {
     if (self.rl->on_new_line != NULL && self.rl->redisplay != NULL) {
         (void)self.rl->on_new_line();
-        self.rl->redisplay();
+        tall_redisplay();
     } else {
         (void)self.rl->forced_update_display();
     }
@@ -104,7 +106,7 @@ static void on_resized(uv_signal_t *handle, int sig)
 {
     (void)handle;
     (void)sig;
-    self.rl->resize_terminal();
+    tall_resize();
     (void)fflush(stdout);
 }
 
@@ -154,6 +156,8 @@ static void on_line(char *line)
     self.rl->callback_handler_remove();
     tty_end_line();
     self.raw = false;
+    (void)fflush(stdout);
+    tall_write_whole(self.prompt, line != NULL ? line : "");
 }
 
 static void leave(void)
@@ -234,6 +238,9 @@ void editor_begin(const char *prompt, void (*on_key)(void *arg), void *arg)
         *self.rl->eof_found = 0; // else it ends each line twice from the first Ctrl-D on
     }
     screen_fresh_line();
+    free(self.prompt);
+    self.prompt = xstrdup(prompt);
+    tall_begin(prompt);
     begin_raw();
     self.rl->callback_handler_install(prompt, on_line);
     (void)fflush(stdout);
@@ -312,7 +319,7 @@ void editor_end(const char *mark)
     }
     *self.rl->point = *self.rl->end;
     if (self.rl->redisplay != NULL) {
-        self.rl->redisplay(); // the cursor stands behind the text, in its last row
+        tall_redisplay(); // the cursor stands behind the text, in its last row
     }
     (void)fflush(stdout);
     if (mark != NULL) { // before readline goes to the first column
@@ -390,6 +397,7 @@ static void set_up(const struct readline_api *rl)
         *rl->change_environment = 0; // LINES and COLUMNS are the children's to find out
     }
     initialize(rl);
+    tall_open(rl);
     *rl->instream = stdin;
     *rl->outstream = stdout;
     if (rl->getc_function != NULL) {

@@ -51,7 +51,7 @@ static bool find_all(void *lib)
            KNOWN(redisplay) && MAYBE(kill_text) && KNOWN(variable_bind) && MAYBE(free_line_state) &&
            MAYBE(callback_sigcleanup) && MAYBE(catch_sigwinch) && MAYBE(change_environment) &&
            MAYBE(eof_found) && MAYBE(basic_quote_characters) && MAYBE(reset_screen_size) &&
-           MAYBE(getc_function);
+           MAYBE(getc_function) && KNOWN(redisplay_function) && KNOWN(get_screen_size);
 #undef RL
 #undef PLAIN
 #undef MAYBE

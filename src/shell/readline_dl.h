@@ -52,7 +52,9 @@ struct readline_api {
     void (*free_line_state)(void);
     void (*callback_sigcleanup)(void);
     void (*reset_screen_size)(void);
+    void (*get_screen_size)(int *rows, int *columns);
     int (**getc_function)(FILE *in);
+    void (**redisplay_function)(void);
     int *catch_sigwinch;
     int *change_environment;
     int *eof_found; /* NULL before 8.2, too */

@@ -89,6 +89,8 @@ class Screen:
             self.go(self.y, self.x // 8 * 8 + 8)
         elif char == "\a":
             self.bells += 1
+        elif char == "\0":
+            pass  # readline's first character of an empty row behind a full one: terminals do not mind
         else:
             assert char >= " " and char != "\x7f", "a control character on the screen: %r" % char
             self.put(char, width(char))

@@ -5,6 +5,7 @@ import re
 
 from cli import write
 from console import Console
+from screen import fold
 
 SPAWN = """
 for i = 1, 100 do
@@ -307,4 +308,47 @@ def test_resize():
     c.wait_line("lua> " + "y" * 74)
     c.send("\x15")
     c.wait_line("lua> ")
+    c.leave()
+
+
+def test_tall():
+    """console: an entry with more rows than the screen: the part around the cursor is shown, then all of it; 40x10"""
+    c = Console(columns=40, rows=10)
+    lines = ["local t%d = '%s'" % (i, "abcdefghij日本" * 2) for i in range(20)]
+    text = "\n".join(["do", *lines, "print(t3, #t19)", "end"])
+    c.paste(text)
+    c.wait(lambda s: s.row(s.y) == "end" and "lua> [..." in s.text())
+    shown = c.screen.text().split("\n")
+    at = next(i for i, line in enumerate(shown) if line.startswith("lua> [..."))
+    left = int(re.match(r"lua> \[\.\.\. (\d+) more lines\]$", shown[at]).group(1))
+    assert shown[at + 1:] == fold("\n".join(text.split("\n")[left:]), 40), (left, shown)
+    c.send("\x01")
+    c.wait(lambda s: re.match(r"\[\.\.\. \d+ more lines\]$", s.text().split("\n")[-1]) and s.x == 5)
+    assert c.screen.row(c.screen.y) == "lua> do"
+    c.send("--\x05")
+    c.wait(lambda s: s.row(s.y) == "end")
+    c.resize(60, 12)
+    c.wait(lambda s: s.row(s.y) == "end" and re.search(r"lua> \[\.\.\. (?!%d )\d+ more lines\]\n" % left, s.text()))
+    c.send("\x01\x1b[3~\x1b[3~\x05\r")
+    got = c.wait_prompt()
+    whole = got[next(i for i, line in reversed(list(enumerate(got))) if line.startswith("lua> do")):]
+    assert whole[:-1] == fold("lua> " + text, 60), got
+    assert whole[-1].split() == ["abcdefghij日本" * 2, "32"], whole
+    c.send("\x1b[A")
+    c.wait(lambda s: s.row(s.y) == "end" and "lua> [..." in s.text())
+    c.send("\x03")
+    c.wait_prompt()
+    c.leave()
+
+
+def test_long_line():
+    """console: one line of very many rows: its end, its begin, and it is entered whole"""
+    c = Console(columns=40, rows=10)
+    text = "return #'" + "日本abcdef" * 200 + "'"
+    c.paste(text)
+    c.wait(lambda s: "lua> [...]" in s.text() and s.row(s.y).endswith("'"))
+    c.send("\x01")
+    c.wait(lambda s: s.row(s.y).startswith("lua> return #'") and s.text().endswith("[...]") and s.x == 5)
+    c.send("\x05\r")
+    assert c.wait_prompt()[-1] == str(12 * 200)
     c.leave()

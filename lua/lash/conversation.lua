@@ -88,8 +88,10 @@ end
 local function check_outcomes(calls, items)
     assert(calls, "outcomes without calls")
     assert(#calls == #items, "every call has exactly one outcome")
-    for i, call in ipairs(calls) do
-        assert(items[i].id == call.id, "outcomes stand in call order")
+    for i = 1, #calls do
+        if items[i].id ~= calls[i].id then
+            error "outcomes stand in call order"
+        end
     end
 end
 

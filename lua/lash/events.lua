@@ -39,7 +39,11 @@ local M = {}
 --- Events whose text stands on stderr already: the live display leaves them out.
 M.said = setmetatable({}, { __mode = "k" })
 
-local listeners = {} -- of the command that runs, for all runs of the process
+-- Of the command that runs, for all runs of the process.
+local listeners = {}
+
+--- The list of them, to look whether there is any.
+M.listeners = listeners
 
 --- Calls fn(event) for every event of every run from now on.
 function M.listen(fn)
@@ -55,11 +59,6 @@ local function tell(fn, event, run)
         local why = type(err) == "table" and rawget(err, "message") or err
         log.warn(("on_event failed at %s: %s (told once in a run)"):format(event.type, tostring(why)))
     end
-end
-
---- Whether anybody listens to all runs: to a run that has no listeners of its own then.
-function M.any()
-    return #listeners > 0
 end
 
 --- emit(run, kind, agent, fields): tells of something in a run those of M.listen, which look at no answer before

@@ -4,8 +4,6 @@ local declare = require "lash.declare"
 
 local M = {}
 
-local NONE = {}
-
 local KINDS = {
     concurrency = "integer", -- calls of one turn that run at once
     turns = "integer",
@@ -50,17 +48,19 @@ function M.complete(own)
     return limits
 end
 
---- The limits of a run: of later lists go before those of earlier ones.
+--- The limits of a run: those of later lists go before those of earlier ones.
 -- @param base as of M.complete
-function M.merged(base, ...)
-    local limits = base
-    for i = 1, select("#", ...) do
-        for name, value in pairs(select(i, ...) or NONE) do
-            if limits == base then
-                limits = setmetatable({}, { __index = base })
-            end
-            limits[name] = value
-        end
+-- @param more or nil
+function M.merged(base, more, most)
+    if not more and next(most) == nil then
+        return base
+    end
+    local limits = setmetatable({}, { __index = base })
+    for name, value in pairs(more or most) do
+        limits[name] = value
+    end
+    for name, value in pairs(most) do
+        limits[name] = value
     end
     return limits
 end

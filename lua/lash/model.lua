@@ -109,14 +109,14 @@ end
 -- One attempt. The listener is told what comes, of a whole answer all at its end.
 -- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
 local function send(target, conv, view, listener, begun)
-    local answer, request, err, more
+    local answer, err, more
     if target.provider.answer then
         answer, err = target.provider.answer(conv, view, target)
     else
         local streamed = streams(target, listener:streams())
-        request, err = target.provider.request(conv, view, target, streamed, begun)
+        local request, why = target.provider.request(conv, view, target, streamed, begun)
         if not request then
-            return nil, err
+            return nil, why
         elseif streamed then
             return stream.answer(target, conv, view, request, limits_of(target), listener, begun, not listener:hears())
         end
@@ -239,30 +239,8 @@ local function after(target, conv, err, attempt, listener)
     return again and attempt, why
 end
 
---- ask(target, conv, view, listener) -> answer entry | nil, err
--- view: { agent =, system =, tools = { { name =, description =, schema = } ... }, tool_choice = nil |
--- "auto" | "none" | "required" | { name = }, parallel =, settings =, output = nil | { name =, schema = } }.
--- listener, or nil:
---   listener:emit(kind, fields)      "retry" { what, wait_ms, why, attempt } and "warning" { text }
---   listener:attempt(n, goes_on)     the n-th attempt begins now; goes_on: at the rest of an answer that the
---                                    provider gives in several requests
---   listener(kind, fields)           what comes of the answer, while it comes: "text" and "reasoning" { delta },
---                                    "call.ready" { n, id, name, args }
---   listener:hears()                 false: nobody waits for that; a whole answer is not told in pieces then
---   listener:streams()               false: no stream
---   listener.delivered               it sets this when somebody got what came; ask() takes it back
--- A failure that may pass is tried again as long as nothing of the answer was delivered.
--- The entry is not appended here. A cancelled task raises through it.
-function M.ask(target, conv, view, listener)
-    listener = listener or deaf
-    local settings, attempt, begun = view.settings, 0, nil
-    if settings and next(settings) ~= nil then
-        local why = settings_fault(settings)
-        if why then
-            return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
-        end
-        warn_ignored(target, conv, settings, listener)
-    end
+local function try(target, conv, view, listener)
+    local attempt, begun = 0, nil
     while true do
         wait_at_gate(target, listener)
         attempt = attempt + 1
@@ -282,6 +260,33 @@ function M.ask(target, conv, view, listener)
             end
         end
     end
+end
+
+--- ask(target, conv, view, listener) -> answer entry | nil, err
+-- view: { agent =, system =, tools = { { name =, description =, schema = } ... }, tool_choice = nil |
+-- "auto" | "none" | "required" | { name = }, parallel =, settings =, output = nil | { name =, schema = } }.
+-- listener, or nil:
+--   listener:emit(kind, fields)      "retry" { what, wait_ms, why, attempt } and "warning" { text }
+--   listener:attempt(n, goes_on)     the n-th attempt begins now; goes_on: at the rest of an answer that the
+--                                    provider gives in several requests
+--   listener(kind, fields)           what comes of the answer, while it comes: "text" and "reasoning" { delta },
+--                                    "call.ready" { n, id, name, args }
+--   listener:hears()                 false: nobody waits for that; a whole answer is not told in pieces then
+--   listener:streams()               false: no stream
+--   listener.delivered               it sets this when somebody got what came; ask() takes it back
+-- A failure that may pass is tried again as long as nothing of the answer was delivered.
+-- The entry is not appended here. A cancelled task raises through it.
+function M.ask(target, conv, view, listener)
+    local settings = view.settings
+    listener = listener or deaf
+    if settings and next(settings) ~= nil then
+        local why = settings_fault(settings)
+        if why then
+            return refuse("bad_request", 64, "agent '%s': %s", view.agent or "?", why)
+        end
+        warn_ignored(target, conv, settings, listener)
+    end
+    return try(target, conv, view, listener)
 end
 
 -- ---- looking at a request ----

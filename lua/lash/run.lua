@@ -239,32 +239,32 @@ local function cut_off(run, answer, asked)
 end
 
 -- What becomes of an answer that ended normally.
--- @return reason, text, error when the run is over
+-- @return the result when the run is over
 local function go_on(run, text, asked, last)
     run.cut = nil
     if last and not (run.repair == run.turn and not asked) then
         if asked then
             calls.answer_all(run, asked, "not run: the limit of turns is reached")
         end
-        return "turns", structured.salvage(run, run.last_text)
+        return finish(run, "turns", structured.salvage(run, run.last_text))
     end
     local reason, final, why
     if asked then
         run:need_key()
         reason, why = calls.run(run, asked)
-        final = reason and run.last_text
+        final = run.last_text
     else
         reason, final, why = structured.judge(run, text)
     end
-    return reason, final, why and failure(why)
+    return reason and finish(run, reason, final, why and failure(why))
 end
 
--- @return reason, text, error when the run is over
+-- @return the result when the run is over
 local function turn(run)
     tell_late(run)
     local budget = spent(run)
     if budget then
-        return budget, run.last_text
+        return finish(run, budget, run.last_text)
     end
     run.turn = run.turn + 1
     local last = run.limits.turns > 0 and run.turn > run.limits.turns
@@ -273,13 +273,12 @@ local function turn(run)
     end
     local answer, err = request(run, prepare.view(run.current, run.turn == 1, last))
     if not answer then
-        return "error", run.last_text, err
+        return finish(run, "error", run.last_text, err)
     end
     run.conv:append(answer)
-    local asked, stop = run.conv.open_calls, answer.stop
-    local text = run.before .. conversation.text(answer)
+    local asked, stop, text = run.conv.open_calls, answer.stop, conversation.text(answer)
     if run.before ~= "" then
-        run.before = ""
+        run.before, text = "", run.before .. text
     end
     if text ~= "" then
         run.last_text = text
@@ -289,7 +288,7 @@ local function turn(run)
         return nil
     elseif stop ~= "end" and stop ~= "calls" and stop ~= "pause" then
         local reason = cut_off(run, answer, asked)
-        return reason, reason and (text ~= "" and text or refusal_text(answer))
+        return reason and finish(run, reason, text ~= "" and text or refusal_text(answer))
     end
     return go_on(run, text, asked, last)
 end
@@ -297,16 +296,16 @@ end
 -- ---- the run ----
 
 local function run_to_end(run, message)
-    local reason, final, err
+    local result, err
     run.current, err = prepare.agent(run.conv.agent, run:model_name(run.conv.agent))
     if not run.current then
         return finish(run, "error", "", failure(err))
     end
     run.conv:append(message)
     repeat
-        reason, final, err = turn(run)
-    until reason
-    return finish(run, reason, final, err)
+        result = turn(run)
+    until result
+    return result
 end
 
 -- run_to_end in a task of its own: it can be cancelled alone, and has its own deadline.
@@ -405,8 +404,8 @@ function M.send(conv, text, opts, alone)
     if run:listened() then
         run:emit("run.start", {})
     end
-    local apart = not alone or (run.limits.time or 0) > 0
-    local called, result, err, own = pcall(apart and run_apart or run_to_end, run, message)
+    local called, result, err, own = pcall((not alone or (run.limits.time or 0) > 0) and run_apart or run_to_end,
+        run, message)
     conv.busy, conv.run = false, nil
     if not called then -- the caller was cancelled, or lash failed
         return broken(run, result, false)

@@ -44,12 +44,20 @@ static void adopt_state(struct runtime *rt, lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &runtime_key);
 }
 
+enum { GC_MAJOR = 70, GC_PAUSE = 140 };
+
 /* Generational, as the lua program has it: an incremental collector falls behind when all garbage
- * has finalizers, as the operations of waits have: a loop of sleeps would grow for ever. */
+ * has finalizers, as the operations of waits have: a loop of sleeps would grow for ever.
+ *
+ * But everything is collected when memory has grown by GC_MAJOR %, and, while it grows and stays as
+ * with conversations that are kept, whenever there is GC_PAUSE % of what there was. Lua's own 100
+ * and 200 leave as much garbage as there is live, and our blocks go back to the system only at the
+ * end. */
 void runtime_reset_gc(lua_State *L)
 {
     lua_gc(L, LUA_GCRESTART);
-    lua_gc(L, LUA_GCGEN, 0, 0);
+    lua_gc(L, LUA_GCINC, GC_PAUSE, 0, 0);
+    lua_gc(L, LUA_GCGEN, 0, GC_MAJOR);
 }
 
 static int open_state(lua_State *L)

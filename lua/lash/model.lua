@@ -106,26 +106,28 @@ local function send_whole(target, conv, view, request, limits, begun)
     return target.provider.read(res, conv, view, target, begun)
 end
 
--- One attempt. The listener is told what comes, of a whole answer all at its end.
--- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
-local function send(target, conv, view, listener, begun)
-    local answer, err, more
-    if target.provider.answer then
-        answer, err = target.provider.answer(conv, view, target)
-    else
-        local streamed = streams(target, listener:streams())
-        local request, why = target.provider.request(conv, view, target, streamed, begun)
-        if not request then
-            return nil, why
-        elseif streamed then
-            return stream.answer(target, conv, view, request, limits_of(target), listener, begun, not listener:hears())
-        end
-        answer, err, more = send_whole(target, conv, view, request, limits_of(target), begun)
-    end
+-- A whole answer is told at its end, as if it had come in pieces.
+local function told(listener, answer, err, more)
     if answer and listener:hears() then
         stream.tell(answer, listener)
     end
     return answer, err, more
+end
+
+-- One attempt. The listener is told what comes.
+-- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
+local function send(target, conv, view, listener, begun)
+    if target.provider.answer then
+        return told(listener, target.provider.answer(conv, view, target))
+    end
+    local streamed = streams(target, listener:streams())
+    local request, why = target.provider.request(conv, view, target, streamed, begun)
+    if not request then
+        return nil, why
+    elseif streamed then
+        return stream.answer(target, conv, view, request, limits_of(target), listener, begun, not listener:hears())
+    end
+    return told(listener, send_whole(target, conv, view, request, limits_of(target), begun))
 end
 
 -- Until when nobody shall ask, by address and key: a rate limit that one conversation met. In a table that all

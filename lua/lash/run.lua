@@ -379,6 +379,10 @@ local function broken(run, err, own)
     error(failed or err, 0)
 end
 
+-- What the deepest calls of a usual run take of its coroutine's stack. Lua doubles a stack that is too small: then
+-- thousands that wait would have twice as much as they need, if this were a few less.
+local SLOTS = 116
+
 -- @return the run and its first entry
 local function begin(conv, text, opts)
     local message = check_message(text, opts, 3)
@@ -400,6 +404,7 @@ end
 -- @param alone true: nobody else has the conversation, so nobody can cancel it. Then the caller's task runs it,
 -- but for a limit of time: thousands of waiting runs need less memory so.
 function M.send(conv, text, opts, alone)
+    engine.reserve(SLOTS)
     local run, message = begin(conv, text, opts)
     if run:listened() then
         run:emit("run.start", {})

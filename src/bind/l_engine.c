@@ -292,6 +292,16 @@ static int l_drive(lua_State *L)
     return task_push_results(L, 1);
 }
 
+/* reserve(slots): room on the stack of the coroutine that calls, at once: it is doubled otherwise.
+ */
+static int l_reserve(lua_State *L)
+{
+    lua_Integer slots = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, slots > 0 && slots < 1000, 1, "a few slots");
+    luaL_checkstack(L, (int)slots, NULL);
+    return 0;
+}
+
 static int l_hrtime(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)uv_hrtime());
@@ -351,6 +361,7 @@ int luaopen_lash_core_engine(lua_State *L)
                                          {"caller", protect_push_caller},
                                          {"drive", l_drive},
                                          {"hrtime", l_hrtime},
+                                         {"reserve", l_reserve},
                                          {"memory", l_memory},
                                          {"live", l_live},
                                          {NULL, NULL}};

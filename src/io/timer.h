@@ -9,8 +9,8 @@
 
 #include <uv.h>
 
-/* Those of a loop are found by its data pointer, which must be NULL before the first one is started:
- * uv_loop_init() leaves it as it was. */
+/* Those of a loop are found by its data pointer, which must be NULL before the first one is
+ * started: uv_loop_init() leaves it as it was. */
 struct timer;
 typedef void (*timer_fn)(void *arg);
 

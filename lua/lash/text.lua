@@ -49,6 +49,15 @@ local function cells(code)
     return 1
 end
 
+--- cells(text) -> the cells of a terminal that a text in one line takes, as M.plain made it
+function M.cells(text)
+    local used = 0
+    for _, code in utf8.codes(text) do
+        used = used + cells(code)
+    end
+    return used
+end
+
 --- One line of at most `width` cells; what is cut off shows as "...".
 function M.line(text, width)
     text = M.plain(text):gsub("%s+", " ")

@@ -14,18 +14,15 @@
 enum { TAIL_MAX = 4096 };
 
 static struct {
-    char *area;         /* owned; NULL = none */
-    unsigned area_rows; /* of what stands on the terminal */
-    struct buf tail;    /* what stands in the last line of a text that comes in pieces */
-    bool is_long;       /* the tail is more than can be drawn again */
-    bool away;          /* the terminal is lent: nothing of it is drawn */
+    char *area;      /* owned; NULL = none */
+    struct buf tail; /* what stands in the last line of a text that comes in pieces */
+    bool is_long;    /* the tail is more than can be drawn again */
+    bool away;       /* the terminal is lent: nothing of it is drawn */
 } self;
 
 static void draw_area(void)
 {
-    size_t len = strlen(self.area);
-    self.area_rows = screen_rows(self.area, len);
-    screen_write(self.area, len);
+    screen_write(self.area, strlen(self.area));
 }
 
 static void forget_tail(void)
@@ -39,7 +36,8 @@ static void hide(void)
     if (tty_was_stopped()) { // what stood there is above what a shell has written
         forget_tail();
     } else if (self.area != NULL) {
-        screen_erase(self.area_rows);
+        // most terminals break lines anew when they get narrower
+        screen_erase(screen_rows(self.area, strlen(self.area)));
     } else if (self.is_long) { // the text goes on below what others write
         screen_write("\n", 1);
         forget_tail();

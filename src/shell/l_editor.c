@@ -13,6 +13,7 @@
 #include "shell/above.h"
 #include "shell/editor.h"
 #include "shell/readline_dl.h"
+#include "shell/screen.h"
 #include "shell/tty.h"
 
 #include <dirent.h>
@@ -325,6 +326,17 @@ static int l_recover(lua_State *L)
     return 0;
 }
 
+/* fresh_line(): to the first column, in the next row if something stands in this one. Not while a
+ * line is read. */
+static int l_fresh_line(lua_State *L)
+{
+    if (reader != NULL) {
+        return luaL_error(L, "a line is being read");
+    }
+    screen_fresh_line();
+    return 0;
+}
+
 /* add_history(entry), clear_history() */
 static int l_add_history(lua_State *L)
 {
@@ -347,6 +359,7 @@ static int luaopen_lash_core_editor(lua_State *L)
         {"area", l_area},
         {"quiet", l_quiet},
         {"recover", l_recover},
+        {"fresh_line", l_fresh_line},
         {"tail", l_tail},
         {"files", l_files},
         {"completer", l_completer},

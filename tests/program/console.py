@@ -158,6 +158,10 @@ class Console:
         self.screen.resize(columns, rows)
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def narrow(self, columns):
+        self.screen.narrow(columns)
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.screen.rows, columns, 0, 0))
+
     def exit_status(self, limit=15):
         """Waits for its end, and takes the rest. The terminal must be as it was."""
         end = time.monotonic() + limit * SLOWER

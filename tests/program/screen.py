@@ -181,6 +181,23 @@ class Screen:
             row = row[:x] + [" "] * n + row[x + n:]
         self.cells[self.y] = row[:self.columns]
 
+    def narrow(self, columns):
+        """Fewer columns as most terminals do it: lines are broken anew, and the cursor stays at its text."""
+        made, y = [], 0
+        for at, row in enumerate(self.cells):
+            used = len(self.row(at)) if at != self.y else max(len(self.row(at)), self.x + 1)
+            parts = [row[i:min(i + columns, used)] for i in range(0, max(used, 1), columns)]
+            if at == self.y:
+                y = len(made) + self.x // columns
+            made += [(part + [" "] * columns)[:columns] for part in parts]
+        while len(made) > self.rows and len(made) - 1 > y and not "".join(made[-1]).strip():
+            del made[-1]
+        self.columns, self.cells, self.y, self.x = columns, made, y, self.x % columns
+        while len(self.cells) > self.rows:
+            self.gone.append(self.row(0))
+            del self.cells[0]
+            self.y -= 1
+
     def resize(self, columns, rows):
         """As xterm does it: lines are cut, not broken anew; the cursor stays on the screen."""
         while rows < self.rows:

@@ -71,6 +71,27 @@ def test_calls():
         c.leave()
 
 
+def test_calls_narrower():
+    """console: the window gets narrower while calls run, and their lines are broken: nothing of them is left over"""
+    write("t.lua", TOOLS + "return wait")
+    write("play.json", json.dumps([{"calls": [{"name": "wait", "args": {"n": n}} for n in (100000001, 100000002)]},
+                                   {"text": "All done"}]))
+    c = Console("-m", "script:play.json", rows=12)
+    c.enter(".load t.lua")
+    c.send("> go\r")
+    c.wait(lambda s: "wait(n=100000002)" in s.row(s.y))
+    c.narrow(20)
+    c.wait(lambda s: all(s.row(s.y - i).startswith("\u00b7 wai") for i in (0, 1)) and s.row(s.y - 2) == "lua> > go")
+    write("go100000001", "")
+    write("go100000002", "")
+    c.wait(lambda s: s.row(s.y) == "ask>")
+    text = c.screen.text()
+    assert text.count("\u00b7") == 0 and "lua> > go\n\u2713 wai" in text and "\nAll done\n" in text, text
+    c.send("\x04")
+    c.wait(lambda s: s.row(s.y) == "lua>")
+    c.leave()
+
+
 def test_calls_and_others():
     """console: lines of background tasks stand above running calls and above a text that comes in pieces"""
     write("t.lua", TOOLS + "return wait")

@@ -191,6 +191,28 @@ def test_history_nowhere():
         c.leave()
 
 
+def test_history_damaged():
+    """console: what is no text in the history's file is passed over; new entries are still remembered"""
+    path = os.path.join(os.environ["XDG_STATE_HOME"], "lash", "history")
+    os.makedirs(os.path.dirname(path))
+    with open(path, "wb") as file:
+        file.write(b"'first'\n\x00\x01\x02\n\xff\xfe bad\nescape \x1b[2J\n\\x\\\n" + bytes(range(256)) * 40 + b"\n'last'\n")
+    c = Console()
+    seen = []
+    for _ in range(30):
+        c.send("\x1b[A")
+    c.wait_line("lua> 'first'")
+    for want in ("x", "'last'"):
+        c.send("\x1b[B")
+        seen.append(c.wait(lambda s: s.row(s.y) != "lua> 'first'" and s.row(s.y)))
+    c.send("\x15")
+    c.wait_line("lua> ")
+    c.talk("lua> 'new'\n\"new\"")
+    c.leave()
+    with open(path, "rb") as file:
+        assert file.read().endswith(b"\n'last'\n'new'\n")
+
+
 def completed(c, typed, want):
     """Types, presses Tab: the line is `want` then."""
     c.send(typed + "\t")

@@ -1,10 +1,10 @@
 --- `?`: help on a name, and how to start.
 local agents = require "lash.agent"
+local out = require("lash.console.fold").out
 local near = require "lash.near"
 local prompt = require "lash.prompt"
 local script = require "lash.script"
 local system = require "lash.core.system"
-local text = require "lash.text"
 local tool = require "lash.tool"
 
 local M = {}
@@ -22,11 +22,6 @@ Lua at your finger tips: every line is a task, so calls that wait work as in a s
 
 Without a key: .model demo. Manual: `lash help` in a shell.
 ]]
-
-local function out(value)
-    value = value:sub(-1) == "\n" and value or value .. "\n"
-    system.write(1, system.isatty(1) and text.plain(value) or value)
-end
 
 local function of_tool(one)
     local lines = { ("%s  (%s)"):format(require("lash.console.show").signature(one), one.mark) }

@@ -2,19 +2,19 @@
 -- more about it or nil }.
 local engine = require "lash.core.engine"
 local failure = require "lash.failure"
+local fold = require "lash.console.fold"
 local fs = require "lash.fs"
 local near = require "lash.near"
+local read = require "lash.console.read"
 local script = require "lash.script"
 local show = require "lash.console.show"
 local system = require "lash.core.system"
-local text = require "lash.text"
 local turn = require "lash.console.turn"
 
 local M = {}
 
 local function line(format, ...)
-    local made = select("#", ...) > 0 and format:format(...) or format
-    system.write(1, (system.isatty(1) and text.plain(made) or made) .. "\n")
+    fold.out(select("#", ...) > 0 and format:format(...) or format)
 end
 
 -- ---- tools, prompts, agents ----
@@ -256,10 +256,14 @@ end
 local ENTERS = { [".edit"] = true, [".tour"] = true }
 
 local function run(console, command, words, rest)
-    local call = ENTERS[command[1]:match "^%S+"] and pcall or turn.run
-    local ok, err = call(command[3], console, words, rest)
+    local enters = ENTERS[command[1]:match "^%S+"]
+    if not enters then
+        read.quiet()
+    end
+    local ok, err = (enters and pcall or turn.run)(command[3], console, words, rest)
     if not ok and engine.cancel_reason(err) then
         engine.check() -- of the program itself
+        read.fresh_line()
         script.say "cancelled"
     elseif not ok then
         script.say(failure.is(err) and err.message or tostring(err))

@@ -44,7 +44,8 @@ local function running_line(call, width)
     local tail = ("  %s %.1f s"):format(call.note and text.line(call.note, width // 3) or call.mark or "",
         seconds_since(call.started))
     local head = ("\u{00B7} %s(%s)"):format(text.line(call.name, NAME), live.summary(call.args, math.huge))
-    return text.line(head, math.max(width - 1 - #tail, 8)) .. tail
+    local line = text.line(head, math.max(width - 1 - #tail, 8)) .. tail
+    return #line < width and line or text.line(line, math.max(width - 1, 8)) -- bytes: at least as many as cells
 end
 
 --- Draws the running calls as they are now.

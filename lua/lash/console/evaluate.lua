@@ -2,6 +2,7 @@
 local engine = require "lash.core.engine"
 local later = require "lash.console.later"
 local locals = require "lash.console.locals"
+local read = require "lash.console.read"
 local script = require "lash.script"
 local system = require "lash.core.system"
 local text = require "lash.text"
@@ -76,6 +77,7 @@ end
 
 local function report(problem)
     if engine.cancel_reason(problem.err) == "user" then
+        read.fresh_line()
         script.say "cancelled"
     else
         script.say(M.problem_text(problem))

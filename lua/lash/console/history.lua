@@ -24,8 +24,10 @@ local function packed(entry)
     return (entry:gsub("[\\\n]", { ["\\"] = "\\\\", ["\n"] = "\\n" }))
 end
 
+-- nil for what nobody has typed: the file is damaged.
 local function unpacked(line)
-    return (line:gsub("\\(.)", { ["\\"] = "\\", n = "\n" }))
+    local entry = line:gsub("\\(.)", { ["\\"] = "\\", n = "\n" })
+    return utf8.len(entry) and not entry:find "[\0-\8\11-\31\127]" and entry or nil
 end
 
 local function read(path)

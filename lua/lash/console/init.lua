@@ -139,10 +139,12 @@ local function shell_command(line)
     system.flush()
     local ran, ok, what, code = turn.run(os.execute, line)
     if not ran then
+        read.fresh_line()
         script.say(engine.cancel_reason(ok) and "cancelled" or tostring(ok))
     elseif not ok then
         if what == "signal" or code > 128 then
             read.recover()
+            read.fresh_line()
         end
         script.say(("%s %d"):format(what == "signal" and "ended by signal" or "exit status", code))
     end
@@ -161,6 +163,7 @@ function dispatch(console, line, once)
         shell_command(rest)
     elseif mark == "?" then
         console.history:remember(line)
+        read.quiet()
         turn.run(require("lash.console.about").about, console, rest)
     elseif line:find "%S" then
         lua_entry(console, line)
@@ -198,7 +201,7 @@ local function greet(why)
     if not system.isatty(0) then
         return
     end
-    print(("lash %s, a Lua shell: > asks an agent, ? helps, .tour shows more, Ctrl-D leaves"):format(lash.version))
+    print(("lash %s, a Lua shell: > asks an agent, ? helps, .tour shows, Ctrl-D leaves"):format(lash.version))
     if why and os.getenv "TERM" ~= "dumb" and system.isatty(1) then
         script.say(why)
     end

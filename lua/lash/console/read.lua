@@ -51,6 +51,14 @@ function M.quiet()
     end
 end
 
+--- fresh_line(): below what stands in the cursor's line, such as the ^C that the terminal shows
+function M.fresh_line()
+    if editor then
+        system.flush()
+        editor.fresh_line()
+    end
+end
+
 --- recover(): after a child that has perhaps left the terminal in disorder
 function M.recover()
     if editor then

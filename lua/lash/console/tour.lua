@@ -1,7 +1,6 @@
 --- `.tour`: five things in two minutes, without a key. Each step says what it shows, and what to type; Enter alone
 -- types it.
 local read = require "lash.console.read"
-local system = require "lash.core.system"
 
 local M = {}
 
@@ -39,9 +38,7 @@ local STEPS = {
 
 local ENTER = "   Enter types it, q ends the tour: "
 
-local function say(text)
-    system.write(1, text .. "\n")
-end
+local say = require("lash.console.fold").out
 
 local function step(console, lines)
     say("\n" .. lines[1])

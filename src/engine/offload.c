@@ -267,6 +267,7 @@ bool worker_report(struct worker *w, const char *data, size_t len)
     uv_mutex_lock(&w->pool->lock);
     struct job *job = w->job;
     bool room = job != NULL && job->watched && atomic_load(&job->nreports) < MAX_REPORTS;
+    struct runtime *wake = NULL;
     if (room) {
         struct report *report = xcalloc(1, sizeof(*report));
         report->mail.deliver = deliver_report;
@@ -275,9 +276,12 @@ bool worker_report(struct worker *w, const char *data, size_t len)
         buf_append(&report->value, data, len);
         atomic_fetch_add(&job->refs, 1);
         atomic_fetch_add(&job->nreports, 1);
-        runtime_post(job->from, &report->mail);
+        wake = runtime_put(job->from, &report->mail) ? job->from : NULL;
     }
     uv_mutex_unlock(&w->pool->lock);
+    if (wake != NULL) {
+        runtime_wake(wake);
+    }
     return room;
 }
 

@@ -9,8 +9,10 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 enum { PROCESS_CAP = 256, CLOSE_GRACE_MS = 2000 };
@@ -144,9 +146,54 @@ void runtime_deliver_mail(struct runtime *rt)
     }
 }
 
-static void on_mail(uv_async_t *async)
+static void on_mail(uv_poll_t *poll, int status, int events)
 {
-    runtime_deliver_mail(async->data);
+    struct runtime *rt = poll->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    if (read(rt->mail_fd, &count, sizeof(count)) < 0) {
+        /* nobody has written since: there may be letters all the same */
+    }
+    runtime_deliver_mail(rt);
+}
+
+/* Any thread, while the loop stays open. */
+static void ring(struct runtime *rt)
+{
+    const uint64_t one = 1;
+    while (write(rt->mail_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+    }
+}
+
+/* Not a uv_async_t: when the loop's thread is faster than the one that woke it, that spins until
+ * the other one has returned from its write. */
+static int open_mail(struct runtime *rt)
+{
+    rt->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (rt->mail_fd < 0) {
+        return uv_translate_sys_error(errno);
+    }
+    int status = uv_poll_init(&rt->loop, &rt->mail_poll, rt->mail_fd);
+    if (status != 0) {
+        (void)close(rt->mail_fd);
+        return status;
+    }
+    rt->mail_poll.data = rt;
+    ASSERT(uv_poll_start(&rt->mail_poll, UV_READABLE, on_mail) == 0);
+    if (rt->expected == 0) {
+        uv_unref((uv_handle_t *)&rt->mail_poll);
+    }
+    return 0;
+}
+
+static void close_mail(struct runtime *rt)
+{
+    while (atomic_load(&rt->wakers) > 0) {
+        (void)sched_yield();
+    }
+    uv_close((uv_handle_t *)&rt->mail_poll, NULL);
+    (void)close(rt->mail_fd);
 }
 
 /* libuv aborts the process when it cannot have the pipe that it makes with its first loop, after a
@@ -185,19 +232,15 @@ int runtime_open_loop(struct runtime *rt)
     if (status != 0) {
         return status;
     }
-    status = uv_async_init(&rt->loop, &rt->mail_async, on_mail);
+    status = open_mail(rt);
     if (status != 0) {
         (void)uv_loop_close(&rt->loop);
         return status;
     }
-    rt->mail_async.data = rt;
-    if (rt->expected == 0) {
-        uv_unref((uv_handle_t *)&rt->mail_async);
-    }
     uv_mutex_lock(&rt->mail_lock);
     rt->loop_open = true;
     if (!list_empty(&rt->mail)) {
-        uv_async_send(&rt->mail_async);
+        ring(rt);
     }
     uv_mutex_unlock(&rt->mail_lock);
     return 0;
@@ -209,16 +252,29 @@ uv_loop_t *runtime_loop(struct runtime *rt)
     return &rt->loop;
 }
 
-void runtime_post(struct runtime *rt, struct mail *mail)
+bool runtime_put(struct runtime *rt, struct mail *mail)
 {
-    /* The send stays under the lock: otherwise it could race the close of the async (libuv#2226).
-     */
     uv_mutex_lock(&rt->mail_lock);
+    bool wake = list_empty(&rt->mail) && rt->loop_open; /* else somebody wakes it already */
     list_append(&rt->mail, &mail->node);
-    if (rt->loop_open) {
-        uv_async_send(&rt->mail_async);
+    if (wake) {
+        atomic_fetch_add(&rt->wakers, 1);
     }
     uv_mutex_unlock(&rt->mail_lock);
+    return wake;
+}
+
+void runtime_wake(struct runtime *rt)
+{
+    ring(rt);
+    atomic_fetch_sub(&rt->wakers, 1); /* from here on the runtime may be gone */
+}
+
+void runtime_post(struct runtime *rt, struct mail *mail)
+{
+    if (runtime_put(rt, mail)) {
+        runtime_wake(rt);
+    }
 }
 
 void runtime_take_back(struct runtime *rt, struct mail *mail)
@@ -232,7 +288,7 @@ void runtime_expect(struct runtime *rt)
 {
     (void)runtime_loop(rt);
     if (rt->expected++ == 0) {
-        uv_ref((uv_handle_t *)&rt->mail_async);
+        uv_ref((uv_handle_t *)&rt->mail_poll);
     }
 }
 
@@ -240,7 +296,7 @@ void runtime_received(struct runtime *rt)
 {
     ASSERT(rt->expected > 0);
     if (--rt->expected == 0 && rt->loop_open) {
-        uv_unref((uv_handle_t *)&rt->mail_async);
+        uv_unref((uv_handle_t *)&rt->mail_poll);
     }
 }
 
@@ -374,9 +430,9 @@ void runtime_close_loop(struct runtime *rt)
         return;
     }
     uv_mutex_lock(&rt->mail_lock);
-    rt->loop_open = false; /* from here on nobody sends into the loop */
+    rt->loop_open = false; /* from here on nobody begins to send into the loop */
     uv_mutex_unlock(&rt->mail_lock);
-    uv_close((uv_handle_t *)&rt->mail_async, NULL);
+    close_mail(rt);
     run_until_quiet(rt);
     timer_close(&rt->loop);
     (void)uv_run(&rt->loop, UV_RUN_NOWAIT);

@@ -66,10 +66,12 @@ struct runtime {
     struct service services[8];
     struct dispatcher dispatcher; /* permits of this runtime's calls */
 
-    uv_mutex_t mail_lock;  /* guards mail, loop_open as seen by senders */
-    struct list mail;      /* struct mail.node */
-    uv_async_t mail_async; /* wakes the loop; unref'd while nothing is expected */
-    unsigned expected;     /* letters that are on their way to us for sure */
+    uv_mutex_t mail_lock; /* guards mail, loop_open as seen by senders */
+    struct list mail;     /* struct mail.node */
+    int mail_fd;          /* an eventfd: written to wake the loop; open while the loop is */
+    uv_poll_t mail_poll;  /* waits for it; unref'd while nothing is expected */
+    atomic_int wakers;    /* between runtime_put() and the end of runtime_wake() */
+    unsigned expected;    /* letters that are on their way to us for sure */
 
     struct memory memory; /* of the Lua state, when owns_state */
 };
@@ -135,6 +137,12 @@ void runtime_carry_interrupt(struct runtime *rt, lua_State *from, lua_State *to)
 
 /* Sends a letter to rt's thread; legal from any thread while rt is not released. */
 void runtime_post(struct runtime *rt, struct mail *mail);
+
+/* The same in two steps, for those who hold a lock that rt's thread takes: else it wakes up, runs
+ * before us, and waits for that lock. When runtime_put() says true, runtime_wake() has to follow
+ * soon; only until then the runtime is there for sure. */
+bool runtime_put(struct runtime *rt, struct mail *mail);
+void runtime_wake(struct runtime *rt);
 
 /* Takes back a letter that was posted to rt and is not delivered yet. On rt's thread. */
 void runtime_take_back(struct runtime *rt, struct mail *mail);

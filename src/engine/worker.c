@@ -1,5 +1,6 @@
 #include "base/base.h"
 #include "base/trace.h"
+#include "base/turn.h"
 
 #include "engine/pristine.h"
 #include "engine/ship.h"
@@ -300,9 +301,12 @@ static void worker_finish_job(struct worker *w, struct job *job, bool leaves)
     if (leaves) {
         worker_leave(w, true);
     }
-    runtime_post(job->from,
-                 &job->mail); /* under the lock: offload_forget() may change who gets it */
+    struct runtime *from = job->from; /* under the lock: offload_forget() may change it */
+    bool wake = runtime_put(from, &job->mail);
     uv_mutex_unlock(&w->pool->lock);
+    if (wake) {
+        runtime_wake(from);
+    }
 }
 
 /* Does one job. False when the worker is to end. */
@@ -345,7 +349,7 @@ static void worker_main(void *arg)
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
     worker_self = w;
-    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
+    turn_late(WORKER_NICE);
     if (pool->setup(&w->rt) == 0) {
         w->base_memory = w->rt.memory.used;
         (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
@@ -372,6 +376,9 @@ struct pool *pool_new(struct runtime *rt, size_t limit, int (*setup)(struct runt
 {
     struct pool *pool = xcalloc(1, sizeof(*pool));
     pool->rt = rt;
+    if (rt->owns_state) { /* else the thread is somebody else's */
+        turn_soon();
+    }
     pool->setup = setup;
     pool->limit = limit;
     pool->memory = DEFAULT_MEMORY;
@@ -515,9 +522,11 @@ int pool_submit(struct pool *pool, struct job *job)
     if (status == 0) {
         list_append(&pool->jobs, &job->node);
         pool->queued++;
-        uv_cond_signal(&pool->work);
     }
     uv_mutex_unlock(&pool->lock);
+    if (status == 0) { /* only now: or who wakes up waits for the lock */
+        uv_cond_signal(&pool->work);
+    }
     return status;
 }
 

@@ -51,7 +51,7 @@ static bool inside_object(const struct json_reader *r)
     return r->depth > 0 && ((r->in_object[level / 64] >> (level % 64)) & 1) != 0;
 }
 
-static void skip_space(struct json_reader *r)
+static void skip_blanks(struct json_reader *r)
 {
     size_t i = r->pos;
     while (i < r->len) {
@@ -62,6 +62,14 @@ static void skip_space(struct json_reader *r)
         i++;
     }
     r->pos = i;
+}
+
+/* Most texts have no blanks. */
+static inline void skip_space(struct json_reader *r)
+{
+    if (r->pos >= r->len || (unsigned char)r->text[r->pos] <= ' ') {
+        skip_blanks(r);
+    }
 }
 
 static enum json_token open_level(struct json_reader *r, bool object)

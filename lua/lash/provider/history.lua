@@ -20,21 +20,18 @@ M.calls = conversation.calls
 --- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome
 -- or an outcome no call: that is a fault of lash, and no provider would take it.
 function M.follow(state, index, entry)
-    if entry.type == "answer" then
-        if state.open then
-            error(("history: the calls of entry %d have no outcomes before entry %d"):format(state.at, index))
-        end
-        state.answer, state.at = entry, index
-        state.calls = M.calls(entry)
-        state.open = #state.calls > 0
-    elseif entry.type == "outcomes" then
+    local kind = entry.type
+    if kind == "outcomes" then
         if not state.open or #entry.items ~= #state.calls then
             error(("history: entry %d has %d outcomes for %d calls"):format(index, #entry.items,
                 state.open and #state.calls or 0))
         end
         state.open = false
     elseif state.open then
-        error(("history: the calls of entry %d have no outcomes before entry %d"):format(state.at, index))
+        error(("history: the calls of entry %d have no outcomes before entry %d"):format(index - 1, index))
+    elseif kind == "answer" then
+        local calls = M.calls(entry)
+        state.calls, state.open = calls, calls[1] ~= nil
     end
 end
 
@@ -59,13 +56,13 @@ function M.state(conv, name, new)
 end
 
 --- continue(state, conv, add) -> nil | why an entry cannot be sent
--- Calls add(state, index, entry) -> nil | why for each entry that came since the last time.
+-- Calls add(state, index, entry, conv) -> nil | why for each entry that came since the last time.
 function M.continue(state, conv, add)
     local entries, follow = conv.entries, M.follow
     for i = state.upto + 1, #entries do
         local entry = entries[i]
         follow(state, i, entry)
-        local why = add(state, i, entry)
+        local why = add(state, i, entry, conv)
         if why then
             return why
         end

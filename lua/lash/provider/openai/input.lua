@@ -50,10 +50,10 @@ local function add_native(state, entry)
 end
 
 -- The ids that no call of another provider may get: those of all answers before, as they went back.
-local function used_before(state, index)
+local function used_before(state, index, conv)
     local used = {}
     for i = 1, index - 1 do
-        local entry = state.entries[i]
+        local entry = conv.entries[i]
         for _, call in ipairs(entry.type == "answer" and native(state, i, entry) and entry.items or {}) do
             if call.type == "call" then
                 used[own_id(call)] = true
@@ -63,9 +63,9 @@ local function used_before(state, index)
     return used
 end
 
-local function add_foreign(state, index, entry)
+local function add_foreign(state, index, entry, conv)
     local n = 0
-    state.used = state.used or used_before(state, index)
+    state.used = state.used or used_before(state, index, conv)
     state.ids = {}
     for _, item in ipairs(entry.items) do
         if item.type == "call" then
@@ -80,10 +80,10 @@ local function add_foreign(state, index, entry)
     end
 end
 
-local function add_answer(state, index, entry)
+local function add_answer(state, index, entry, conv)
     state.foreign = not native(state, index, entry)
     if state.foreign then
-        add_foreign(state, index, entry)
+        add_foreign(state, index, entry, conv)
     else
         add_native(state, entry)
     end
@@ -179,17 +179,16 @@ local function state_of(conv, target)
     local name, forget = names[target], history.forgotten(conv, NAME)
     local state = conv.scratch[name]
     if not state or state.forget ~= forget or state.upto > #conv.entries then
-        state = { parts = {}, forget = forget, origin = target.origin, upto = 0, at = 0, open = false,
-            calls = false, foreign = false }
+        state = { parts = {}, forget = forget, origin = target.origin, upto = 0, open = false, calls = false,
+            foreign = false }
         conv.scratch[name] = state
     end
-    state.entries = conv.entries
     return state
 end
 
-local function add(state, index, entry)
+local function add(state, index, entry, conv)
     if entry.type == "answer" then
-        add_answer(state, index, entry)
+        add_answer(state, index, entry, conv)
     elseif entry.type == "outcomes" then
         add_outcomes(state, entry)
     else

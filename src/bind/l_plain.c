@@ -90,15 +90,61 @@ static bool is_name(struct json_str s)
     return s.len > 0 && s.len <= NAME_LEN_MAX && !s.escaped;
 }
 
-bool plain_call(lua_State *L, struct json_str id, struct json_str name, struct json_str args)
+const char *plain_check(lua_State *L, int args, size_t *len)
+{
+    const char *text = luaL_checklstring(L, PLAIN_TEXT, len);
+    luaL_checktype(L, PLAIN_SEEN, LUA_TTABLE);
+    lua_settop(L, args);
+    if (!lua_isnil(L, PLAIN_TAKEN)) {
+        luaL_checktype(L, PLAIN_TAKEN, LUA_TTABLE);
+    }
+    return text;
+}
+
+/* -- ... id => the same; whether it is the id of an earlier call */
+static bool is_taken(lua_State *L)
+{
+    lua_pushvalue(L, -1);
+    lua_rawget(L, PLAIN_SEEN);
+    bool taken = lua_isboolean(L, -1) && lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    if (!taken && lua_istable(L, PLAIN_TAKEN)) {
+        lua_pushvalue(L, -1);
+        lua_rawget(L, PLAIN_TAKEN);
+        taken = lua_toboolean(L, -1);
+        lua_pop(L, 1);
+    }
+    return taken;
+}
+
+/* Adds an id, unless there are too many or it comes again. */
+static bool add_id(struct plain_calls *calls, struct json_str id)
+{
+    if (calls->count == PLAIN_CALLS_MAX || id.escaped || id.len == 0 || id.len > ID_LEN_MAX) {
+        return false;
+    }
+    for (lua_Integer i = 0; i < calls->count; i++) {
+        if (calls->ids[i].len == id.len && memcmp(calls->ids[i].raw, id.raw, id.len) == 0) {
+            return false;
+        }
+    }
+    calls->ids[calls->count++] = id;
+    return true;
+}
+
+bool plain_call(lua_State *L, struct plain_calls *calls, struct json_str id, struct json_str name,
+                struct json_str args)
 {
     size_t len;
-    if (id.escaped || id.len == 0 || id.len > ID_LEN_MAX || !is_name(name) ||
-        plain_is(name, "parallel")) {
+    if (!add_id(calls, id) || !is_name(name) || plain_is(name, "parallel")) {
         return false;
     }
     plain_item(L, "call", 4);
-    plain_text(L, "id", id);
+    l_json_push_string(L, id);
+    if (is_taken(L)) {
+        return false;
+    }
+    lua_setfield(L, -2, "id");
     plain_text(L, "name", name);
     l_json_push_string(L, args); // -- call args
     const char *text = lua_tolstring(L, -1, &len);

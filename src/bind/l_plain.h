@@ -51,18 +51,34 @@ void plain_item(lua_State *L, const char *type, int fields);
 /* -- ... item => the same; the text is its field */
 void plain_text(lua_State *L, const char *name, struct json_str text);
 
-/* Pushes a call that needs no change to go back: with a name and an id that may be sent, no wrapper
- * of others, and an object for arguments. Returns false for others. */
-bool plain_call(lua_State *L, struct json_str id, struct json_str name, struct json_str args);
+/* The ids of an answer's calls, to see that none comes again. */
+#define PLAIN_CALLS_MAX 32
 
-/* responses(text, event) -> items, wire, usage, how many of the items are calls | nil: the text is
- * no ordinary answer of the Responses protocol. event: it is the last event of a stream, in which
- * reasoning must be sealed. Whether the ids of calls are new is for the caller to see. */
+struct plain_calls {
+    lua_Integer count;
+    struct json_str ids[PLAIN_CALLS_MAX];
+};
+
+/* Where the arguments of both functions below lie: the text; `seen`, whose fields that are true,
+ * and `taken` or nil, whose fields are the ids that no call may have. */
+enum { PLAIN_TEXT = 1, PLAIN_SEEN, PLAIN_TAKEN, PLAIN_ARGS };
+
+/* Checks these arguments, removes all behind `args`, returns the text. */
+const char *plain_check(lua_State *L, int args, size_t *len);
+
+/* Pushes a call that needs no change to go back: with a name and a new id that may be sent, no
+ * wrapper of others, and an object for arguments. Returns false for others. */
+bool plain_call(lua_State *L, struct plain_calls *calls, struct json_str id, struct json_str name,
+                struct json_str args);
+
+/* responses(text, seen, taken, event) -> items, wire, usage, how many of the items are calls | nil:
+ * the text is no ordinary answer of the Responses protocol. event: it is the last event of a
+ * stream, in which reasoning must be sealed. */
 int l_plain_responses(lua_State *L);
 
-/* chat(text) -> list of calls, text or nil, then the numbers of usage (input, output, total,
- * cached, reasoning, cache_write or nil) | nil: the text is no ordinary answer of Chat Completions,
- * or its content may begin with <think>. */
+/* chat(text, seen, taken) -> list of calls, text or nil, then the numbers of usage (input, output,
+ * total, cached, reasoning, cache_write or nil) | nil: the text is no ordinary answer of Chat
+ * Completions, or its content may begin with <think>. */
 int l_plain_chat(lua_State *L);
 
 #endif

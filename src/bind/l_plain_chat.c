@@ -6,12 +6,12 @@
 
 #include "bind/l_json.h"
 
-enum { AT_TEXT = 1, AT_CALLS, AT_SAID };
+enum { AT_CALLS = PLAIN_ARGS, AT_SAID };
 
 struct chat {
     lua_State *L;
     struct json_reader r;
-    lua_Integer calls;
+    struct plain_calls calls;
 };
 
 /* ---- usage ---- */
@@ -117,7 +117,7 @@ static bool read_call(struct chat *c)
     for (;;) {
         enum plain_step step = plain_next(&c->r, names, FIELDS, &seen, &field);
         if (step == PLAIN_END) {
-            return (seen & 3) == 3 && plain_call(c->L, id, name, args);
+            return (seen & 3) == 3 && plain_call(c->L, &c->calls, id, name, args);
         }
         bool ok = step == PLAIN_ODD     ? false
                   : step == PLAIN_OTHER ? is_null(&c->r)
@@ -147,7 +147,7 @@ static bool read_calls(struct chat *c)
         if (t != JSON_OBJECT_BEGIN || !read_call(c)) {
             return false;
         }
-        lua_rawseti(c->L, AT_CALLS, ++c->calls);
+        lua_rawseti(c->L, AT_CALLS, c->calls.count);
     }
 }
 
@@ -279,13 +279,14 @@ static bool read_answer(struct chat *c, struct usage *usage)
 
 int l_plain_chat(lua_State *L)
 {
-    struct chat c = {.L = L, .calls = 0};
+    struct chat c;
     struct usage usage = {.in = {[CACHE_WRITE] = -1}}; // below 0: it is missing
     size_t len;
-    const char *text = luaL_checklstring(L, AT_TEXT, &len);
-    lua_settop(L, AT_TEXT);
+    const char *text = plain_check(L, PLAIN_TAKEN, &len);
+    c.L = L;
+    c.calls.count = 0;
     lua_createtable(L, 4, 0);
-    lua_pushnil(L); // -- text calls said
+    lua_pushnil(L); // -- text seen taken calls said
     json_reader_init(&c.r, text, len, JSON_DEPTH_DEFAULT);
     if (len > PLAIN_TEXT_MAX || !read_answer(&c, &usage) || json_next(&c.r) != JSON_END) {
         lua_pushnil(L);

@@ -8,10 +8,10 @@ struct plain {
     struct json_reader r;
     bool event;        // the text is the last event of a stream, the answer its field `response`
     lua_Integer items; // so many are in the lists
-    lua_Integer calls;
+    struct plain_calls calls;
 };
 
-enum { AT_TEXT = 1, AT_ITEMS, AT_WIRE, AT_USAGE };
+enum { AT_EVENT = PLAIN_ARGS, AT_ITEMS, AT_WIRE, AT_USAGE };
 
 /* ---- usage ---- */
 
@@ -216,8 +216,8 @@ static bool push_call(struct plain *p, const struct item *item)
         (item->token[STATUS] == JSON_STRING && !plain_is(item->text[STATUS], "completed"))) {
         return false;
     }
-    p->calls++;
-    return plain_call(p->L, item->text[CALL_ID], item->text[CALL_NAME], item->text[ARGUMENTS]);
+    return plain_call(p->L, &p->calls, item->text[CALL_ID], item->text[CALL_NAME],
+                      item->text[ARGUMENTS]);
 }
 
 static bool push_message(lua_State *L, const struct item *item)
@@ -365,20 +365,21 @@ static bool read_event(struct plain *p)
 
 int l_plain_responses(lua_State *L)
 {
-    struct plain p = {.L = L};
+    struct plain p;
     size_t len;
-    const char *text = luaL_checklstring(L, AT_TEXT, &len);
-    p.event = lua_toboolean(L, 2);
-    lua_settop(L, AT_TEXT);
+    const char *text = plain_check(L, AT_EVENT, &len);
+    p.L = L;
+    p.event = lua_toboolean(L, AT_EVENT);
+    p.items = p.calls.count = 0;
     lua_createtable(L, 4, 0);
     lua_createtable(L, 4, 0);
-    lua_pushnil(L); // -- text items wire usage
+    lua_pushnil(L); // -- text seen taken event items wire usage
     json_reader_init(&p.r, text, len, JSON_DEPTH_DEFAULT);
     if (len > PLAIN_TEXT_MAX || !(p.event ? read_event(&p) : read_answer(&p)) ||
         json_next(&p.r) != JSON_END) {
         lua_pushnil(L);
         return 1;
     }
-    lua_pushinteger(L, p.calls);
+    lua_pushinteger(L, p.calls.count);
     return 4;
 }

@@ -76,7 +76,7 @@ function M.header(res, name)
     end
     local headers = res.headers or {}
     local value = headers[name]
-    if value == nil then
+    if value == nil and getmetatable(headers) == nil then -- those of lash.http are in lower case
         for known, v in pairs(headers) do
             if type(known) == "string" and #known == #name and known:lower() == name then
                 value = v

@@ -169,6 +169,11 @@ local function seen_ids(conv)
     return state
 end
 
+--- seen(conv) -> { [id of a call so far] = true; what else is there does not count }
+function M.seen(conv)
+    return seen_ids(conv).seen
+end
+
 -- Many ids of answers that failed are forgotten; a few may stay.
 local FEW = 64
 

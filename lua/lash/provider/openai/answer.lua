@@ -276,20 +276,9 @@ end
 --- plain(from, conv, taken, text, event) -> the same | nil: of the text of an ordinary answer, or of the event that
 -- completes a stream, without errors and in every way as OpenAI writes them. Nothing is lost where this gives nil.
 function M.plain(from, conv, taken, text, event)
-    local items, wire, usage, calls = plain.responses(text, event)
+    local items, wire, usage, calls = plain.responses(text, history.seen(conv), taken, event)
     if not items then
         return nil
-    elseif calls > 0 then
-        local namer, n = history.namer(conv, taken), 0
-        for i = 1, #items do
-            local item = items[i]
-            if item.type == "call" then
-                n = n + 1
-                if new_id(namer, item.id, n) ~= item.id then
-                    return nil
-                end
-            end
-        end
     end
     return made(from, items, wire, usage, calls > 0 and "calls" or "end")
 end

@@ -423,17 +423,15 @@ local BARE = { fields = NOTHING, in_function = NOTHING }
 --- plain(from, conv, taken, text) -> the entry | nil: of the text of an ordinary whole answer. The draft would give the
 -- same, so nothing is lost where this gives nil.
 function M.plain(from, conv, taken, text)
-    local items, said, input, output, total, cached, reasoning, cache_write = plain.chat(text)
+    local items, said, input, output, total, cached, reasoning, cache_write = plain.chat(text,
+        history.seen(conv), taken)
     if not items then
         return nil
     end
     local count, wire = #items, { fields = NOTHING, calls = NOTHING }
     if count > 0 then
-        local namer, calls = history.namer(conv, taken), {}
+        local calls = {}
         for n = 1, count do
-            if history.new_id(namer, items[n].id, n) ~= items[n].id then
-                return nil
-            end
             calls[n] = BARE
         end
         wire.calls = calls

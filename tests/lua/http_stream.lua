@@ -1,6 +1,7 @@
 -- lash.http.stream against tests/program/httpd.py: answers that are read in pieces.
 local t = require "t"
 local engine = require "lash.core.engine"
+local exchange = require "lash.http.exchange"
 local lash = require "lash"
 local start_server = require "support.serve"
 
@@ -433,6 +434,7 @@ case("T4 a cancel closes the connection within 200 ms", function()
             return res
         end,
         plain = function(url) return lash.http.get(url) end,
+        exchange = function(url) return exchange.post(url, {}, "", {}) end,
         upload = function(url)
             return lash.http.post(url .. "?how=upload", { body = function()
                 lash.sleep(0.01)

@@ -15,7 +15,10 @@ local REQUEST = { -- what all requests take
 }
 local STREAM = table.move(REQUEST, 1, #REQUEST, 5, { "event_timeout", "max_event", "max_line", "keep_alive" })
 
-local known = { request = REQUEST, stream = STREAM }
+local KNOWN = { request = REQUEST, stream = STREAM }
+
+-- Nearly all requests have no others: those are looked for only when one is given.
+local COMMON = { url = true, method = true, headers = true, body = true, json = true, timeout = true, follow = true }
 
 local function misuse(level, text, ...)
     error(("lash.http: " .. text):format(...), level)
@@ -137,11 +140,17 @@ local function with_query(url, query, level)
     return base .. sign .. text .. fragment
 end
 
+-- @return whether one is given that is not common, or may be
 local function check_known(options, kind, level)
-    local fault = checks.unknown(options, known[kind])
+    local rare = getmetatable(options) ~= nil
+    for name in next, options do
+        rare = rare or not COMMON[name]
+    end
+    local fault = rare and checks.unknown(options, KNOWN[kind])
     if fault then
         misuse(level + 1, "%s", fault)
     end
+    return rare
 end
 
 -- function(event) -> true for an event that is only a sign of life
@@ -183,11 +192,36 @@ local function check_method(method, level)
     return method:upper()
 end
 
+local function add_rare(plan, options, level)
+    if options.query ~= nil then
+        plan.url = with_query(plan.url, options.query, level + 1)
+    end
+    for _, name in ipairs { "connect_timeout", "idle_timeout", "event_timeout" } do
+        if options[name] ~= nil then
+            plan[name] = check_time(options, name, level + 1)
+        end
+    end
+    for _, name in ipairs { "max_body", "max_event", "max_line" } do
+        if options[name] ~= nil then
+            plan[name] = check_size(options, name, level + 1)
+        end
+    end
+    if options.proxy ~= nil then
+        plan.proxy = check_proxy(options, level + 1)
+    end
+    if options.ca_file ~= nil then
+        plan.ca_file = check_text(options, "ca_file", "the path of a file", level + 1)
+    end
+    if options.version ~= nil then
+        plan.version_2 = check_version(options, level + 1)
+    end
+end
+
 --- check(options, url, method | nil, kind, level) -> plan: url, method, headers, body (string or nil), source (of
--- lash.http.body, or nil), kind (what the Content-Type is unless the headers have one, or nil), keep_alive, and
--- the options of the core. `kind` is "request" or "stream".
+-- lash.http.body, or nil), content_type (unless the headers have one, or nil), keep_alive, and the options of the
+-- core. `kind` is "request" or "stream".
 function M.check(options, url, method, kind, level)
-    check_known(options, kind, level + 1)
+    local rare = check_known(options, kind, level + 1)
     if type(url) ~= "string" then
         misuse(level + 1, "the URL must be a string, not a %s", type(url))
     elseif url:find("\0", 1, true) then
@@ -197,27 +231,25 @@ function M.check(options, url, method, kind, level)
         method = options.method and check_method(options.method, level + 1) or "GET"
     end
     local headers = options.headers ~= nil and check_headers(options, level + 1) or nil
-    local text, source, content = body.make(options, level + 1)
-    return {
+    local text, source, content = options.body, nil, nil
+    if rare or options.json ~= nil or text ~= nil and type(text) ~= "string" then
+        text, source, content = body.make(options, level + 1)
+    end
+    local plan = {
         method = method,
-        url = options.query == nil and url or with_query(url, options.query, level + 1),
+        url = url,
         headers = headers,
         body = text,
         source = source,
         content_type = content,
-        keep_alive = kind == "stream" and check_keep_alive(options, level + 1) or nil,
         timeout = options.timeout ~= nil and check_time(options, "timeout", level + 1) or nil,
-        connect_timeout = options.connect_timeout ~= nil and check_time(options, "connect_timeout", level + 1) or nil,
-        idle_timeout = options.idle_timeout ~= nil and check_time(options, "idle_timeout", level + 1) or nil,
-        event_timeout = options.event_timeout ~= nil and check_time(options, "event_timeout", level + 1) or nil,
-        max_body = options.max_body ~= nil and check_size(options, "max_body", level + 1) or nil,
-        max_event = options.max_event ~= nil and check_size(options, "max_event", level + 1) or nil,
-        max_line = options.max_line ~= nil and check_size(options, "max_line", level + 1) or nil,
         redirects = options.follow ~= nil and check_follow(options, level + 1) or nil,
-        proxy = options.proxy ~= nil and check_proxy(options, level + 1) or nil,
-        ca_file = options.ca_file ~= nil and check_text(options, "ca_file", "the path of a file", level + 1) or nil,
-        version_2 = options.version ~= nil and check_version(options, level + 1) or nil,
+        keep_alive = kind == "stream" and check_keep_alive(options, level + 1) or nil,
     }
+    if rare then
+        add_rare(plan, options, level + 1)
+    end
+    return plan
 end
 
 return M

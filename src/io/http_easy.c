@@ -212,6 +212,7 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
         req->socket_errno = errno;
         return CURL_SOCKET_BAD;
     }
+    http_sock_opened(req->http, fd);
     gate_pass(req, true);
     return fd;
 }
@@ -235,6 +236,9 @@ bool http_easy_connect(const struct curl_api *curl, struct handle *handle)
            curl->easy_setopt(easy, CURLOPT_HEADERDATA, handle) == CURLE_OK &&
            curl->easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket) == CURLE_OK &&
            curl->easy_setopt(easy, CURLOPT_OPENSOCKETDATA, handle) == CURLE_OK &&
+           // a connection lives longer than the handle that opened it
+           curl->easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, http_sock_close) == CURLE_OK &&
+           curl->easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, handle->req->http) == CURLE_OK &&
            curl->easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected) == CURLE_OK &&
            curl->easy_setopt(easy, CURLOPT_PREREQDATA, handle) == CURLE_OK;
 }

@@ -43,6 +43,8 @@ struct http {
     unsigned per_host;    /* 0 = no limit */
     size_t ngates;
     struct list socks;                        /* sock.node */
+    struct sock **by_fd;                      /* owned: those of connections */
+    size_t fds;                               /* its length */
     size_t nrunning;                          /* started, not yet delivered */
     struct handle *spare[HTTP_SPARE_HANDLES]; /* owned; the last was used last */
     size_t nspare;
@@ -177,6 +179,9 @@ void http_pump(struct http *h);
 void http_action(struct http *h, curl_socket_t fd, int events);
 /* Makes http_action() run in the loop's next turn. From anywhere. */
 void http_kick(struct http *h);
+/* In libcurl's callbacks: a socket of a connection was opened; it is to be closed. */
+void http_sock_opened(struct http *h, curl_socket_t fd);
+int http_sock_close(void *http, curl_socket_t fd);
 /* Connects the multi to this file's callbacks; false when libcurl refuses. */
 bool http_watch_multi(struct http *h);
 void http_open_handles(struct http *h);

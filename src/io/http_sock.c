@@ -7,13 +7,21 @@
 #include "io/http_int.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-/* One watched socket of libcurl's. Freed in the close callback. */
+/* A socket of libcurl's. Those of connections are watched on while nothing is asked of them, for
+ * the next request will: to begin and to end that are seven system calls. libcurl tells when it
+ * closes them; what it opens otherwise, it closes without a word. Freed in the close callback. */
 struct sock {
     struct list node;
     uv_poll_t poll;
     struct http *http;
     curl_socket_t fd; /* libcurl's */
+    bool lasts;       /* in http.by_fd, until it is closed */
+    bool initialised;
+    bool wanted; /* libcurl waits for events */
+    int events;  /* those that are watched for, while the poll is active */
 };
 
 static void http_gone(struct http *h)
@@ -24,6 +32,7 @@ static void http_gone(struct http *h)
     }
     http_closed_fn closed = h->closed;
     void *arg = h->closed_arg;
+    free(h->by_fd);
     free(h);
     if (closed != NULL) {
         closed(arg);
@@ -46,6 +55,13 @@ static void on_handle_closed(uv_handle_t *handle)
 static void sock_close(struct sock *s)
 {
     list_remove(&s->node);
+    if (s->lasts) {
+        s->http->by_fd[s->fd] = NULL;
+    }
+    if (!s->initialised) {
+        free(s);
+        return;
+    }
     (void)uv_poll_stop(&s->poll); // cannot fail on an initialised handle
     uv_close((uv_handle_t *)&s->poll, on_sock_closed);
 }
@@ -62,6 +78,11 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct sock *s = poll->data;
     int flags = 0;
+    if (!s->wanted) { // most often the server closes an idle connection: libcurl finds out by
+                      // itself
+        (void)uv_poll_stop(poll);
+        return;
+    }
     if (status < 0) {
         flags = CURL_CSELECT_ERR;
     }
@@ -109,21 +130,77 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
     return 0;
 }
 
-static struct sock *sock_new(struct http *h, curl_socket_t fd, int *err)
+static struct sock *sock_new(struct http *h, curl_socket_t fd)
 {
-    struct sock *s = xmalloc(sizeof *s);
-    *err = uv_poll_init_socket(h->loop, &s->poll, fd);
-    if (*err != 0) {
-        free(s);
-        return NULL;
-    }
-    s->poll.data = s;
+    struct sock *s = xcalloc(1, sizeof *s);
     s->http = h;
     s->fd = fd;
     list_append(&h->socks, &s->node);
-    h->open_handles++;
-    (void)h->curl->multi_assign(h->multi, fd, s); // fails for unknown sockets only
     return s;
+}
+
+void http_sock_opened(struct http *h, curl_socket_t fd)
+{
+    size_t at = (size_t)fd;
+    if (at >= h->fds) {
+        size_t n = at < 32 ? 64 : 2 * at;
+        h->by_fd = xrealloc(h->by_fd, n * sizeof *h->by_fd);
+        memset(h->by_fd + h->fds, 0, (n - h->fds) * sizeof *h->by_fd);
+        h->fds = n;
+    }
+    if (h->by_fd[at] != NULL) {
+        sock_close(h->by_fd[at]);
+    }
+    h->by_fd[at] = sock_new(h, fd);
+    h->by_fd[at]->lasts = true;
+}
+
+static struct sock *lasting(struct http *h, curl_socket_t fd)
+{
+    return (size_t)fd < h->fds ? h->by_fd[fd] : NULL;
+}
+
+int http_sock_close(void *arg, curl_socket_t fd)
+{
+    struct sock *s = lasting(arg, fd);
+    if (s != NULL) {
+        sock_close(s);
+    }
+    return close(fd);
+}
+
+static int sock_watch(struct sock *s, int events)
+{
+    struct http *h = s->http;
+    uv_handle_t *handle = (uv_handle_t *)&s->poll;
+    if (!s->initialised) {
+        int err = uv_poll_init_socket(h->loop, &s->poll, s->fd);
+        if (err != 0) {
+            return err;
+        }
+        s->poll.data = s;
+        s->initialised = true;
+        h->open_handles++;
+    }
+    s->wanted = true;
+    uv_ref(handle);
+    if (uv_is_active(handle) && s->events == events) {
+        return 0;
+    }
+    s->events = events;
+    return uv_poll_start(&s->poll, events, on_poll);
+}
+
+/* Nothing is asked of it for now. The loop need not go on for its sake. */
+static void sock_rest(struct sock *s)
+{
+    s->wanted = false;
+    if (s->initialised) {
+        if (s->events & UV_WRITABLE) {
+            (void)uv_poll_stop(&s->poll);
+        }
+        uv_unref((uv_handle_t *)&s->poll);
+    }
 }
 
 /* Its request ends in pump(): an error return here would end every transfer of the multi. */
@@ -142,10 +219,12 @@ static void sock_broken(struct http *h, CURL *easy, int err)
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *sock)
 {
     struct http *h = arg;
-    struct sock *s = sock;
-    int err = 0;
+    struct sock *s = lasting(h, fd);
+    s = s != NULL ? s : sock;
     if (what == CURL_POLL_REMOVE) {
-        if (s != NULL) {
+        if (s != NULL && s->lasts) {
+            sock_rest(s);
+        } else if (s != NULL) {
             sock_close(s);
         }
         return 0;
@@ -154,13 +233,11 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
         return 0;
     }
     if (s == NULL) {
-        s = sock_new(h, fd, &err);
+        s = sock_new(h, fd);
+        (void)h->curl->multi_assign(h->multi, fd, s); // fails for unknown sockets only
     }
-    if (s != NULL) {
-        int events =
-            (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-        err = uv_poll_start(&s->poll, events, on_poll);
-    }
+    int err = sock_watch(s, (what & CURL_POLL_IN ? UV_READABLE : 0) |
+                                (what & CURL_POLL_OUT ? UV_WRITABLE : 0));
     if (err != 0) {
         sock_broken(h, easy, err);
     }

@@ -231,6 +231,55 @@ static void start_named(struct world *w, struct http_request **reqs, int n, cons
 }
 
 /* libcurl would start a thread for each. */
+static void count_turn(uv_prepare_t *prepare)
+{
+    (*(int *)prepare->data)++;
+}
+
+static void end_wait(uv_timer_t *timer)
+{
+    uv_close((uv_handle_t *)timer, NULL);
+}
+
+/* Connections are watched while they are idle: that neither keeps the loop alive, nor busy when the
+ * server closes them, and what opens in their place is watched in its own right. */
+TEST(http_idle_connections_rest)
+{
+    enum { N = 20 };
+    struct world w;
+    int turns = 0;
+    uv_prepare_t prepare;
+    uv_timer_t timer;
+    world_start(&w, false);
+    for (int i = 0; i < 3; i++) {
+        struct http_request *reqs[N];
+        for (int j = 0; j < N; j++) {
+            reqs[j] = world_make(&w, "GET", j % 2 ? "/idle/20" : "/delay/10");
+            ASSERT_INT(http_start(w.http, reqs[j], world_count, &w), 0);
+        }
+        uv_run(&w.loop, UV_RUN_DEFAULT);
+        ASSERT_TRUE(!uv_loop_alive(&w.loop));
+        for (int j = 0; j < N; j++) {
+            ASSERT_INT(http_result(reqs[j])->status, 200);
+            http_request_free(reqs[j]);
+        }
+        ASSERT_INT(uv_prepare_init(&w.loop, &prepare), 0);
+        prepare.data = &turns;
+        ASSERT_INT(uv_prepare_start(&prepare, count_turn), 0);
+        uv_unref((uv_handle_t *)&prepare);
+        ASSERT_INT(uv_timer_init(&w.loop, &timer), 0);
+        ASSERT_INT(uv_timer_start(&timer, end_wait, 100 * test_slower(), 0), 0);
+        turns = 0;
+        uv_run(&w.loop, UV_RUN_DEFAULT); // meanwhile half of them are closed
+        ASSERT_TRUE(turns < 3 * N);
+        uv_close((uv_handle_t *)&prepare, NULL);
+        uv_run(&w.loop, UV_RUN_DEFAULT);
+    }
+    ASSERT_INT(w.done, 3 * N);
+    world_expect(&w, "/delay/1", 200, "late");
+    world_stop(&w);
+}
+
 TEST(http_one_lookup_for_many_requests)
 {
     test_needs_pace();

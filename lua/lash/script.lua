@@ -231,8 +231,9 @@ end
 -- stdin as a chunk. loadfile would read on after a signal; this ends with the first read that one ends.
 local function load_stdin()
     local first, problem = true, nil
+    local how = system.isatty(0) and "L" or 65536 -- a terminal would be asked for its end twice
     local function piece()
-        local text, err = io.read(65536)
+        local text, err = io.read(how)
         problem = err or problem
         if text and first then
             text = text:gsub("^\xEF\xBB\xBF", "", 1):gsub("^#[^\n]*", "", 1)

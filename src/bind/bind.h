@@ -34,6 +34,10 @@ void bind_replace_print(lua_State *L);
 void bind_replace_write(lua_State *L);
 void bind_replace_read(lua_State *L);
 
+/* Calls the function below its `n` arguments, for which the running function stands in: its errors
+ * are as if that had been called. Returns the number of results, on top. */
+int bind_call_original(lua_State *L, int n);
+
 /* Adds batch() to lash.core.engine, the table on top. */
 void bind_add_batch(lua_State *L);
 

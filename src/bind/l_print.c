@@ -84,8 +84,7 @@ static int call_original(lua_State *L)
 {
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
+    return bind_call_original(L, lua_gettop(L) - 1);
 }
 
 /* file:write(...) */

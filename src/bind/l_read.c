@@ -10,6 +10,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static bool is_terminal(lua_State *L, int index)
@@ -18,18 +19,35 @@ static bool is_terminal(lua_State *L, int index)
     return file != NULL && file->closef != NULL && isatty(fileno(file->f));
 }
 
-/* Calls the function below its `n` arguments, which may wait for the terminal. */
+/* The error on top is one of a function that we stand in for: it names that, and the place of who
+ * called us. */
+static int fail(lua_State *L)
+{
+    int arg, at = 0;
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+    if (text != NULL && sscanf(text, "bad argument #%d to '?' (%n", &arg, &at) == 1 && at > 0) {
+        lua_pushlstring(L, text + at, strlen(text + at) - 1); // without its last parenthesis
+        return luaL_argerror(L, arg, lua_tostring(L, -1));
+    } else if (text != NULL && strcmp(text, "not enough memory") != 0) {
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
 static int call(lua_State *L, int n, bool borrows)
 {
     unsigned loan = borrows ? stream_lend() : 0;
     int below = lua_gettop(L) - n - 1;
-    if (loan == 0) {
-        lua_call(L, n, LUA_MULTRET);
-        return lua_gettop(L) - below;
-    }
     int status = lua_pcall(L, n, LUA_MULTRET, 0);
     stream_give_back(loan);
-    return status == LUA_OK ? lua_gettop(L) - below : lua_error(L);
+    return status == LUA_OK ? lua_gettop(L) - below : fail(L);
+}
+
+int bind_call_original(lua_State *L, int n)
+{
+    return call(L, n, false);
 }
 
 /* file:read(...): upvalue 1 is the original */
@@ -83,7 +101,7 @@ static int l_file_lines(lua_State *L)
     bool borrows = is_terminal(L, 1);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    (void)call(L, lua_gettop(L) - 1, false);
     return borrows ? borrowing(L) : lua_gettop(L);
 }
 
@@ -94,7 +112,7 @@ static int l_io_lines(lua_State *L)
     bool borrows = of_input && input_is_terminal(L, lua_upvalueindex(2));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    (void)call(L, lua_gettop(L) - 1, false);
     borrows = borrows || (!of_input && is_terminal(L, 4));
     return borrows ? borrowing(L) : lua_gettop(L);
 }

@@ -312,3 +312,17 @@ def test_width():
             assert words == " ".join(c.lines(command)).split(), (columns, command)
             c.resize(columns, 24)
     c.leave()
+
+
+def test_io_errors():
+    """console: errors of io.write, io.read and their like name the function, the argument and the place"""
+    c = Console()
+    for entry, want in (("io.write({})", "bad argument #1 to 'write' (string expected, got table)"),
+                        ("io.stdout:write(1, {})", "bad argument #2 to 'write' (string expected, got table)"),
+                        ("io.read('x')", "bad argument #1 to 'read' (invalid format)"),
+                        ("io.stdin:read('x')", "bad argument #1 to 'read' (invalid format)"),
+                        ("io.write:read('x')", "attempt to index a function value (field 'write')"),
+                        ("io.lines('nosuch')", "nosuch: No such file or directory")):
+        text = c.enter(entry)
+        assert text in ("lash: lua:1: " + want, "1\nlash: lua:1: " + want) or "nosuch" in want and "lua:1: " in text and "nosuch" in text, text
+    c.leave()

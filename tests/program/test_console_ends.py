@@ -35,6 +35,17 @@ def test_ctrl_d():
     assert "lua> some text" in c.screen.text()
 
 
+def test_no_console():
+    """console: with stdout in a file stdin is a script, which one Ctrl-D ends"""
+    c = Console(command=["sh", "-c", "exec " + " ".join(LASH) + " >out"], start=None)
+    c.send("local x = 5\rprint(x)\r")
+    c.wait(lambda s: s.row(1) == "print(x)")
+    c.send("\x04")
+    assert c.exit_status() == 0
+    with open("out", encoding="utf-8") as file:
+        assert file.read() == "5\n"
+
+
 def test_signals():
     """console: SIGTERM, SIGHUP, SIGQUIT while a line is edited, and while an entry runs"""
     for sig in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):

@@ -76,8 +76,8 @@ function M.problem_text(problem)
 end
 
 local function report(problem)
+    read.fresh_line()
     if engine.cancel_reason(problem.err) == "user" then
-        read.fresh_line()
         script.say "cancelled"
     else
         script.say(M.problem_text(problem))

@@ -381,7 +381,7 @@ end
 
 -- What the deepest calls of a usual run take of its coroutine's stack. Lua doubles a stack that is too small: then
 -- thousands that wait would have twice as much as they need, if this were a few less.
-local SLOTS = 116
+local SLOTS = 106
 
 -- @return the run and its first entry
 local function begin(conv, text, opts)

@@ -36,7 +36,7 @@ local function dispatch_calls(run, calls, skip)
         skip = skip,
         key = run.key,
         turn = turn,
-        emit = run:listened() and function(kind, fields)
+        emit = run.heard and function(kind, fields)
             run:emit(kind, fields, at.agent.name)
         end or nil,
         on_traceback = system.verbosity() >= 2 and function(name, text, traceback)
@@ -49,7 +49,7 @@ local function dispatch_calls(run, calls, skip)
 end
 
 local function emit_pair(run, calls, i, item)
-    if not run:listened() then
+    if not run.heard then
         return
     end
     local label = ("%d.%d"):format(run.turn, i)

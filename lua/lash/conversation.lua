@@ -40,30 +40,34 @@ function M.new(agent)
     }, Conversation)
 end
 
---- The calls of an answer, in order.
-function M.calls(answer)
-    local calls, items = {}, answer.items
+-- @return its calls in order, nil without any; all its text
+local function parts_of(answer)
+    local calls, text, more, items = nil, nil, nil, answer.items
     for i = 1, #items do
-        if items[i].type == "call" then
-            calls[#calls + 1] = items[i]
+        local item = items[i]
+        local kind = item.type
+        if kind == "call" then
+            calls = calls or {}
+            calls[#calls + 1] = item
+        elseif kind == "text" and text then
+            more = more or { text }
+            more[#more + 1] = item.text
+        elseif kind == "text" then
+            text = item.text
         end
     end
-    return calls
+    return calls, more and table.concat(more) or text or ""
+end
+
+--- The calls of an answer, in order.
+function M.calls(answer)
+    return parts_of(answer) or {}
 end
 
 --- All text of an answer.
 function M.text(answer)
-    local text, more, items = nil, nil, answer.items
-    for i = 1, #items do
-        local item = items[i]
-        if item.type == "text" and text then
-            more = more or { text }
-            more[#more + 1] = item.text
-        elseif item.type == "text" then
-            text = item.text
-        end
-    end
-    return more and table.concat(more) or text or ""
+    local _, text = parts_of(answer)
+    return text
 end
 
 --- The calls of the answers among the entries first..last, which are those of one run, that have outcomes:
@@ -97,21 +101,20 @@ end
 
 -- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
 -- no request can be made of a history that a provider would refuse.
+-- @return of an answer all its text
 function Conversation:append(entry)
-    local kind = entry.type
+    local kind, open, text = entry.type, self.open_calls, nil
     if kind == "outcomes" then
-        check_outcomes(self.open_calls, entry.items)
-        self.open_calls = nil
-    else
-        assert(self.open_calls == nil, "calls without outcomes")
+        check_outcomes(open, entry.items)
+        open = nil
+    elseif open then
+        error "calls without outcomes"
+    elseif kind == "answer" then
+        open, text = parts_of(entry)
     end
-    if kind == "answer" then
-        local calls = M.calls(entry)
-        if calls[1] then
-            self.open_calls = calls
-        end
-    end
-    self.entries[#self.entries + 1] = entry
+    local entries = self.entries
+    entries[#entries + 1], self.open_calls = entry, open
+    return text
 end
 
 --- items() -> item[]

@@ -45,7 +45,7 @@ local listeners = {}
 --- The list of them, to look whether there is any.
 M.listeners = listeners
 
---- Calls fn(event) for every event of every run from now on.
+--- Calls fn(event) for every event of every run that begins from now on.
 function M.listen(fn)
     listeners[#listeners + 1] = fn
 end
@@ -63,11 +63,11 @@ end
 
 --- emit(run, kind, agent, fields): tells of something in a run those of M.listen, which look at no answer before
 -- its end, and those before them that the run has itself.
--- @param run { listeners = functions | nil, began = engine.hrtime() of its start }
+-- @param run { heard = whether anybody listens, listeners = functions | nil, began = engine.hrtime() of its start }
 -- @param fields of the event; nobody else has this table
 function M.emit(run, kind, agent, fields)
     local own = run.listeners
-    if not own and #listeners == 0 then
+    if not run.heard then
         return
     end
     fields.type, fields.t, fields.agent = kind, (engine.hrtime() - run.began) // 1000000, agent

@@ -147,7 +147,7 @@ end
 
 -- Waits until it is open; meanwhile another conversation may be told to wait even longer.
 local function wait_at_gate(target, listener)
-    local name = gate_name(target)
+    local name = target.gate or gate_name(target)
     local ends = name and shared.get(GATES, name)
     while ends do
         local rest = ends - clock()

@@ -10,13 +10,12 @@ local system = require "lash.core.system"
 
 local M = {}
 
-local to_all = events.listeners
-
 --- What commands and tests set for all runs, see lash.run.
 M.overrides = require("lash.overrides").inherited()
 
 local Run = {
     opts = {},
+    heard = false,     -- whether anybody gets its events
     turn = 0,
     handoffs = 0,
     called = 0,        -- calls of its answers so far
@@ -32,17 +31,12 @@ local Run = {
 }
 Run.__index = Run
 
---- Whether anybody gets its events at the moment.
-function Run:listened()
-    return self.listeners ~= nil or to_all[1] ~= nil
-end
-
 --- Whether an answer is delivered while it comes: then it cannot be asked for again.
 function Run:hears()
     return self.listeners ~= nil and self.opts.deltas ~= false
 end
 
---- An event. Who makes tables for it asks listened() before.
+--- An event. Who makes a table for it looks at `heard` before.
 -- @param agent its name, if it is not the one that has the conversation
 function Run:emit(kind, fields, agent)
     events.emit(self, kind, agent or self.conv.agent.name, fields)
@@ -58,7 +52,7 @@ function Run:attempt(n, goes_on)
     if not goes_on then
         self.pieces = nil
     end
-    if self:listened() then
+    if self.heard then
         local target = self.current.target
         self:emit("model.request", {
             provider = target.provider_name, model = target.model, turn = self.turn, attempt = n,
@@ -147,6 +141,7 @@ function M.new(conv, opts)
         opts = opts,
         limits = limits.merged(conv.agent.limits, opts and opts.limits, M.overrides.limits),
         listeners = (own or given) and { own or given, own and given } or nil,
+        heard = (own or given or events.listeners[1]) and true or nil,
         caller = engine.current(), -- the task that asked for the run
         began = engine.hrtime(),
         first = #conv.entries + 1, -- of its entries

@@ -96,12 +96,14 @@ function Result:__index(key)
     return value
 end
 
+local NONE = {}
+
 -- Calls that were answered `lost` and came back nevertheless: that is told, and enters no history.
 local function tell_late(run)
     if not run.key then
         return
     end
-    for _, result in ipairs(engine.late(run.key)) do
+    for _, result in ipairs(engine.late(run.key) or NONE) do
         local call, name = result.tag:sub(#run.key + 1):match("^(%S+) (.*)$")
         run:emit("warning", {
             text = ("the call %s of '%s', which was answered as lost, came back after %d ms; its result is not used")
@@ -130,7 +132,7 @@ local function finish(run, reason, text, err)
         _first = run.first,
         _last = #run.conv.entries,
     }, Result)
-    if run:listened() then
+    if run.heard then
         run:emit("run.end", {
             ok = ok, exit = exit, reason = reason, text = result.text, value = run.value, usage = usage,
             turns = run.turn, error = err and err.message or nil,
@@ -200,7 +202,7 @@ local function request(run, view)
     end
     run.pieces = nil
     add_usage(run, answer.usage)
-    if run:listened() then
+    if run.heard then
         run:emit("model.end", {
             stop = answer.stop, usage = answer.usage, ms = (engine.hrtime() - started) // 1000000,
         })
@@ -275,8 +277,8 @@ local function turn(run)
     if not answer then
         return finish(run, "error", run.last_text, err)
     end
-    run.conv:append(answer)
-    local asked, stop, text = run.conv.open_calls, answer.stop, conversation.text(answer)
+    local text, stop = run.conv:append(answer), answer.stop
+    local asked = run.conv.open_calls
     if run.before ~= "" then
         run.before, text = "", run.before .. text
     end
@@ -406,7 +408,7 @@ end
 function M.send(conv, text, opts, alone)
     engine.reserve(SLOTS)
     local run, message = begin(conv, text, opts)
-    if run:listened() then
+    if run.heard then
         run:emit("run.start", {})
     end
     local called, result, err, own = pcall((not alone or (run.limits.time or 0) > 0) and run_apart or run_to_end,

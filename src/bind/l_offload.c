@@ -191,19 +191,23 @@ static int l_cancelled(lua_State *L)
     return 1;
 }
 
-/* late([prefix]) -> list of { tag =, ms = }: results that came after their call was given up, of
- * tasks whose tag begins with the prefix; each is told once. */
+/* late([prefix]) -> nil, or list of { tag =, ms = }: results that came after their call was given
+ * up, of tasks whose tag begins with the prefix; each is told once. */
 static int l_late(lua_State *L)
 {
     struct runtime *rt = runtime_of(L);
     const char *prefix = luaL_optstring(L, 1, "");
-    lua_newtable(L);
+    lua_settop(L, 1);
     if (rt->pool != NULL && rt->worker == NULL) {
         for (lua_Integer i = 1; pool_push_late(L, rt->pool, prefix); i++) {
-            lua_rawseti(L, -2, i);
+            if (i == 1) {
+                lua_newtable(L); // -- prefix late list
+                lua_insert(L, 2);
+            }
+            lua_rawseti(L, 2, i);
         }
     }
-    return 1;
+    return lua_gettop(L) - 1;
 }
 
 /* jobs([n]) -> how many workers there may be */

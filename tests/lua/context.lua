@@ -203,7 +203,7 @@ t.case("T3 a result that comes after its call was answered as lost is a warning 
     for _, item in ipairs(result.items) do
         t.ok(not tostring(item.output):find("too late"), "the late result is in history")
     end
-    t.equal(engine.late(), {})
+    t.equal(engine.late(), nil)
 end)
 
 return t.main(...)

@@ -103,12 +103,13 @@ static void sign_of_answer(struct stream *s)
 static void keep(struct stream *s)
 {
     size_t sizes[2] = {s->event.name_len, s->event.data_len};
-    if (s->kept.data == NULL) {
-        buf_reserve(&s->kept, KEPT_ROOM);
-    }
-    buf_append(&s->kept, sizes, sizeof sizes);
-    buf_append(&s->kept, s->event.name, sizes[0]);
-    buf_append(&s->kept, s->event.data, sizes[1]);
+    buf_reserve(&s->kept,
+                (s->kept.data == NULL ? KEPT_ROOM : 0) + sizeof sizes + sizes[0] + sizes[1]);
+    char *at = s->kept.data + s->kept.len;
+    memcpy(at, sizes, sizeof sizes);
+    memcpy(at + sizeof sizes, s->event.name, sizes[0]);
+    memcpy(at + sizeof sizes + sizes[0], s->event.data, sizes[1]);
+    s->kept.len += sizeof sizes + sizes[0] + sizes[1];
 }
 
 static bool is_named(const struct sse_event *event, const char *name)
@@ -127,15 +128,18 @@ static bool keep_echo(struct stream *s)
 {
     struct json_picked values[JSON_PICK_VALUES];
     const struct sse_event *event = &s->event;
-    if (!s->quiet || s->kept.len > KEPT_MAX ||
-        (json_find_mark(s->shape, event->name, event->name_len) == '\0' &&
-         !is_named(event, "message"))) {
+    if (!s->quiet || s->kept.len > KEPT_MAX) {
         return false;
     }
-    if (!pick(s, values) || values[0].kind != PICKED_STRING || values[0].str.escaped) {
+    char counts = json_find_mark(s->shape, event->name, event->name_len);
+    if ((counts == '\0' && !is_named(event, "message")) || !pick(s, values) ||
+        values[0].kind != PICKED_STRING || values[0].str.escaped) {
         return false;
     }
-    char counts = json_find_mark(s->shape, values[0].str.raw, values[0].str.len);
+    const struct json_str *type = &values[0].str;
+    if (type->len != event->name_len || memcmp(type->raw, event->name, type->len) != 0) {
+        counts = json_find_mark(s->shape, type->raw, type->len);
+    }
     if (counts == '\0') {
         return false;
     }

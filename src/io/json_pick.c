@@ -35,7 +35,7 @@ static inline bool is_space(char c)
 
 static inline const char *skip_space(const struct pick *p, const char *s)
 {
-    while (s < p->end && is_space(*s)) {
+    while (s < p->end && (unsigned char)*s <= ' ' && is_space(*s)) {
         s++;
     }
     return s;

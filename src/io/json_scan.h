@@ -31,28 +31,30 @@ static inline size_t json_find_special(const char *s)
 /* The first byte from `s` on that cannot stand in a string as it is; `end` if all can. */
 static inline const char *json_scan_plain(const char *s, const char *end)
 {
-    while (s < end) {
-        if (end - s >= 8) {
-            size_t plain = json_find_special(s);
-            s += plain;
-            if (plain == 8) {
-                continue;
-            }
+    while (end - s >= 8) {
+        size_t plain = json_find_special(s);
+        s += plain;
+        if (plain == 8) {
+            continue;
         }
-        while (s < end && (unsigned char)*s >= 0x80) {
+        if ((unsigned char)*s < 0x80) {
+            return s;
+        }
+        do {
             int len = json_utf8_length(s, (size_t)(end - s));
             if (len < 0) {
                 return s;
             }
             s += len;
+        } while (s < end && (unsigned char)*s >= 0x80);
+    }
+    while (s < end) {
+        unsigned char c = (unsigned char)*s;
+        int len = c < 0x80 ? 1 : json_utf8_length(s, (size_t)(end - s));
+        if (c < 0x20 || c == '"' || c == '\\' || len < 0) {
+            return s;
         }
-        if (s < end) {
-            unsigned char c = (unsigned char)*s;
-            if (c < 0x20 || c == '"' || c == '\\') {
-                return s;
-            }
-            s += c < 0x80;
-        }
+        s += len;
     }
     return s;
 }

@@ -199,36 +199,22 @@ static bool end_line(struct sse *s, const char *data, size_t len, struct sse_eve
     return is_event;
 }
 
-/* The offset of the first of the 8 bytes that ends a line; 8 = none does. */
-static size_t find_end_in_word(const char *data)
-{
-    const uint64_t ones = 0x0101010101010101U;
-    uint64_t w;
-    memcpy(&w, data, sizeof w);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    w = __builtin_bswap64(w);
-#endif
-    uint64_t feed = w ^ (ones * '\n');
-    uint64_t ret = w ^ (ones * '\r');
-    // the high bit of such a byte is set; a borrow may set one behind it, but none before it
-    uint64_t found = (((feed - ones) & ~feed) | ((ret - ones) & ~ret)) & (ones * 0x80);
-    return found == 0 ? 8 : (size_t)__builtin_ctzll(found) / 8;
-}
+/* So much is searched for a line feed, then what is before that for a carriage return: where all
+ * lines end with the latter, little is searched in vain. */
+#define BLOCK ((size_t)512)
 
 static size_t find_line_end(const char *data, size_t len)
 {
-    size_t end = 0;
-    while (len - end >= 8) {
-        size_t other = find_end_in_word(data + end);
-        end += other;
-        if (other < 8) {
-            return end;
+    for (size_t at = 0; at < len; at += BLOCK) {
+        size_t block = len - at < BLOCK ? len - at : BLOCK;
+        const char *feed = memchr(data + at, '\n', block);
+        const char *ret =
+            memchr(data + at, '\r', feed != NULL ? (size_t)(feed - (data + at)) : block);
+        if (ret != NULL || feed != NULL) {
+            return (size_t)((ret != NULL ? ret : feed) - data);
         }
     }
-    while (end < len && data[end] != '\n' && data[end] != '\r') {
-        end++;
-    }
-    return end;
+    return len;
 }
 
 /* Bytes of a byte order mark at the very start are passed over; those that only look like the

@@ -71,13 +71,13 @@ function Run:__call(kind, fields)
         end
         pieces[#pieces + 1] = fields.delta
     end
-    if not self:hears() then
+    if not self.listeners or self.opts.deltas == false then -- nobody hears
         return false
     end
     if kind == "call.ready" then
         fields = { call = ("%d.%d"):format(self.turn, fields.n), name = fields.name, args = fields.args }
     end
-    self:emit(kind, fields)
+    events.emit(self, kind, self.conv.agent.name, fields)
     self.delivered = true
     return true
 end

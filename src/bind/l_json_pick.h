@@ -14,11 +14,9 @@
  *
  *     1, 2 ...          is picked, as the first, second value: a string, an integer, a boolean,
  * null; nil where there is nothing { 1, 2 }          likewise; where a string has escapes the
- * second value is its raw text { "object", 1 }   the text of an object is picked "any" anything
- *     "null"            null, or nothing
- *     "none"            nothing
- *     { field = ... }   an object
- *     { { ... } }       an array with one element, and that one
+ * second value is its raw text { "object", 1 }   the text of an object is picked, if that is not
+ * empty "any" anything "null"            null, or nothing "none"            nothing { field = ... }
+ * an object { { ... } }       an array with one element, and that one
  *
  * marks: texts -> letters, for who gets the picker (see l_http_events.c).
  */

@@ -217,6 +217,9 @@ static const char *take_object_text(const struct pick *p, const struct json_rule
     if (s == NULL || value.token != JSON_OBJECT_BEGIN) {
         return NULL;
     }
+    if (*skip_space(p, start + 1) == '}') {
+        return s;
+    }
     p->out[rule->slot].kind = PICKED_STRING;
     p->out[rule->slot].str = (struct json_str){.raw = start, .len = (size_t)(s - start)};
     return s;

@@ -26,7 +26,7 @@ enum json_rule_kind {
     RULE_NULL,        /* null, if anything */
     RULE_REFUSE,      /* nothing may stand there */
     RULE_VALUE,       /* picked: a string, an integer, true, false or null */
-    RULE_OBJECT_TEXT, /* picked: the text of an object */
+    RULE_OBJECT_TEXT, /* picked: the text of an object that is not empty; it has to be an object */
     RULE_FIELDS,      /* an object, and what its fields may be */
     RULE_SINGLE,      /* an array with one element, and what that may be */
 };

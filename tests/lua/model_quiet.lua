@@ -231,7 +231,7 @@ case("more than is kept back at most: the same answer", function()
     local steps = { CHUNKED, chunk(table.concat(many)), chunk(last { whole }), END }
     local kept, seen = same("openai", steps)
     ok(kept.answer.items[1].text == said, "another text")
-    equal(seen, 2001)
+    ok(seen > 2000, seen)
     steps[3] = json.null
     kept = same("openai", steps)
     ok(kept.text == said, "another text was said")

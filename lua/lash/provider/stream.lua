@@ -64,14 +64,15 @@ end
 -- @return true, whether its end marker came | nil, err
 local function read_events(coming, quiet, picked, a, b)
     local handle, reader, tell = coming.handle, coming.reader, coming.tell
+    local next_event, plain, more = handle.next, reader.plain, false
     local c, d, e, f, g, h
     if picked == nil and a == nil then
-        picked, a, b, c, d, e, f, g, h = handle:next(true)
+        picked, a, b, c, d, e, f, g, h = next_event(handle, true)
     end
     while true do
         local what, err
         if picked then
-            what = reader:plain(tell, a, b, c, d, e, f, g, h)
+            what = plain(reader, tell, a, b, c, d, e, f, g, h)
             if not what then
                 what, err = coming:feed(handle:last())
             end
@@ -86,17 +87,18 @@ local function read_events(coming, quiet, picked, a, b)
             end
             what, err = coming:feed(a, b)
         end
-        local idle = what == "idle"
         if what == "more" then
-            coming.more = true
-        elseif idle then
+            if not more then
+                coming.more, more = true, true
+            end
+        elseif what == "idle" then
             coming.first = coming.first or "{" -- of what was picked: an object
         elseif not what then
             return nil, err
         else
             return true, true
         end
-        picked, a, b, c, d, e, f, g, h = handle:next(not idle)
+        picked, a, b, c, d, e, f, g, h = next_event(handle, what == "more")
     end
 end
 

@@ -465,7 +465,7 @@ function Reader:plain(tell, text, thought, index, usage, id)
     end
     self.seen = true
     answer.index = index
-    if usage and usage:find('"', 1, true) then -- not an empty one
+    if usage then
         answer.usage_text = usage -- decoded when it is the last
     end
     answer.id = answer.id or text_of(id)

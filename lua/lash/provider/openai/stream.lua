@@ -235,37 +235,6 @@ local DELTAS = {
     ["response.function_call_arguments.delta"] = { "args" },
 }
 
--- @param id, index where the delta belongs
--- @param part the part of a summary
-local function delta(self, about, text, id, index, part, tell)
-    if type(text) ~= "string" or text == "" then
-        return "idle"
-    end
-    local slot, where, kind = self.head, about[1], about[2]
-    if not slot or self.head_id ~= id or self.head_index ~= index then -- not where the one before did
-        slot = slot_of(self, id, index)
-        self.head, self.head_id, self.head_index = slot, id, index
-    end
-    if slot.raw then
-        return "more"
-    elseif where == "summary" and slot.part ~= part then
-        slot.part = part
-        if slot.summary then
-            text = answers.PARAGRAPH .. text
-        end
-    end
-    local pieces = slot[where]
-    if pieces then
-        pieces[#pieces + 1] = text
-    else
-        slot[where] = { text }
-    end
-    if kind then
-        tell_text(self, kind, text, tell)
-    end
-    return "more"
-end
-
 -- Events that say no more than that the server is at work, or again what deltas have said: what they count as.
 -- Some have the whole request in them, so they are not decoded, unless they may tell of an error.
 local UNREAD = {
@@ -364,13 +333,37 @@ local function odd(self, event)
 end
 
 --- reader:plain(tell, ...) -> "more" | "idle" | nil, see the interface of providers: of an event without error,
--- its type, delta, item_id, output_index and summary_index.
-function Reader:plain(tell, kind, text, id, index, part)
-    local about = DELTAS[kind]
-    if about then
-        return delta(self, about, text, id, index, part, tell)
+-- its type, delta, item_id, output_index and summary_index. Most deltas belong where the one before did.
+function Reader:plain(tell, event, text, id, index, part)
+    local about = DELTAS[event]
+    if not about then
+        return UNREAD[event]
+    elseif type(text) ~= "string" or text == "" then
+        return "idle"
     end
-    return UNREAD[kind]
+    local slot, where, kind = self.head, about[1], about[2]
+    if not slot or self.head_id ~= id or self.head_index ~= index then
+        slot = slot_of(self, id, index)
+        self.head, self.head_id, self.head_index = slot, id, index
+    end
+    if slot.raw then
+        return "more"
+    elseif where == "summary" and slot.part ~= part then
+        slot.part = part
+        if slot.summary then
+            text = answers.PARAGRAPH .. text
+        end
+    end
+    local pieces = slot[where]
+    if pieces then
+        pieces[#pieces + 1] = text
+    else
+        slot[where] = { text }
+    end
+    if kind then
+        tell_text(self, kind, text, tell)
+    end
+    return "more"
 end
 
 -- The answer that an event gives which is the last one of an ordinary answer | nil
@@ -400,9 +393,8 @@ function Reader:event(event, tell)
     if inside or kind == "error" or event.event == "error" then
         return nil, errors.described(self.from.target, self.from.res, inside or e)
     end
-    local known_delta = DELTAS[kind]
-    if known_delta then
-        return delta(self, known_delta, e.delta, e.item_id, e.output_index, e.summary_index, tell)
+    if DELTAS[kind] then
+        return self:plain(tell, kind, e.delta, e.item_id, e.output_index, e.summary_index)
     end
     local handle = HANDLERS[kind]
     if handle then

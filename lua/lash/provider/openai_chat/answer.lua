@@ -222,27 +222,27 @@ function Draft:add(delta, raw, tell, whole)
     return said
 end
 
-local function is_text(value)
-    return value == nil or value == json.null or type(value) == "string"
-end
+local null = json.null
 
 --- draft:plain(content, reasoning_content, reasoning, tell) -> whether it could be added: a delta in which nothing else
--- counts than these, which may be missing; one of them says something.
+-- counts than these, of which one says something.
 function Draft:plain(content, first, second, tell)
-    if not (is_text(content) and is_text(first) and is_text(second)) then
-        return false
+    if first == null or first == "" then
+        first = nil
     end
-    local said = false
-    for i, piece in ipairs { first or "", second or "" } do
-        if piece ~= "" and piece ~= json.null then
-            said = add_reasoning(self, REASONING[i], piece, tell)
-        end
+    if second == null or second == "" then
+        second = nil
     end
-    if content and content ~= json.null then
-        said = add_text(self, content, tell) or said
+    local thought = first or second
+    if type(thought or content) ~= "string" or content == "" and not thought
+        or thought and (first and second or content and content ~= null and content ~= "") then
+        return false -- none, or several at once, as few servers send them
     end
-    self.touched = self.touched or said
-    return said
+    self.touched = true
+    if thought then
+        return add_reasoning(self, first and REASONING[1] or REASONING[2], thought, tell)
+    end
+    return add_text(self, content, tell)
 end
 
 --- draft:whole(message, raw, tell): a whole message in a stream. After pieces of it: what they left out.

@@ -185,8 +185,9 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
         end
     end
     local reader = provider.reader(conv, view, target, res, begun)
-    local coming = setmetatable({ handle = handle, reader = reader, tell = tell, picker = picker, event = {}, first = nil,
-        more = false }, Coming)
+    local coming = setmetatable({
+        handle = handle, reader = reader, tell = tell, picker = picker, event = {}, first = nil, more = false,
+    }, Coming)
     if not called then
         coming:replay()
         error(picked, 0)

@@ -1,5 +1,17 @@
 --- Streamed answers: sends a request, gives the events of its answer to the provider's reader, and tells
 -- what comes while it comes. The readers know the protocols, this file knows the transport.
+--
+-- A provider has for it
+--   reader(conv, view, target, res, begun) -> reader
+--   reader:event({ event =, data = }, tell) -> "more": of the answer, "idle": a mere sign of life, "end" | nil, err;
+--                    the table is used again for the next one
+--   reader:finish(stray, tell) -> answer | nil, err | nil, nil, begun: stray is what was no event
+-- and, so that most events need not be decoded,
+--   picker           of lash.core.json: what of an event may be enough
+--   reader:plain(tell, ...) -> as event(), of what was picked | nil: nothing has changed, event() shall read it
+-- and, where the last event can have all of the answer once more, those that it repeats with a mark in the picker
+-- (see l_http_events.c), and
+--   settles(name, data, conv, view, target, res) -> answer | nil: whether an event is such a one
 local engine = require "lash.core.engine"
 local fault = require "lash.provider.fault"
 local http = require "lash.core.http"

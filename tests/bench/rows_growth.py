@@ -61,7 +61,7 @@ class GrowthRows:
         return [(ms - small) / megabytes for ms in self.large(result, *options)]
 
     def grown_part(self, options, conversations):
-        """% of memory that came after the first tenth."""
+        """% of memory that came with so many conversations, after half as many."""
         with Server(self, *options) as server:
             before, after = self.script(server, "sequence.lua", "flat", conversations)
         return [(after / before - 1) * 100]

@@ -18,6 +18,7 @@
 #define BYTES_TYPE "lash.offload.bytes"
 
 enum {
+    HOPE_MS = 20,     /* a job waits so long for a worker that tidies up */
     CHILDREN_MS = 10, /* from the cancel on, until its children are asked to end */
     KILL_MS = 30,     /* from there on, until they are killed */
     OBEY_MS = 100,    /* a cancelled worker that has not come back by then is lost */
@@ -60,6 +61,20 @@ static void keep_late(struct pool *pool, struct job *job)
     }
 }
 
+static void end_hope(struct offload_op *off)
+{
+    timer_stop(off->hope);
+    off->hope = NULL;
+}
+
+/* A finalizer holds the worker that was to take the job. */
+static void on_hope_end(void *arg)
+{
+    struct offload_op *off = arg;
+    off->hope = NULL;
+    pool_help(off->pool);
+}
+
 static void deliver_result(struct runtime *rt, struct mail *mail)
 {
     struct job *job = container_of(mail, struct job, mail);
@@ -68,6 +83,7 @@ static void deliver_result(struct runtime *rt, struct mail *mail)
     }
     struct offload_op *off = job->op;
     if (off != NULL) {
+        end_hope(off);
         timer_stop(off->grace);
         off->grace = NULL;
         buf_move(&off->result, &job->result);
@@ -85,6 +101,7 @@ static void deliver_result(struct runtime *rt, struct mail *mail)
 static void offload_forget(struct offload_op *off)
 {
     struct job *job = off->job;
+    end_hope(off);
     off->job = NULL;
     job->op = NULL;
     if (job->expected) { /* it may never come: the loop does not stay alive for it */
@@ -376,6 +393,9 @@ struct op *pool_push_offload(lua_State *L, struct pool *pool, const char *code, 
         lua_error(L);
     }
     off->job = job;
+    if (job->hopes) {
+        off->hope = timer_start(runtime_loop(rt), HOPE_MS, on_hope_end, off);
+    }
     return &off->op;
 }
 

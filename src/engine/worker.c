@@ -227,11 +227,19 @@ static void take_search_path(struct worker *w)
     }
 }
 
+/* With the lock held. */
+static void end_tidying(struct worker *w)
+{
+    w->pool->tidying -= w->tidies;
+    w->tidies = false;
+}
+
 static struct job *worker_next_job(struct worker *w)
 {
     struct pool *pool = w->pool;
     struct job *job = NULL;
     uv_mutex_lock(&pool->lock);
+    end_tidying(w);
     pool->idle++;
     while (list_empty(&pool->jobs) && !pool->closing) {
         int status = uv_cond_timedwait(&pool->work, &pool->lock, IDLE_SECONDS * 1000000000ull);
@@ -300,6 +308,9 @@ static void worker_finish_job(struct worker *w, struct job *job, bool leaves)
     }
     if (leaves) {
         worker_leave(w, true);
+    } else {
+        w->tidies = true;
+        w->pool->tidying++;
     }
     struct runtime *from = job->from; /* under the lock: offload_forget() may change it */
     bool wake = runtime_put(from, &job->mail);
@@ -335,6 +346,7 @@ static bool worker_serve(struct worker *w)
     } else if (!spent && !clean && !worker_clean(w)) {
         spent = true;
         uv_mutex_lock(&w->pool->lock);
+        end_tidying(w);
         worker_leave(w, true);
         uv_mutex_unlock(&w->pool->lock);
     }
@@ -503,6 +515,15 @@ static int pool_grow(struct pool *pool)
     return status;
 }
 
+void pool_help(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    if (!pool->closing && pool->queued > pool->idle && pool->count < pool->limit) {
+        (void)pool_grow(pool); /* or those that there are have to do */
+    }
+    uv_mutex_unlock(&pool->lock);
+}
+
 int pool_submit(struct pool *pool, struct job *job)
 {
     int status = 0;
@@ -511,6 +532,9 @@ int pool_submit(struct pool *pool, struct job *job)
         status = UV_EBUSY;
     } else if (pool->lost >= pool->limit) {
         status = UV_EAGAIN;
+    } else if (pool->idle <= pool->queued && job->from->worker == NULL &&
+               pool->idle + pool->tidying > pool->queued) {
+        job->hopes = true;
     } else if (pool->idle <= pool->queued) { /* nobody is free for it */
         status = pool->count < pool->limit ? pool_grow(pool) : POOL_NO_ROOM;
         if (status != 0 && job->from->worker != NULL) {

@@ -32,6 +32,7 @@ struct job {
     bool lost;             /* it was answered before its result came; main side only */
     uint64_t started_ms;   /* of uv_hrtime() */
     uint64_t ended_ms;
+    bool hopes;    /* was queued for a worker that tidies up */
     bool expected; /* runtime_expect() was called and not yet answered; main side only */
     size_t memory; /* bytes that it may add to its worker's state; 0 = no limit */
     struct buf code;
@@ -56,6 +57,7 @@ struct worker {
     uint64_t raised_ns;   /* processor time of the thread then */
     bool lost;            /* set aside: nobody waits for its job; guarded by pool.lock */
     bool ended;           /* its thread has left its loop; guarded by pool.lock */
+    bool tidies;          /* has told its result, and is free in a moment; guarded by pool.lock */
     size_t base_memory;   /* bytes of its state before the first job */
     struct buf path;      /* a copy of pool.path, for its own thread */
     struct buf cpath;
@@ -75,6 +77,7 @@ struct pool {
     size_t count;        /* threads that take jobs */
     size_t lost;         /* threads that are stuck in C and were replaced */
     size_t idle;
+    size_t tidying; /* threads that are idle in a moment, unless a finalizer hangs */
     size_t limit;
     size_t memory; /* bytes of a job that does not say how many; 0 = no limit */
     bool closing;
@@ -90,6 +93,7 @@ struct offload_op {
     struct pool *pool;
     struct job *job;     /* NULL when it came back */
     struct timer *grace; /* owned: runs from the cancel on */
+    struct timer *hope;  /* owned: runs while the job waits for a worker that tidies up */
     unsigned step;       /* of ending the worker's children */
     bool extended;       /* closers of the job wait: the grace was made longer */
     struct list reports; /* struct report.node: owned; user value 1 is called with each */
@@ -100,6 +104,9 @@ struct offload_op {
 };
 
 enum { POOL_NO_ROOM = 1 };
+
+/* One more worker, if there may be one: what is queued has waited for too long. */
+void pool_help(struct pool *pool);
 
 /* Queues the job. Returns 0, or UV_EBUSY (queue full), UV_EAGAIN (too many lost), or why no thread
  * could be had; POOL_NO_ROOM for a job of a worker when no other one is free for it. */

@@ -134,6 +134,33 @@ t.case("workers grow on demand, up to the limit, and are used again", function()
     t.raises("between 1 and 1024", engine.jobs, 0)
 end)
 
+t.case("T3 a call does not wait for a worker that a finalizer of the call before holds", function()
+    engine.jobs(2)
+    local told = lash.shared("a finalizer that holds a worker")
+    t.equal(offload(function()
+        collectgarbage("stop")
+        local seen = require("lash").shared("a finalizer that holds a worker")
+        setmetatable({}, { __gc = function()
+            seen:set("holds", true)
+            repeat until seen:get("over")
+            seen:set("done", true)
+        end })
+        for i = 1, 10000 do -- so much that it is collected soon
+            local _ = { i }
+        end
+    end), true)
+    t.equal({ offload(function() return "next" end) }, { true, "next" })
+    while not told:get("holds") do
+        lash.sleep(0.001)
+    end
+    t.equal({ offload(function() return "another" end) }, { true, "another" })
+    told:set("over", true)
+    while not told:get("done") do
+        lash.sleep(0.001)
+    end
+    told:clear()
+end)
+
 t.case("T4 a queued job is taken back at once, one that runs is cancelled", function()
     engine.jobs(1)
     local mark = t.path()

@@ -164,6 +164,7 @@ static void drop(struct lua_batch *b)
     }
     batch_free(b->batch);
     b->batch = NULL;
+    batch_wake(b); /* who waits finds it closed */
 }
 
 static void settle(struct lua_batch *b, size_t slot)

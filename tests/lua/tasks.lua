@@ -492,4 +492,118 @@ t.case("tasks leave nothing behind", function()
     end)
 end)
 
+-- ---- batches that run tasks ----
+
+-- Three slots, of which one at a time has its permit.
+local function one_by_one(name)
+    local batch = engine.batch(3)
+    for slot = 1, 3 do
+        batch:add(false)
+        batch:limit(slot, "#", name, 1)
+    end
+    batch:start()
+    return batch
+end
+
+local function wait_in(name)
+    local batch = engine.batch(1)
+    batch:add(false)
+    batch:limit(1, "#", name, 1)
+    t.equal(batch:start(), 1, "it has to wait")
+    return batch
+end
+
+t.case("D6 a batch runs its tasks in order, and takes a permit back however its function ends", function()
+    local seen, tasks = {}, {}
+    local batch <close> = one_by_one("in order")
+    batch:run(function(item, slot)
+        seen[#seen + 1] = item .. slot
+        if slot == 1 then
+            error("fell", 0)
+        elseif slot == 2 then
+            engine.current():cancel()
+            lash.sleep(60)
+        end
+        return "end"
+    end, { "a", "b", "c" }, tasks)
+    t.equal(seen, { "a1", "b2", "c3" })
+    t.equal({ tasks[1]:result() }, { false, "fell" })
+    t.equal(reason_of(tasks[2]), "user")
+    t.equal({ tasks[3]:result() }, { true, "end" })
+end)
+
+t.case("D6 a permit is taken back when the function ends, not when what it spawned does", function()
+    local over, tasks = {}, {}
+    local batch <close> = one_by_one("children")
+    batch:run(function(_, slot)
+        lash.spawn(function()
+            local closing <close> = setmetatable({}, { __close = function() over[#over + 1] = slot end })
+            lash.sleep(60)
+        end)
+        lash.sleep(0)
+        over[#over + 1] = -slot
+    end, { 1, 2, 3 }, tasks)
+    table.sort(over)
+    t.equal(over, { -3, -2, -1, 1, 2, 3 })
+end)
+
+t.case("T4 a batch that is left cancels its tasks, and its permits go to others", function()
+    local seen = {}
+    local runner = lash.spawn(function()
+        local batch <close> = one_by_one("left")
+        batch:run(function(_, slot)
+            seen[#seen + 1] = slot
+            local closing <close> = setmetatable({}, { __close = function() lash.sleep(0.001) seen[#seen + 1] = "closed" end })
+            lash.sleep(60)
+        end, { 1, 2, 3 }, {})
+    end)
+    lash.sleep(0)
+    local other <close> = wait_in("left")
+    lash.sleep(0)
+    runner:cancel()
+    t.equal(other:next(), 1)
+    runner:wait()
+    t.equal(reason_of(runner), "user")
+    t.equal(seen, { 1, "closed" })
+end)
+
+t.case("D6 tasks that were cancelled before their first step give their permits back", function()
+    local runner = lash.spawn(function()
+        local batch <close> = engine.batch(2)
+        batch:add(false, 2)
+        batch:start()
+        local tasks = setmetatable({}, { __newindex = error }) -- never asked
+        batch:run(function(_, slot)
+            if slot == 1 then
+                tasks[2]:cancel()
+            end
+        end, { 1, 2 }, tasks)
+        return reason_of(tasks[2])
+    end)
+    runner:wait()
+    t.equal({ runner:result() }, { true, "user" })
+end)
+
+t.case("a batch whose run() is used wrongly says so, and one that is taken away harms nobody", function()
+    local batch <close> = engine.batch(2)
+    t.raises("at least one slot", batch.add, batch, false, 0)
+    t.raises("function expected", batch.run, batch, 1, {}, {})
+    t.raises("table expected", batch.run, batch, print, {}, nil)
+    batch:add(false)
+    batch:start()
+    t.raises("closed", batch.run, batch, function()
+        local own = debug.getmetatable(batch)
+        own.__gc(batch)
+        own.__gc(batch)
+        t.raises("closed", batch.run, batch, print, {}, {})
+    end, { 1 }, {})
+    t.raises("closed", batch.start, batch)
+    local inner = engine.batch(1)
+    inner:add(false)
+    inner:start()
+    local tasks = {}
+    inner:run(function() inner:run(print, {}, {}) end, { 1 }, tasks)
+    t.has(tostring(select(2, tasks[1]:result())), "its own batch")
+end)
+
 return t.main(...)

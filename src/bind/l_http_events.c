@@ -10,6 +10,9 @@
  *     -    none
  *     ?    those whose second picked value is a text that is not empty
  *
+ *     !    as +, and the event is not read at all where its name is its type and it cannot be an
+ * error .    as -, likewise
+ *
  * One that is not of the shape is no echo. Should they be needed after all, as when the stream
  * breaks off, they are handed out in their order.
  */
@@ -110,6 +113,7 @@ static void keep(struct stream *s)
     memcpy(at + sizeof sizes, s->event.name, sizes[0]);
     memcpy(at + sizeof sizes + sizes[0], s->event.data, sizes[1]);
     s->kept.len += sizeof sizes + sizes[0] + sizes[1];
+    s->kept.data[s->kept.len] = '\0';
 }
 
 static bool is_named(const struct sse_event *event, const char *name)
@@ -123,6 +127,27 @@ static bool pick(const struct stream *s, struct json_picked *values)
            json_pick(s->shape, s->event.data, s->event.data_len, values);
 }
 
+/* Whether the text of an event begins with its name as its type, and has no error in it. The reader
+ * of the Responses protocol looks at it in the same way. */
+static bool is_harmless(const struct sse_event *event)
+{
+    static const char head[] = "{\"type\":\"", error[] = "\"error\":";
+    const size_t head_len = sizeof head - 1, len = event->name_len;
+    const char *data = event->data;
+    if (event->data_len < head_len + len + 3 || memcmp(data, head, head_len) != 0 ||
+        memcmp(data + head_len, event->name, len) != 0 ||
+        memcmp(data + head_len + len, "\",", 2) != 0 || data[event->data_len - 1] != '}' ||
+        memchr(data, '\0', event->data_len) != NULL) {
+        return false;
+    }
+    for (const char *at = data; (at = strstr(at, error)) != NULL; at += sizeof error - 1) {
+        if (strncmp(at + sizeof error - 1, "null", 4) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Whether the event that was found is an echo; then it is kept back. */
 static bool keep_echo(struct stream *s)
 {
@@ -132,6 +157,13 @@ static bool keep_echo(struct stream *s)
         return false;
     }
     char counts = json_find_mark(s->shape, event->name, event->name_len);
+    if ((counts == '!' || counts == '.') && is_harmless(event)) {
+        if (counts == '!') {
+            sign_of_answer(s);
+        }
+        keep(s);
+        return true;
+    }
     if ((counts == '\0' && !is_named(event, "message")) || !pick(s, values) ||
         values[0].kind != PICKED_STRING || values[0].str.escaped) {
         return false;
@@ -143,7 +175,7 @@ static bool keep_echo(struct stream *s)
     if (counts == '\0') {
         return false;
     }
-    if (counts == '+' ||
+    if (counts == '+' || counts == '!' ||
         (counts == '?' && values[1].kind == PICKED_STRING && values[1].str.len > 0)) {
         sign_of_answer(s);
     }

@@ -243,7 +243,20 @@ end
 
 local echoes = require("lash.provider.openai.stream").echoes
 
+local function is_harmless(event)
+    local data = event.data
+    local at = data:find('"error":', 1, true)
+    while at and data:sub(at + 8, at + 11) == "null" do
+        at = data:find('"error":', at + 8, true)
+    end
+    return not at and data:find('{"type":"' .. event.event .. '",', 1, true) == 1 and data:sub(-1) == "}" and not data:find "%z"
+end
+
 local function is_echo(event, is_picked, kind)
+    local mark = echoes[event.event]
+    if (mark == "!" or mark == ".") and is_harmless(event) then
+        return true
+    end
     return is_picked and echoes[kind or 1] and (event.event == "message" or echoes[event.event])
 end
 

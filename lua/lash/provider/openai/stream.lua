@@ -300,7 +300,7 @@ for name in pairs(DELTAS) do
     M.echoes[name] = "?"
 end
 for name, what in pairs(UNREAD) do
-    M.echoes[name] = what == "idle" and "-" or "+"
+    M.echoes[name] = what == "idle" and "." or "!"
 end
 
 --- What is picked out of an event before it is decoded: see reader:plain().

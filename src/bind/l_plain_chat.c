@@ -109,9 +109,9 @@ static bool read_call(struct chat *c)
                                               [FUNCTION] = PLAIN_NAME("function"),
                                               [TYPE] = PLAIN_NAME("type"),
                                               [INDEX] = PLAIN_NAME("index")};
-    struct json_str id;
-    struct json_str name;
-    struct json_str args;
+    struct json_str id = {.raw = NULL};
+    struct json_str name = id;
+    struct json_str args = id;
     unsigned seen = 0;
     int field;
     for (;;) {
@@ -221,7 +221,10 @@ static bool read_choices(struct chat *c)
     };
     unsigned seen = 0;
     int field;
-    if (json_next(&c->r) != JSON_ARRAY_BEGIN || json_next(&c->r) != JSON_OBJECT_BEGIN) {
+    if (json_next(&c->r) != JSON_ARRAY_BEGIN) {
+        return false;
+    }
+    if (json_next(&c->r) != JSON_OBJECT_BEGIN) {
         return false;
     }
     for (;;) {

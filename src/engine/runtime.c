@@ -54,11 +54,12 @@ enum { GC_MAJOR = 70, GC_PAUSE = 140 };
  * But everything is collected when memory has grown by GC_MAJOR %, and, while it grows and stays as
  * with conversations that are kept, whenever there is GC_PAUSE % of what there was. Lua's own 100
  * and 200 leave as much garbage as there is live, and our blocks go back to the system only at the
- * end. */
+ * end. The pause is not set with LUA_GCINC: each change of the mode collects everything, and a
+ * worker does this after each job. */
 void runtime_reset_gc(lua_State *L)
 {
     lua_gc(L, LUA_GCRESTART);
-    lua_gc(L, LUA_GCINC, GC_PAUSE, 0, 0);
+    lua_gc(L, LUA_GCSETPAUSE, GC_PAUSE);
     lua_gc(L, LUA_GCGEN, 0, GC_MAJOR);
 }
 

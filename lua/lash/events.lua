@@ -34,6 +34,8 @@
 local engine = require "lash.core.engine"
 local log = require "lash.log"
 
+local hrtime, pcall = engine.hrtime, pcall
+
 local M = {}
 
 --- Events whose text stands on stderr already: the live display leaves them out.
@@ -51,13 +53,19 @@ function M.listen(fn)
 end
 
 -- A listener that fails disturbs nobody. It is told once in a run: a stream has an event for every few letters.
-local function tell(fn, event, run)
-    local ok, err = pcall(fn, event)
-    if not ok and not (run.failed and run.failed[fn]) and not engine.cancel_reason(err) then
+local function fails(fn, event, run, err)
+    if not (run.failed and run.failed[fn]) and not engine.cancel_reason(err) then
         run.failed = run.failed or {}
         run.failed[fn] = true
         local why = type(err) == "table" and rawget(err, "message") or err
         log.warn(("on_event failed at %s: %s (told once in a run)"):format(event.type, tostring(why)))
+    end
+end
+
+local function tell(fn, event, run)
+    local ok, err = pcall(fn, event)
+    if not ok then
+        fails(fn, event, run, err)
     end
 end
 
@@ -70,12 +78,30 @@ function M.emit(run, kind, agent, fields)
     if not run.heard then
         return
     end
-    fields.type, fields.t, fields.agent = kind, (engine.hrtime() - run.began) // 1000000, agent
+    fields.type, fields.t, fields.agent = kind, (hrtime() - run.began) // 1000000, agent
     for i = 1, own and #own or 0 do
         tell(own[i], fields, run)
     end
     for i = 1, #listeners do
         tell(listeners[i], fields, run)
+    end
+end
+
+--- delta(run, kind, agent, text): as emit() with { delta = text }, in a run that has a listener itself. A stream has
+-- one for every few letters, and nearly always one listener: a table made at once and one call are enough then.
+function M.delta(run, kind, agent, text)
+    local own = run.listeners
+    local first = own[1]
+    local event = { type = kind, delta = text, t = (hrtime() - run.began) // 1000000, agent = agent }
+    local ok, err = pcall(first, event)
+    if not ok then
+        fails(first, event, run, err)
+    end
+    if own[2] then
+        tell(own[2], event, run)
+    end
+    for i = 1, listeners[1] and #listeners or 0 do
+        tell(listeners[i], event, run)
     end
 end
 

@@ -271,8 +271,8 @@ end
 --   listener:emit(kind, fields)      "retry" { what, wait_ms, why, attempt } and "warning" { text }
 --   listener:attempt(n, goes_on)     the n-th attempt begins now; goes_on: at the rest of an answer that the
 --                                    provider gives in several requests
---   listener(kind, fields)           what comes of the answer, while it comes: "text" and "reasoning" { delta },
---                                    "call.ready" { n, id, name, args }
+--   listener(kind, what)             what comes of the answer, while it comes: a delta of "text" or "reasoning",
+--                                    for "call.ready" { n, id, name, args }
 --   listener:hears()                 false: nobody waits for that; a whole answer is not told in pieces then
 --   listener:streams()               false: no stream
 --   listener.delivered               it sets this when somebody got what came; ask() takes it back

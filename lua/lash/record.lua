@@ -8,6 +8,8 @@ local events = require "lash.events"
 local limits = require "lash.limits"
 local system = require "lash.core.system"
 
+local emit_delta = events.delta
+
 local M = {}
 
 --- What commands and tests set for all runs, see lash.run.
@@ -62,22 +64,24 @@ end
 
 --- What comes of an answer, while it comes. The text of it is kept: should the rest never come, that much was
 -- said. Readers of streams call the run as a function, which needs no closure for each run.
-function Run:__call(kind, fields)
+--
+-- A stream has a delta for every few letters: this is short for them.
+function Run:__call(kind, what)
     if kind == "text" then
         local pieces = self.pieces
-        if not pieces then
-            pieces = {}
-            self.pieces = pieces
+        if pieces then
+            pieces[#pieces + 1] = what
+        else
+            self.pieces = { what }
         end
-        pieces[#pieces + 1] = fields.delta
     end
     if not self.listeners or self.opts.deltas == false then -- nobody hears
         return false
+    elseif kind == "call.ready" then
+        self:emit(kind, { call = ("%d.%d"):format(self.turn, what.n), name = what.name, args = what.args })
+    else
+        emit_delta(self, kind, self.conv.agent.name, what)
     end
-    if kind == "call.ready" then
-        fields = { call = ("%d.%d"):format(self.turn, fields.n), name = fields.name, args = fields.args }
-    end
-    events.emit(self, kind, self.conv.agent.name, fields)
     self.delivered = true
     return true
 end

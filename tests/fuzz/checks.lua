@@ -127,12 +127,12 @@ end
 local function teller(odd)
     local told = { text = {}, reasoning = {}, calls = {}, ids = {}, last = 0 }
     return told, function(kind, fields)
-        expect(type(fields) == "table", "told %s with %s", show(kind), show(fields))
         if kind == "text" or kind == "reasoning" then
-            check_text(fields.delta, "a delta")
-            table.insert(told[kind], fields.delta)
+            check_text(fields, "a delta")
+            table.insert(told[kind], fields)
         else
             expect(kind == "call.ready", "told %s", show(kind))
+            expect(type(fields) == "table", "told a call with %s", show(fields))
             expect(math.type(fields.n) == "integer" and fields.n > told.last, "call %s is told behind call %d",
                 show(fields.n), told.last)
             told.last = fields.n

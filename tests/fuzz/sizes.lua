@@ -357,8 +357,8 @@ local function most_held(name, kind, events)
         end
         most = math.max(most, collectgarbage "count")
     end
-    local function tell(_, fields)
-        told = told + #(fields.delta or fields.args)
+    local function tell(kind, what)
+        told = told + #(kind == "call.ready" and what.args or what)
     end
     for i, one in ipairs(events) do
         assert(reader:event(one, tell))

@@ -3,7 +3,7 @@
 --
 --     local agent = fake.agent({ tools = { echo } }, { fake.calls { { "echo", { text = "hi" } } }, "done" })
 --
--- An answer may have `deltas`: { kind, fields } that are told before it, each followed by a wait; `false` in
+-- An answer may have `deltas`: { kind, what } that are told before it, each followed by a wait; `false` in
 -- their place waits for ever. Without, text and calls are told at once.
 --
 -- Before every answer it checks D1: each call in history has exactly one output, right behind it.

@@ -54,8 +54,8 @@ local function ask(name, steps, quiet, limits)
     local view = { agent = "a", settings = {}, tools = wire.tools() }
     local request = assert(target.provider.request(conv, view, target, true))
     local told = { text = {}, reasoning = {} }
-    local answer, err = stream.answer(target, conv, view, request, limits or {}, function(kind, fields)
-        table.insert(told[kind] or {}, fields.delta)
+    local answer, err = stream.answer(target, conv, view, request, limits or {}, function(kind, what)
+        table.insert(told[kind] or {}, what)
         return not quiet
     end, nil, quiet)
     return { answer = answer, err = err and { err.code, (err.message:gsub("/kept/%d+", "/kept")), err.retry, err.exit },

@@ -44,7 +44,7 @@ function Reader:event(event, tell)
         return nil, fault.answer(self.target, self.res, { code = "overloaded", retry = true, message = "in the stream" })
     end
     self.words[#self.words + 1] = event.data
-    tell("text", { delta = event.data })
+    tell("text", event.data)
     return "more"
 end
 
@@ -108,7 +108,7 @@ local function ask(plays, options)
     local listener = wire.listener(function(event)
         retries = retries + (event.type == "retry" and 1 or 0)
     end, function(kind, fields)
-        told[#told + 1] = kind == "text" and fields.delta or kind
+        told[#told + 1] = kind == "text" and fields or kind
         if options.on_tell then
             options.on_tell()
         end

@@ -82,7 +82,7 @@ for _, name in ipairs(QUIRKS) do
         local answer, err, told = wire.streamed("anthropic", fixture("quirks/anthropic/" .. name .. ".sse"), conv)
         local texts, ready = {}, 0
         for _, fact in ipairs(told) do
-            texts[#texts + 1] = fact[1] == "text" and fact[2].delta or nil
+            texts[#texts + 1] = fact[1] == "text" and fact[2] or nil
             ready = ready + (fact[1] == "call.ready" and 1 or 0)
         end
         if want.outcome == "error" then
@@ -190,7 +190,7 @@ case("text, reasoning and calls are told as they come, calls when they are surel
     local reader = anthropic.reader(conv, {}, wire.target "anthropic", { status = 200, headers = {} })
     local told = {}
     local function tell(kind, fields)
-        told[#told + 1] = kind .. " " .. (fields.delta or fields.n .. fields.id .. fields.args)
+        told[#told + 1] = kind .. " " .. (kind ~= "call.ready" and fields or fields.n .. fields.id .. fields.args)
     end
     local function event(data)
         local what, err = reader:event({ event = "message", data = data }, tell)

@@ -151,8 +151,8 @@ local function read_stream(list, what)
             ok(fields.n > #calls, what)
             calls[fields.n] = fields
         else
-            ok((kind == "text" or kind == "reasoning") and type(fields.delta) == "string" and fields.delta ~= "", what)
-            said = kind == "text" and said .. fields.delta or said
+            ok((kind == "text" or kind == "reasoning") and type(fields) == "string" and fields ~= "", what)
+            said = kind == "text" and said .. fields or said
         end
     end
     for _, data in ipairs(list) do

@@ -14,7 +14,7 @@ local function told_text(told, kind)
     local pieces = {}
     for _, one in ipairs(told) do
         if one[1] == kind then
-            pieces[#pieces + 1] = one[2].delta
+            pieces[#pieces + 1] = one[2]
         end
     end
     return table.concat(pieces)

@@ -38,7 +38,7 @@ local function heard(told, kind)
     local texts = {}
     for _, one in ipairs(told) do
         if one[1] == kind then
-            texts[#texts + 1] = one[2].delta
+            texts[#texts + 1] = one[2]
         end
     end
     return table.concat(texts)
@@ -350,6 +350,15 @@ case("P6 what is no stream of this protocol is nonsense, a whole answer under it
     local answer, err, told = wire.streamed("gemini", whole(parts), user())
     equal(err, nil)
     check_told(told, answer)
+    -- it has to say how it ended: it may be the first piece of a stream
+    for _, reason in ipairs { "", ',"finishReason":null', ',"finishReason":"FINISH_REASON_UNSPECIFIED"' } do
+        local text = whole(parts):gsub(STOP, reason)
+        answer, err = wire.streamed("gemini", text, user())
+        equal({ answer, err.code, err.retry }, { nil, "network", true }, text)
+        ok(read(text), text) -- no stream was asked for: it is all there
+    end
+    answer, err, told = wire.streamed("gemini", whole(parts), user())
+    equal(err, nil)
     -- a proxy that dropped alt=sse: all chunks in one array
     local stream = chunk { '{"text":"a"}' } .. chunk({ '{"functionCall":{"name":"f"}}' }, STOP)
     local array = "[" .. stream:gsub("\r\n\r\ndata: ", ",\r\n"):gsub("^data: ", ""):gsub("%s+$", "") .. "]"

@@ -136,7 +136,7 @@ local function read_stream(events, what)
             calls = fields.n
             ok(type(fields.id) == "string" and type(fields.name) == "string" and type(fields.args) == "string", what)
         else
-            ok((kind == "text" or kind == "reasoning") and type(fields.delta) == "string" and fields.delta ~= "", what)
+            ok((kind == "text" or kind == "reasoning") and type(fields) == "string" and fields ~= "", what)
         end
     end
     for _, data in ipairs(events) do

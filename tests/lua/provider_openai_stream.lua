@@ -126,7 +126,7 @@ case("P1 a call is told when it and all items before it are done, once", functio
     local reader = target.provider.reader(asked(), {}, target, { status = 200, headers = {} })
     local seen = {}
     local function tell(kind, fields)
-        seen[#seen + 1] = kind == "call.ready" and fields.id or fields.delta
+        seen[#seen + 1] = kind == "call.ready" and fields.id or fields
     end
     local function feed(e, want)
         equal(reader:event({ event = e.type, data = wire.encode(e) }, tell), "more")

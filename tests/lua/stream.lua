@@ -17,7 +17,7 @@ local function pieces(texts)
     local all, deltas = {}, {}
     for i, text in ipairs(texts) do
         all[i] = text or nil
-        deltas[i] = text and { "text", { delta = text } }
+        deltas[i] = text and { "text", text }
     end
     local answer = fake.text(table.concat(all))
     answer.deltas = deltas
@@ -35,7 +35,7 @@ end
 case("text, reasoning and calls are told while they come, with the position of their call", function()
     local answer = fake.calls { "Looking.", { "echo", { text = "a" } }, { "echo", { text = "b" } } }
     answer.deltas = {
-        { "reasoning", { delta = "hm" } }, { "text", { delta = "Look" } }, { "text", { delta = "ing." } },
+        { "reasoning", "hm" }, { "text", "Look" }, { "text", "ing." },
         { "call.ready", { n = 1, id = "call_2", name = "echo", args = '{"text":"a"}' } },
         { "call.ready", { n = 2, id = "call_3", name = "echo", args = '{"text":"b"}' } },
     }
@@ -140,7 +140,7 @@ case("P6 an answer that breaks off: the text stays, the error is told, none of i
         return "x"
     end }
     local broken = fake.calls { { "count" } }
-    broken.deltas = { { "text", { delta = "Let me" } }, { "call.ready", { n = 1, id = "c", name = "count", args = "{}" } } }
+    broken.deltas = { { "text", "Let me" }, { "call.ready", { n = 1, id = "c", name = "count", args = "{}" } } }
     broken.fails = { code = "network", exit = 75, message = "fake: it broke off" }
     local conv = fake.agent({ tools = { count } }, { broken, "fine" }):conversation()
     local result = conv:send("go", { no_raise = true })
@@ -151,7 +151,7 @@ case("P6 an answer that breaks off: the text stays, the error is told, none of i
 end)
 
 case("P6 an answer that broke off without a word leaves nothing", function()
-    local broken = { type = "answer", items = {}, deltas = { { "text", { delta = " \n" } } },
+    local broken = { type = "answer", items = {}, deltas = { { "text", " \n" } },
         fails = { code = "network", exit = 75, message = "fake: it broke off" } }
     local conv = fake.agent({}, { broken, "fine" }):conversation()
     conv:send("go", { no_raise = true })

@@ -167,7 +167,7 @@ end
 -- @param request of the provider: { url =, headers =, body = }
 -- @param limits { idle_timeout = seconds without a byte, event_timeout = seconds in which nothing of the answer
 --   comes, though the connection is alive }: always the same table for the same limits
--- @param tell fn(kind, fields), see the readers
+-- @param tell fn(kind, text or fields), as ask() of lash.model has it
 -- @param begun what an earlier request brought of this answer, for the provider
 -- @param quiet nobody wants the answer before it is whole: `tell` matters where it breaks off
 function M.answer(target, conv, view, request, limits, tell, begun, quiet)
@@ -213,7 +213,7 @@ function M.tell(answer, tell)
     for _, item in ipairs(answer.items) do
         if item.type == "text" or item.type == "reasoning" then
             if item.text and item.text ~= "" then
-                tell(item.type, { delta = item.text })
+                tell(item.type, item.text)
             end
         elseif item.type == "call" then
             n = n + 1

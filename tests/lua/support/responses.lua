@@ -43,8 +43,8 @@ function M.heard(text, about, conv)
             said.calls[#said.calls + 1] = fields
             equal(fields.n, #said.calls, "calls are told in order")
         else
-            ok(fields.delta ~= "")
-            said[kind] = said[kind] .. fields.delta
+            ok(fields ~= "")
+            said[kind] = said[kind] .. fields
         end
     end
     return answer, said

@@ -176,7 +176,7 @@ local function adder(field, event)
             block.pieces[field] = list
         end
         list[#list + 1] = raw or text
-        tell(event, { delta = text, type = nil, t = nil, agent = nil }) -- with room for what an event has besides
+        tell(event, text)
         return "more"
     end
 end
@@ -278,9 +278,9 @@ function EVENTS.content_block_start(self, value, data, tell)
     end
     local block = begin(self, index_of(value.index), value.content_block, json.raw(data, "content_block"))
     if block.kind == "text" and block.pieces.text then
-        tell("text", { delta = value.content_block.text })
+        tell("text", value.content_block.text)
     elseif block.kind == "thinking" and block.pieces.thinking then
-        tell("reasoning", { delta = value.content_block.thinking })
+        tell("reasoning", value.content_block.thinking)
     end
     tell_ready(self, tell)
     return "more"
@@ -334,6 +334,13 @@ function Reader:plain(tell, kind, index, delta, text, raw_text, thinking, raw_th
     if kind ~= "content_block_delta" then
         return nil
     elseif delta == "text_delta" then
+        local block = self.by_index[index] -- as nearly always: that of the delta before
+        local list = block and block.kind == "text" and not block.value and block.pieces.text
+        if list and text ~= "" and type(text) == "string" then
+            list[#list + 1] = raw_text or text
+            tell("text", text)
+            return "more"
+        end
         return add_text(self, index_of(index), text, raw_text, tell)
     elseif delta == "thinking_delta" then
         return add_thinking(self, index_of(index), thinking, raw_thinking, tell)

@@ -69,8 +69,7 @@ local function is_plain(part)
 end
 
 local function tell_text(thought, text, tell)
-    -- with room for what an event has besides
-    tell(thought and "reasoning" or "text", { delta = text, type = nil, t = nil, agent = nil })
+    tell(thought and "reasoning" or "text", text)
 end
 
 -- A text that is not empty, and nothing else.
@@ -498,7 +497,13 @@ function Reader:finish(tail, tell)
     elseif self.seen or not tail:find("%S") then
         return nil, fault.broken(self.target, self.res)
     end
-    return read_whole(answer, tail, tell) -- nothing was an event: a whole answer under a wrong name, or a page
+    -- Nothing was an event: a whole answer under a wrong name, or a page. A stream was asked for: what does not say
+    -- how it ended may be its first piece.
+    local whole, err, more = read_whole(answer, tail, tell)
+    if whole and not answer.reason and not answer.blocked then
+        return nil, fault.broken(self.target, self.res)
+    end
+    return whole, err, more
 end
 
 return M

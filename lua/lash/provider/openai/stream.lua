@@ -125,7 +125,7 @@ end
 local function tell_text(self, kind, text, tell)
     local said = self.said[kind]
     said[#said + 1] = text
-    tell(kind, { delta = text, type = nil, t = nil, agent = nil }) -- with room for what an event has besides
+    tell(kind, text)
 end
 
 -- What of `whole` was not told yet, when the rest of it was.

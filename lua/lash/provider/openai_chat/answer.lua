@@ -49,7 +49,7 @@ local function say(list, piece, kind, tell)
     end
     list[#list + 1] = piece
     if tell then
-        tell(kind, { delta = piece, type = nil, t = nil, agent = nil }) -- with room for what an event has besides
+        tell(kind, piece)
     end
     return true
 end

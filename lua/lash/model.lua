@@ -325,7 +325,8 @@ function M.dry_run(target, conv, view, opts)
     for name, value in pairs(request.headers) do
         headers[name] = access.masked_header(name, tostring(value), target)
     end
-    return { method = "POST", url = access.masked_url(request.url, target), headers = headers, body = request.body }
+    return { method = "POST", url = access.masked_url(request.url, target), headers = headers,
+        body = tostring(request.body) }
 end
 
 return M

@@ -5,6 +5,7 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/l_body.h"
 #include "bind/l_http.h"
 #include "bind/type.h"
 #include "engine/task.h"
@@ -14,7 +15,7 @@
 
 #define REQUEST_TYPE "lash.http.request"
 
-/* User value 1 is the body: the request borrows its bytes. */
+/* User value 1 is the body, where that is a string: the request borrows its bytes. */
 struct http_op {
     struct op op;
     struct http_request *req; /* owned */
@@ -149,8 +150,10 @@ static void read_way(lua_State *L, int arg, struct http_request *req)
 
 void l_http_read_request(lua_State *L, struct http_request *req)
 {
-    size_t len;
-    const char *body = luaL_optlstring(L, 4, NULL, &len);
+    size_t len = 0;
+    struct buf own = {0};
+    bool is_own = lua_type(L, 4) == LUA_TUSERDATA;
+    const char *body = is_own ? NULL : luaL_optlstring(L, 4, NULL, &len);
     luaL_checktype(L, 5, LUA_TTABLE);
     read_limits(L, 5, req);
     read_way(L, 5, req);
@@ -159,7 +162,10 @@ void l_http_read_request(lua_State *L, struct http_request *req)
         (void)http_request_header(req, "Content-Type", luaL_checkstring(L, -1));
     }
     lua_pop(L, 1);
-    if (body != NULL) {
+    if (is_own) {
+        luaL_argexpected(L, l_body_take(L, 4, &own), 4, "string");
+        http_request_own_body(req, &own);
+    } else if (body != NULL) {
         lua_pushvalue(L, 4);
         lua_setiuservalue(L, -2, 1);
         http_request_body(req, body, len);
@@ -189,6 +195,7 @@ static int start(lua_State *L, bool brief)
 }
 
 /* send(method, url, headers, body | nil, options)
+ * body: a string, or what body() of lash.core.json gave, once;
  * headers: { name = value or list } that is plain, see l_http_headers.c, { name, value, ... } or
  * nil; options: connect_timeout, timeout, idle_timeout (seconds, 0 = none), max_body (bytes),
  * redirects, proxy, ca_file, version_2, content_type (unless the headers have one).

@@ -7,6 +7,7 @@
  */
 #include "base/base.h"
 #include "bind/bind.h"
+#include "bind/l_body.h"
 #include "bind/l_json.h"
 #include "bind/l_json_pick.h"
 
@@ -268,7 +269,7 @@ static int l_json_count(lua_State *L)
 
 /* join(before, list of texts, after) -> the texts with commas between them. The text is made at
  * once in its full length: that of a long history is not copied more often than it must. */
-static int l_json_join(lua_State *L)
+int l_json_join(lua_State *L)
 {
     luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -354,6 +355,7 @@ int luaopen_lash_core_json(lua_State *L)
         {"compose", l_json_compose},
         {"container", l_json_container_of},
         {"join", l_json_join},
+        {"body", l_body_make},
         {"encode", l_json_encode},
         {"raw", l_json_raw},
         {"elements", l_json_elements},
@@ -364,6 +366,7 @@ int luaopen_lash_core_json(lua_State *L)
         {"picker", l_json_picker},
         {NULL, NULL},
     };
+    l_body_open(L);
     luaL_newlibtable(L, functions);                   // -- M
     luaL_newmetatable(L, "lash.json.array");          // -- M array_mt
     if (luaL_newmetatable(L, "lash.json.verbatim")) { // -- M array_mt verbatim_mt

@@ -33,6 +33,9 @@ int l_json_encode(lua_State *L);
  */
 int l_json_compose(lua_State *L);
 
+/* join(before, list of texts, after) -> the texts with commas between them */
+int l_json_join(lua_State *L);
+
 /* Pushes the string that a token is. */
 void l_json_push_string(lua_State *L, struct json_str s);
 

@@ -90,6 +90,9 @@ bool http_request_has(const struct http_request *req, const char *name);
 /* The body: borrowed until the request is done or freed; libcurl may send it more than once. */
 void http_request_body(struct http_request *req, const void *data, size_t len);
 
+/* The body, moved out of the buffer: the request frees it when it is freed. */
+void http_request_own_body(struct http_request *req, struct buf *body);
+
 /* The body comes in pieces, by http_give(). `length` of all of it, or -1: then chunks are sent.
  * on_want is called whenever libcurl waits for a piece, and when the body has to begin anew. Only
  * with `replayable` that may be: else a redirect that asks for the body again is an error. */

@@ -99,7 +99,8 @@ struct http_request {
     struct url at;    /* its parts, once it was checked */
     struct buf lines; /* headers to send, "Name: value" with a NUL each */
     size_t nlines;
-    const void *body; /* borrowed from the caller */
+    const void *body; /* borrowed from the caller, or of own_body */
+    struct buf own_body;
     size_t body_len;
     bool has_body;
     struct upload upload;

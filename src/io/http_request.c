@@ -35,6 +35,7 @@ void http_request_free(struct http_request *req)
     free(req->method);
     free(req->url);
     buf_release(&req->lines);
+    buf_release(&req->own_body);
     upload_release(&req->upload);
     free(req->proxy);
     free(req->ca_file);
@@ -144,6 +145,12 @@ void http_request_body(struct http_request *req, const void *data, size_t len)
     req->body = data;
     req->body_len = len;
     req->has_body = true;
+}
+
+void http_request_own_body(struct http_request *req, struct buf *body)
+{
+    buf_move(&req->own_body, body);
+    http_request_body(req, req->own_body.data, req->own_body.len);
 }
 
 void http_request_connect_timeout(struct http_request *req, uint64_t ms)

@@ -43,6 +43,37 @@ local function kinds()
     }
 end
 
+case("a long body that is no string is sent as one, once, and with a redirect again", function()
+    base = start_server()
+    local text = ("long"):rep(40000)
+    local function body()
+        return require "lash.core.json".body(text:sub(1, 4), { text:sub(5) }, "")
+    end
+    for _, path in ipairs { "/echo", "/redirect?to=/echo&code=307" } do
+        local long = body()
+        local status, answer = core.exchange("POST", base .. path, nil, long, {})
+        equal(status, 200, path)
+        equal(lash.json.decode(answer).body, text, path)
+        equal(tostring(long), "")
+        t.raises("was sent before", core.exchange, "POST", base .. path, nil, long, {})
+        local handle <close> = assert(core.open("POST", base .. path, nil, body(), {}))
+        equal(handle:step(), "head")
+        equal(lash.json.decode(require("lash.http.stream").collect(handle)).body, text, path)
+    end
+    local _, err = core.exchange("HEAD", base .. "/echo", nil, body(), {})
+    t.has(tostring(err), "HEAD request cannot have a body")
+    t.raises("string expected", core.exchange, "POST", base, nil, io.stdout, {})
+    body():__gc() -- as a script could
+    local given_up = body()
+    given_up:__gc()
+    t.raises("was sent before", core.exchange, "POST", base, nil, given_up, {})
+    local task = lash.spawn(core.exchange, "POST", base .. "/hold/long", nil, body(), {})
+    assert(lash.http.get(base .. "/held/long"))
+    task:cancel()
+    task:wait()
+    equal((task:result()), false)
+end)
+
 case("a handle that was used before sends what a new one sends", function()
     base = start_server()
     local all, alone, names = kinds(), {}, {}

@@ -138,6 +138,27 @@ case("compose() and join() put texts together", function()
     t.raises("string expected", core.join, "[", {}, nil)
 end)
 
+case("body() puts together what join() does, short or long", function()
+    local long = ("\0\255é"):rep(20000)
+    local list = {}
+    for i = 1, 9000 do
+        list[i] = tostring(i)
+    end
+    local bodies = { { "[", {}, "]" }, { "[", { "1" }, "]" }, { long, {}, "" }, { "", { long }, "" }, { "", {}, long },
+        { "[", { "", long, "", long, "x" }, "]" }, { "{", list, long },
+        { "[", { ("x"):rep(65533) }, "]" }, { "[", { ("x"):rep(65534) }, "]" }, { "[", { ("x"):rep(65535) }, "]" } }
+    for i, parts in ipairs(bodies) do
+        local body, joined = core.body(table.unpack(parts)), core.join(table.unpack(parts))
+        equal(type(body), #joined < 65536 and "string" or "userdata", i)
+        equal(tostring(body), joined, i)
+        equal(tostring(body), joined, i)
+    end
+    t.raises("item 2 is no text", core.body, "[", { long, {} }, "]")
+    t.raises("item 1 is no text", core.body, long, { 1 }, "]")
+    t.raises("string expected", core.body, "[", {}, nil)
+    t.raises("table expected", core.body, long, long, long)
+end)
+
 case("count() and is_object() of anything", function()
     for _, pair in ipairs { { 3, 3 }, { -3, 0 }, { 2.0, 2 }, { 2.5, 0 }, { "7", 7 }, { " 0x10 ", 16 }, { "x", 0 }, { true, 0 },
         { 1 / 0, 0 }, { "9223372036854775808", 0 }, { {}, 0 } } do

@@ -265,7 +265,7 @@ function M.request(conv, view, target, stream, begun)
         return nil, fault.new { code = "bad_request", exit = 64, message = target.provider_name .. ": " .. why }
     end
     local kept = head(target, stream)
-    return { url = kept.url, headers = kept.headers, body = history.join(made.before, texts, made.after) }
+    return { url = kept.url, headers = kept.headers, body = history.body(made.before, texts, made.after) }
 end
 
 -- ---- the list of models ----

@@ -42,6 +42,10 @@ M.compose = core.compose
 --- join(before, texts, after) -> the texts with commas between them. No byte is copied twice.
 M.join = core.join
 
+--- body(before, texts, after) -> as join() gives it, for a request: a string or, if it is long, what lash.core.http
+-- sends once, and tostring() makes a string of.
+M.body = core.body
+
 --- state(conv, name, new) -> the provider's memory of this conversation; made by new() if there is
 -- none, or if the history is shorter than what was seen.
 function M.state(conv, name, new)

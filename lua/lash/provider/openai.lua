@@ -192,7 +192,7 @@ local function request(conv, view, target, stream)
     if not items then
         return nil, err
     end
-    return { url = kept.url, headers = kept.headers, body = history.join(kept.before, items, kept.after) }
+    return { url = kept.url, headers = kept.headers, body = history.body(kept.before, items, kept.after) }
 end
 
 --- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err. `stream`: ask for events.

@@ -217,7 +217,7 @@ function M.request(conv, view, target, stream)
             message = ("%s: %s"):format(target.provider_name, why) }
     end
     local before = #parts == 0 and kept.has_system and kept.before:sub(1, -2) or kept.before
-    return { url = kept.url, headers = kept.headers, body = history.join(before, parts, kept.after) }
+    return { url = kept.url, headers = kept.headers, body = history.body(before, parts, kept.after) }
 end
 
 --- forget(conv, err, target): what the server refused is left out from now on: a field of the request, or the

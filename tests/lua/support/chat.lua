@@ -17,6 +17,7 @@ end
 --- The request for a conversation: decoded body, and the whole of it.
 function M.request(conv, view, fields, stream)
     local request = assert(chat.request(conv, view or {}, M.target(fields), stream))
+    request.body = tostring(request.body) -- a long one is none
     return assert(json.decode(request.body)), request
 end
 

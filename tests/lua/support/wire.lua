@@ -85,6 +85,7 @@ end
 function M.request(name, conv, view, fields, stream)
     local target = M.target(name, fields)
     local request = assert(target.provider.request(conv, view or {}, target, stream))
+    request.body = tostring(request.body) -- a long one is none
     return assert(json.decode(request.body)), request
 end
 

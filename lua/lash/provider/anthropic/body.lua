@@ -310,7 +310,7 @@ function M.text(conv, view, target, streamed)
     if not made then
         return nil, err
     end
-    return history.join(made.before, list, made.after)
+    return history.body(made.before, list, made.after)
 end
 
 return M

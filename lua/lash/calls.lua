@@ -12,6 +12,8 @@ local M = {}
 
 local MESSAGE = 2000 -- bytes of a failed call's output in the message of the run's error
 
+local NONE = {}
+
 -- Outcomes always enter history, all together: then it is valid whatever comes.
 local function settle(run, calls, outcomes)
     run.conv:append { type = "outcomes", items = outcomes }
@@ -23,25 +25,26 @@ local function not_started(run)
     return ("not run: %s before this call started"):format(run:cause())
 end
 
+local function tell_traceback(name, text, traceback)
+    log.debug(("tool '%s' failed: %s%s"):format(name, text, traceback))
+end
+
 local function dispatch_calls(run, calls, skip)
-    local at = run.current
-    local turn = run.turn .. "."
+    local agent, most = run.current.agent, run.limits
     return dispatch.run(calls, {
-        tools = at.agent.by_name,
-        agent = at.agent.name,
-        cap = run.limits.concurrency,
-        wait = run.limits.wait,
-        retry = at.agent.retry,
-        fail_fast = at.agent.fail_fast,
+        tools = agent.by_name,
+        agent = agent.name,
+        cap = most.concurrency,
+        wait = most.wait,
+        retry = agent.retry,
+        fail_fast = agent.fail_fast,
         skip = skip,
         key = run.key,
-        turn = turn,
+        turn = run.turn .. ".",
         emit = run.heard and function(kind, fields)
-            run:emit(kind, fields, at.agent.name)
+            run:emit(kind, fields, agent.name)
         end or nil,
-        on_traceback = system.verbosity() >= 2 and function(name, text, traceback)
-            log.debug(("tool '%s' failed: %s%s"):format(name, text, traceback))
-        end or nil,
+        on_traceback = system.verbosity() >= 2 and tell_traceback or nil,
         cause = function()
             return run:cause()
         end,
@@ -162,19 +165,19 @@ local function inspect(run, calls)
     return found, faults
 end
 
--- ---- all of it ----
+-- All calls but those to skip, which have their outcomes in `faults`.
+local function run_tools(run, calls, skip, faults)
+    local outcomes, ok, cancel, failures = dispatch_calls(run, calls, skip)
+    for i, item in pairs(faults or NONE) do
+        outcomes[i] = item
+    end
+    settle(run, calls, outcomes)
+    return proceed(run, outcomes, ok, cancel, failures)
+end
 
---- Runs the calls of an answer.
--- @return nil to go on | the reason to end the run with, and its error if it has one
-function M.run(run, calls)
-    if limits.exceeded(run.limits.tool_calls, run.called + #calls) then
-        M.answer_all(run, calls, "not run: the limit of tool calls is reached")
-        return "tool_calls"
-    end
-    local found, faults = nil, {}
-    if #run.current.targets > 0 then
-        found, faults = inspect(run, calls)
-    end
+-- The calls of an answer of an agent that may hand over.
+local function run_with_targets(run, calls)
+    local found, faults = inspect(run, calls)
     if found and limits.reached(run.limits.handoffs, run.handoffs) then
         local reason = refuse_handoff(run, calls, found, faults)
         if reason then
@@ -185,20 +188,30 @@ function M.run(run, calls)
     if found then
         return hand_over(run, calls, found, faults)
     end
-    local skip = #run.current.targets > 0 and {} or nil
-    for i, call in ipairs(skip and calls or {}) do -- then every handoff call is answered here, never by a tool
+    local skip = {}
+    for i, call in ipairs(calls) do -- every handoff call is answered here, never by a tool
         if call.name == handoff.NAME then
             faults[i] = faults[i] or dispatch.outcome(call, "not_run", "not run: the limit of handoffs is reached")
             emit_pair(run, calls, i, faults[i])
             skip[i] = true
         end
     end
-    local outcomes, ok, cancel, failures = dispatch_calls(run, calls, skip)
-    for i, item in pairs(faults) do
-        outcomes[i] = item
+    return run_tools(run, calls, skip, faults)
+end
+
+-- ---- all of it ----
+
+--- Runs the calls of an answer.
+-- @return nil to go on | the reason to end the run with, and its error if it has one
+function M.run(run, calls)
+    local most = run.limits.tool_calls
+    if most and limits.exceeded(most, run.called + #calls) then
+        M.answer_all(run, calls, "not run: the limit of tool calls is reached")
+        return "tool_calls"
+    elseif #run.current.targets > 0 then
+        return run_with_targets(run, calls)
     end
-    settle(run, calls, outcomes)
-    return proceed(run, outcomes, ok, cancel, failures)
+    return run_tools(run, calls)
 end
 
 return M

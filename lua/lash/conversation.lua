@@ -24,6 +24,8 @@ local M = {}
 local Conversation = {
     __name = "lash.conversation",
     open_calls = nil, -- calls of the last answer that have no outcome yet
+    answered = nil,   -- the last answer, and
+    asked = nil,      -- its calls, nil without any
     busy = false,
     run = nil,        -- the task of its present run
     stop = false,     -- somebody wants that run to end
@@ -35,20 +37,26 @@ M.Conversation = Conversation
 function M.new(agent)
     return setmetatable({
         agent = agent, -- who has it now; a handoff changes it
-        entries = {},
-        scratch = {},  -- providers' own state of this conversation
+        entries = { nil, nil, nil, nil },
+        scratch = { ids = nil, warned = nil }, -- providers' own state of this conversation
+        -- Room for these at once, as for the first entries: a table that grows is made again.
+        busy = nil, open_calls = nil, answered = nil, asked = nil,
     }, Conversation)
 end
 
 -- @return its calls in order, nil without any; all its text
 local function parts_of(answer)
-    local calls, text, more, items = nil, nil, nil, answer.items
+    local calls, n, text, more, items = nil, 0, nil, nil, answer.items
     for i = 1, #items do
         local item = items[i]
         local kind = item.type
         if kind == "call" then
-            calls = calls or {}
-            calls[#calls + 1] = item
+            n = n + 1
+            if n == 1 then
+                calls = { item, nil, nil, nil } -- room for a few: a list that grows is made again
+            else
+                calls[n] = item
+            end
         elseif kind == "text" and text then
             more = more or { text }
             more[#more + 1] = item.text
@@ -62,6 +70,15 @@ end
 --- The calls of an answer, in order.
 function M.calls(answer)
     return parts_of(answer) or {}
+end
+
+--- asked(conv, answer) -> the calls of an answer among its entries, in order, nil without any: a list of the
+-- conversation's own, not to be changed
+function M.asked(conv, answer)
+    if conv.answered == answer then
+        return conv.asked
+    end
+    return (parts_of(answer))
 end
 
 --- All text of an answer.
@@ -90,8 +107,11 @@ function M.records(conv, first, last)
 end
 
 local function check_outcomes(calls, items)
-    assert(calls, "outcomes without calls")
-    assert(#calls == #items, "every call has exactly one outcome")
+    if not calls then
+        error "outcomes without calls"
+    elseif #calls ~= #items then
+        error "every call has exactly one outcome"
+    end
     for i = 1, #calls do
         if items[i].id ~= calls[i].id then
             error "outcomes stand in call order"
@@ -111,6 +131,7 @@ function Conversation:append(entry)
         error "calls without outcomes"
     elseif kind == "answer" then
         open, text = parts_of(entry)
+        self.answered, self.asked = entry, open
     end
     local entries = self.entries
     entries[#entries + 1], self.open_calls = entry, open

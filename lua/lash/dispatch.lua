@@ -363,9 +363,11 @@ end
 --   positions of the calls that failed, in the order in which they did
 function M.run(calls, spec)
     local batch = {
-        calls = calls, spec = spec, outcomes = {}, failures = {},
-        jobs = {}, -- of the calls that may run: { batch =, at = position, tool =, args =, started = hrtime() or false }
-        tasks = {}, -- of those that have begun: as many
+        calls = calls, spec = spec, failures = {},
+        outcomes = { nil, nil, nil, nil }, -- room for a few at once, as in the next two: lists that grow are made again
+        -- Of the calls that may run: { batch =, at = position, tool =, args =, started = hrtime() or false }
+        jobs = { nil, nil, nil, nil },
+        tasks = { nil, nil, nil, nil }, -- of those that have begun: as many
         permits = nil, -- their slots are the indices of jobs and tasks
         stopped = nil, -- a call has failed, with fail_fast
         plain = true, -- no call of it needs more than any permit

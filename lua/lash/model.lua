@@ -117,11 +117,12 @@ end
 -- One attempt. The listener is told what comes.
 -- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
 local function send(target, conv, view, listener, begun)
-    if target.provider.answer then
-        return told(listener, target.provider.answer(conv, view, target))
+    local provider = target.provider
+    if provider.answer then
+        return told(listener, provider.answer(conv, view, target))
     end
     local streamed = streams(target, listener:streams())
-    local request, why = target.provider.request(conv, view, target, streamed, begun)
+    local request, why = provider.request(conv, view, target, streamed, begun)
     if not request then
         return nil, why
     elseif streamed then

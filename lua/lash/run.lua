@@ -96,14 +96,13 @@ function Result:__index(key)
     return value
 end
 
-local NONE = {}
-
 -- Calls that were answered `lost` and came back nevertheless: that is told, and enters no history.
 local function tell_late(run)
-    if not run.key then
+    local list = run.key and engine.late(run.key)
+    if not list then
         return
     end
-    for _, result in ipairs(engine.late(run.key) or NONE) do
+    for _, result in ipairs(list) do
         local call, name = result.tag:sub(#run.key + 1):match("^(%S+) (.*)$")
         run:emit("warning", {
             text = ("the call %s of '%s', which was answered as lost, came back after %d ms; its result is not used")
@@ -145,9 +144,10 @@ end
 
 -- The budget that forbids one more request, or nil.
 local function spent(run)
-    if limits.reached(run.limits.requests, run.turn) then -- one request a turn
+    local most = run.limits
+    if most.requests and limits.reached(most.requests, run.turn) then -- one request a turn
         return "requests"
-    elseif run.usage and limits.reached(run.limits.tokens, run.usage.total) then
+    elseif most.tokens and run.usage and limits.reached(most.tokens, run.usage.total) then
         return "tokens"
     end
     return nil
@@ -160,8 +160,11 @@ local function add_usage(run, usage)
     if not usage then
         return
     elseif not sum then
-        sum = no_usage()
-        run.usage = sum
+        run.usage = {
+            input = usage.input or 0, output = usage.output or 0, cached = usage.cached or 0,
+            reasoning = usage.reasoning or 0, total = usage.total or 0,
+        }
+        return
     end
     sum.input = sum.input + (usage.input or 0)
     sum.output = sum.output + (usage.output or 0)
@@ -193,16 +196,17 @@ local function request(run, view)
     if M.overrides.dry_run then
         return dry_request(run, view)
     end
-    run.label = run.current.target.label
-    local started = engine.hrtime()
-    local answer, err = model.ask(run.current.target, run.conv, view, run)
+    local target = run.current.target
+    local started = run.heard and engine.hrtime()
+    run.label = target.label
+    local answer, err = model.ask(target, run.conv, view, run)
     if not answer then
         keep_pieces(run)
         return nil, failure(err)
     end
     run.pieces = nil
     add_usage(run, answer.usage)
-    if run.heard then
+    if started then
         run:emit("model.end", {
             stop = answer.stop, usage = answer.usage, ms = (engine.hrtime() - started) // 1000000,
         })
@@ -268,19 +272,20 @@ local function turn(run)
     if budget then
         return finish(run, budget, run.last_text)
     end
-    run.turn = run.turn + 1
-    local last = run.limits.turns > 0 and run.turn > run.limits.turns
-    if last and run.repair ~= run.turn then -- one request more for a repair is not counted
-        run.conv:append { type = "note", text = LAST_TURN }
+    local conv, count, most = run.conv, run.turn + 1, run.limits.turns
+    run.turn = count
+    local last = most > 0 and count > most
+    if last and run.repair ~= count then -- one request more for a repair is not counted
+        conv:append { type = "note", text = LAST_TURN }
     end
-    local answer, err = request(run, prepare.view(run.current, run.turn == 1, last))
+    local answer, err = request(run, prepare.view(run.current, count == 1, last))
     if not answer then
         return finish(run, "error", run.last_text, err)
     end
-    local text, stop = run.conv:append(answer), answer.stop
-    local asked = run.conv.open_calls
-    if run.before ~= "" then
-        run.before, text = "", run.before .. text
+    local text, stop, before = conv:append(answer), answer.stop, run.before
+    local asked = conv.open_calls
+    if before ~= "" then
+        run.before, text = "", before .. text
     end
     if text ~= "" then
         run.last_text = text

@@ -10,6 +10,7 @@ local json = require "lash.json"
 local M = {}
 
 local NOTHING = {}
+local asked = conversation.asked
 
 --- Ids longer than this are refused by OpenAI.
 local ID_MAX = 64
@@ -17,9 +18,9 @@ local ID_MAX = 64
 --- calls(answer) -> list of its call items, in order
 M.calls = conversation.calls
 
---- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome
+-- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome
 -- or an outcome no call: that is a fault of lash, and no provider would take it.
-function M.follow(state, index, entry)
+local function follow(state, index, entry, conv)
     local kind = entry.type
     if kind == "outcomes" then
         if not state.open or #entry.items ~= #state.calls then
@@ -30,8 +31,8 @@ function M.follow(state, index, entry)
     elseif state.open then
         error(("history: the calls of entry %d have no outcomes before entry %d"):format(index - 1, index))
     elseif kind == "answer" then
-        local calls = M.calls(entry)
-        state.calls, state.open = calls, calls[1] ~= nil
+        local calls = asked(conv, entry)
+        state.calls, state.open = calls or NOTHING, calls ~= nil
     end
 end
 
@@ -62,10 +63,10 @@ end
 --- continue(state, conv, add) -> nil | why an entry cannot be sent
 -- Calls add(state, index, entry, conv) -> nil | why for each entry that came since the last time.
 function M.continue(state, conv, add)
-    local entries, follow = conv.entries, M.follow
+    local entries = conv.entries
     for i = state.upto + 1, #entries do
         local entry = entries[i]
-        follow(state, i, entry)
+        follow(state, i, entry, conv)
         local why = add(state, i, entry, conv)
         if why then
             return why
@@ -157,19 +158,19 @@ local function seen_ids(conv)
         conv.scratch.ids = state
     end
     local seen = state.seen
-    for i = state.upto + 1, #entries do
-        local items = entries[i].items or NOTHING
-        for n = 1, #items do
-            local item = items[n]
-            if item.type == "call" then
-                seen[item.id] = true
-                if item.wrapper then
-                    seen[item.wrapper] = true
-                end
+    local count = #entries
+    for i = state.upto + 1, count do
+        local entry = entries[i]
+        local calls = entry.type == "answer" and asked(conv, entry) or NOTHING
+        for n = 1, #calls do
+            local call = calls[n]
+            seen[call.id] = true
+            if call.wrapper then
+                seen[call.wrapper] = true
             end
         end
     end
-    state.upto = #entries
+    state.upto = count
     return state
 end
 

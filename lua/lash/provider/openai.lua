@@ -179,18 +179,18 @@ local frames = setmetatable({}, { __mode = "k" })
 
 -- @return { url =, headers =, body = } | nil, why not
 local function request(conv, view, target, stream)
-    local kept, err = frames[view], nil
+    local kept = frames[view]
     if not kept or kept.target ~= target or kept.stream ~= stream then
+        local err
         kept, err = frame(view, target, stream)
         if not kept then
             return nil, err
         end
         frames[view] = kept
     end
-    local items
-    items, err = inputs.items(conv, target)
+    local items, why = inputs.items(conv, target)
     if not items then
-        return nil, err
+        return nil, why
     end
     return { url = kept.url, headers = kept.headers, body = history.body(kept.before, items, kept.after) }
 end

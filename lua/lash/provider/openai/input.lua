@@ -9,7 +9,6 @@ local history = require "lash.provider.history"
 local M = {}
 
 local NAME = "openai"
-local NOTHING = {}
 local compose, quote = history.compose, history.quote
 
 local function ours(state, entry)
@@ -17,7 +16,7 @@ local function ours(state, entry)
 end
 
 local function native(state, index, entry)
-    return ours(state, entry) and entry.wire ~= nil and index > state.forget
+    return entry.provider == NAME and entry.origin == state.origin and entry.wire ~= nil and index > state.forget
 end
 
 -- ---- answers and outcomes ----
@@ -44,8 +43,10 @@ local function add_native(state, entry)
     for i = 1, #wire do
         parts[n + i] = wire[i]
     end
-    for _, call in ipairs(state.used and state.calls or NOTHING) do
-        state.used[own_id(call)] = true
+    if state.used then
+        for _, call in ipairs(state.calls) do
+            state.used[own_id(call)] = true
+        end
     end
 end
 
@@ -81,8 +82,9 @@ local function add_foreign(state, index, entry, conv)
 end
 
 local function add_answer(state, index, entry, conv)
-    state.foreign = not native(state, index, entry)
-    if state.foreign then
+    local foreign = not native(state, index, entry)
+    state.foreign = foreign
+    if foreign then
         add_foreign(state, index, entry, conv)
     else
         add_native(state, entry)
@@ -121,15 +123,15 @@ end
 
 -- One output per call.
 local function add_outcomes(state, entry)
-    local items, calls, foreign = entry.items, state.calls, state.foreign
-    local n = 1
-    while n <= #items do
-        local call = calls[n]
+    local items, calls, foreign, parts = entry.items, state.calls, state.foreign, state.parts
+    local n, last = 1, #items
+    while n <= last do
+        local call, item = calls[n], items[n]
         if call.wrapper and not foreign then
             n = n + add_wrapped(state, entry, n)
         else
-            state.parts[#state.parts + 1] = output_item(foreign and state.ids[n] or call.id, output_text(items[n]),
-                not foreign and call.caller)
+            local output = item.status == "ok" and item.output or output_text(item)
+            parts[#parts + 1] = output_item(foreign and state.ids[n] or call.id, output, not foreign and call.caller)
             n = n + 1
         end
     end
@@ -179,8 +181,10 @@ local function state_of(conv, target)
     local name, forget = names[target], history.forgotten(conv, NAME)
     local state = conv.scratch[name]
     if not state or state.forget ~= forget or state.upto > #conv.entries then
-        state = { parts = {}, forget = forget, origin = target.origin, upto = 0, open = false, calls = false,
-            foreign = false }
+        state = {
+            parts = { nil, nil, nil, nil }, -- room for a few at once
+            forget = forget, origin = target.origin, upto = 0, open = false, calls = false, foreign = false,
+        }
         conv.scratch[name] = state
     end
     return state

@@ -34,8 +34,6 @@
 local engine = require "lash.core.engine"
 local log = require "lash.log"
 
-local hrtime, pcall = engine.hrtime, pcall
-
 local M = {}
 
 --- Events whose text stands on stderr already: the live display leaves them out.
@@ -78,7 +76,7 @@ function M.emit(run, kind, agent, fields)
     if not run.heard then
         return
     end
-    fields.type, fields.t, fields.agent = kind, (hrtime() - run.began) // 1000000, agent
+    fields.type, fields.t, fields.agent = kind, (engine.hrtime() - run.began) // 1000000, agent
     for i = 1, own and #own or 0 do
         tell(own[i], fields, run)
     end
@@ -87,20 +85,18 @@ function M.emit(run, kind, agent, fields)
     end
 end
 
---- delta(run, kind, agent, text): as emit() with { delta = text }, in a run that has a listener itself. A stream has
--- one for every few letters, and nearly always one listener: a table made at once and one call are enough then.
-function M.delta(run, kind, agent, text)
+--- told(run, event, ok, err): what emit() does besides, when the run's first listener was called with pcall(). A
+-- stream has a delta for every few letters, and nearly always one listener: that one is called with as few steps as
+-- possible, see lash.record.
+function M.told(run, event, ok, err)
     local own = run.listeners
-    local first = own[1]
-    local event = { type = kind, delta = text, t = (hrtime() - run.began) // 1000000, agent = agent }
-    local ok, err = pcall(first, event)
     if not ok then
-        fails(first, event, run, err)
+        fails(own[1], event, run, err)
     end
     if own[2] then
         tell(own[2], event, run)
     end
-    for i = 1, listeners[1] and #listeners or 0 do
+    for i = 1, #listeners do
         tell(listeners[i], event, run)
     end
 end

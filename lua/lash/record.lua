@@ -8,7 +8,7 @@ local events = require "lash.events"
 local limits = require "lash.limits"
 local system = require "lash.core.system"
 
-local emit_delta = events.delta
+local hrtime, pcall, told, everywhere = engine.hrtime, pcall, events.told, events.listeners
 
 local M = {}
 
@@ -75,12 +75,18 @@ function Run:__call(kind, what)
             self.pieces = { what }
         end
     end
-    if not self.listeners or self.opts.deltas == false then -- nobody hears
+    local own = self.listeners
+    if not own or self.opts.deltas == false then -- nobody hears
         return false
     elseif kind == "call.ready" then
         self:emit(kind, { call = ("%d.%d"):format(self.turn, what.n), name = what.name, args = what.args })
     else
-        emit_delta(self, kind, self.conv.agent.name, what)
+        local ms = (hrtime() - self.began) // 1000000
+        local event = { type = kind, delta = what, t = ms, agent = self.conv.agent.name }
+        local ok, err = pcall(own[1], event)
+        if not ok or own[2] or everywhere[1] then
+            told(self, event, ok, err)
+        end
     end
     self.delivered = true
     return true

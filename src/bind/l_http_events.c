@@ -239,12 +239,11 @@ static int push_text(lua_State *L, const struct sse_event *event)
     return 2;
 }
 
-static int push_picked(lua_State *L, const struct stream *s)
+/* Nothing, where they cannot be picked. */
+static int push_plain(lua_State *L, const struct stream *s)
 {
     struct json_picked values[JSON_PICK_VALUES];
-    bool picked = !s->quiet && pick(s, values);
-    lua_pushboolean(L, picked);
-    return 1 + (picked ? l_json_push_picked(L, s->shape, values) : push_text(L, &s->event));
+    return !s->quiet && pick(s, values) ? l_json_push_picked(L, s->shape, values) : 0;
 }
 
 int l_stream_push_event(lua_State *L, struct stream *s, enum what what)
@@ -255,7 +254,12 @@ int l_stream_push_event(lua_State *L, struct stream *s, enum what what)
         if (s->event_timeout_ms > 0) {
             s->event_given_ns = uv_hrtime();
         }
-        return what == WANT_EVENT ? push_table(L, &s->event) : push_picked(L, s);
+        return what == WANT_EVENT   ? push_table(L, &s->event)
+               : what == WANT_PLAIN ? push_plain(L, s)
+                                    : push_text(L, &s->event);
+    }
+    if (what == WANT_PLAIN) {
+        return 0;
     }
     if (s->event_too_large) {
         buf_appendf(&s->message, "%s sends an event of more than %zu bytes: raise max_event",
@@ -303,11 +307,17 @@ static int l_event(lua_State *L)
     return get_event(L, WANT_EVENT);
 }
 
-/* stream:next(anew) -> true, picked values... | false, name, data | nil | nil, err: the next event
- * that is not kept back, as values where it is of the shape and nothing is kept back */
+/* stream:next(anew) -> name, data | nil | nil, err: the next event that is not kept back */
 static int l_next(lua_State *L)
 {
-    return get_event(L, WANT_PICKED);
+    return get_event(L, WANT_TEXT);
+}
+
+/* stream:plain(anew) -> picked values... of the next event; nothing where it is not of the shape,
+ * then last() has it, and where there is none, then next() says why */
+static int l_plain(lua_State *L)
+{
+    return get_event(L, WANT_PLAIN);
 }
 
 /* stream:last() -> name, data: of the event that was given last, as long as nothing more is asked
@@ -318,7 +328,7 @@ static int l_last(lua_State *L)
     return s->given ? push_text(L, &s->event) : 0;
 }
 
-/* stream:picks(picker, quiet): what next() gives; quiet: it keeps echoes back */
+/* stream:picks(picker, quiet): what plain() gives; quiet: next() keeps echoes back */
 static int l_picks(lua_State *L)
 {
     struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
@@ -364,6 +374,6 @@ static int l_stray(lua_State *L)
     return 1;
 }
 
-const luaL_Reg l_stream_event_methods[] = {{"event", l_event}, {"next", l_next}, {"last", l_last},
-                                           {"picks", l_picks}, {"kept", l_kept}, {"stray", l_stray},
-                                           {NULL, NULL}};
+const luaL_Reg l_stream_event_methods[] = {
+    {"event", l_event}, {"next", l_next}, {"plain", l_plain}, {"last", l_last},
+    {"picks", l_picks}, {"kept", l_kept}, {"stray", l_stray}, {NULL, NULL}};

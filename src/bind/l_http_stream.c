@@ -42,7 +42,8 @@ void l_stream_wake(struct stream *s)
 
 static bool wants_event(const struct wait *wait)
 {
-    return wait != NULL && (wait->what == WANT_EVENT || wait->what == WANT_PICKED);
+    return wait != NULL &&
+           (wait->what == WANT_EVENT || wait->what == WANT_TEXT || wait->what == WANT_PLAIN);
 }
 
 static void on_progress(struct http_request *req, void *arg)
@@ -223,7 +224,8 @@ static int produce(lua_State *L, struct stream *s, enum what what, size_t n)
 {
     luaL_checkstack(L, 12, NULL);
     if (s->code != NULL) {
-        return l_stream_push_end(L, s);
+        s->given = false;
+        return what == WANT_PLAIN ? 0 : l_stream_push_end(L, s);
     }
     if (what == WANT_STEP) {
         return step(L, s);

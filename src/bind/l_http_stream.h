@@ -49,7 +49,7 @@ struct stream {
     struct buf stray; /* of the events, once it is closed */
 };
 
-enum what { WANT_STEP, WANT_BYTES, WANT_LINE, WANT_EVENT, WANT_PICKED };
+enum what { WANT_STEP, WANT_BYTES, WANT_LINE, WANT_EVENT, WANT_TEXT, WANT_PLAIN };
 
 /* ---- l_http_stream.c ---- */
 

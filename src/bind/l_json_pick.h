@@ -12,11 +12,12 @@
  * like that. A shape is a table of fields and what may be there; "*" is for all others, which may
  * not be there without it:
  *
- *     1, 2 ...          is picked, as the first, second value: a string, an integer, a boolean,
- * null; nil where there is nothing { 1, 2 }          likewise; where a string has escapes the
- * second value is its raw text { "object", 1 }   the text of an object is picked, if that is not
- * empty "any" anything "null"            null, or nothing "none"            nothing { field = ... }
- * an object { { ... } }       an array with one element, and that one
+ * - 1, 2 ...: is picked, as the first, second value: a string, an integer, a boolean, null; nil
+ *   where there is nothing
+ * - { 1, 2 }: a string; where it has escapes the second value is its raw text
+ * - { "object", 1 }: the text of an object is picked, if that is not empty
+ * - "any": anything, "null": null, or nothing, "none": nothing
+ * - { field = ... }: an object, { { ... } }: an array with one element, and that one
  *
  * marks: texts -> letters, for who gets the picker (see l_http_events.c).
  */

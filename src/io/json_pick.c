@@ -180,7 +180,7 @@ static const char *take_value(const struct pick *p, const struct json_rule *rule
     struct json_picked *out = &p->out[rule->slot];
     struct value value;
     s = read_value(p, s, &value);
-    if (s == NULL) {
+    if (s == NULL || (rule->raw_slot >= 0 && value.token != JSON_STRING)) {
         return NULL;
     }
     switch (value.token) {

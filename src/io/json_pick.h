@@ -36,7 +36,7 @@ struct json_rule {
     const char *name; /* of the field; borrowed */
     size_t name_len;
     int slot;     /* of what is picked, from 0 */
-    int raw_slot; /* of a string with escapes as it stands there; -1 = not wanted */
+    int raw_slot; /* of what has to be a string, as it stands there if it has escapes; -1 = none */
     int first;    /* rules of the fields, or of the element, in the shape */
     int count;
     uint64_t lengths;           /* a bit for each length modulo 64 of the fields' names */

@@ -12,7 +12,8 @@ case("what a shape names is picked, in the order of its numbers", function()
     local pick = core.picker(EVENT)
     equal({ pick '{"type":"t","x":[1,{"y":[]}],"index":7,"delta":"d","more":{"a" : 1}}' }, { true, "t", "d", nil, 7, '{"a" : 1}' })
     equal({ pick ' { "index" : -1 , "delta" : "a\\nb" } ' }, { true, nil, "a\nb", "a\\nb", -1, nil })
-    equal({ pick '{"type":true,"delta":null,"index":12345678901234567,"more":{ }}' }, { true, true, json.null, nil, 12345678901234567, nil })
+    equal({ pick '{"type":null,"delta":"","index":12345678901234567,"more":{ }}' }, { true, json.null, "", nil, 12345678901234567, nil })
+    equal({ pick '{"type":true}' }, { true, true })
     equal({ pick "{}" }, { true, nil, nil, nil, nil, nil })
     local deep = core.picker { list = { { inner = { text = 1, ["*"] = "null" }, ["*"] = "any" } }, kind = "none", ["*"] = "any" }
     equal({ deep '{"list":[{"inner":{"text":"x","y":null},"z":1}]}' }, { true, "x" })
@@ -26,7 +27,8 @@ end)
 case("a text that is not of the shape is refused, and what is no JSON", function()
     local pick = core.picker(EVENT)
     for _, text in ipairs { "", " ", "[]", '"x"', "1", "null", "{", '{"type"', '{"type":', '{"type":"t"', '{"type":"t",}', '{"type":"t"}x',
-        '{"type":1.5}', '{"type":{}}', '{"type":[]}', '{"type":99999999999999999999}', '{"error":1}', '{"error":false}', '{"error":{}}',
+        '{"type":1.5}', '{"type":{}}', '{"type":[]}', '{"type":99999999999999999999}', '{"error":1}',
+        '{"delta":null}', '{"delta":7}', '{"delta":true}', '{"error":false}', '{"error":{}}',
         '{"type":"a","type":"b"}', '{"t\\u0079pe":"a"}', '{"x":01}', '{"x":1.}', '{"x":1e999}', '{"x":tru}', '{"x":"\xff"}', '{"x":"\\ud800"}',
         '{"x":"\n"}', '{"x":[1,]}', '{"x":[1}', '{"x":{"a"}}', '{"x":{a:1}}', '{"x":[[[[}]]]]}', '{"more":1}', '{"more":[]}', "\xef\xbb\xbf{}" } do
         equal({ text, pick(text) }, { text, false })

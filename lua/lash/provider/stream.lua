@@ -60,6 +60,8 @@ local function feed_kept(self, name, data, picked, ...)
     self.more = self.more or what == "more"
 end
 
+local function nothing() end
+
 -- Reads the events that were kept back: what they say counts now.
 function Coming:replay()
     local handle, picker = self.handle, self.picker
@@ -71,38 +73,25 @@ function Coming:replay()
 end
 
 -- Feeds the reader until it has seen the end of the answer, or the server's stream is over.
--- @param quiet the reader gets events as they are, and those that were kept back before the others
--- @param picked, a, b of the first event, if there was one
 -- @return true, whether its end marker came | nil, err
-local function read_events(coming, quiet, picked, a, b)
+local function read_events(coming)
     local handle, reader, tell = coming.handle, coming.reader, coming.tell
-    local next_event, plain, more = handle.next, reader.plain, false
-    local c, d, e, f, g, h
-    if picked == nil and a == nil then
-        picked, a, b, c, d, e, f, g, h = next_event(handle, true)
-    end
+    local picked_of, plain, what, err = handle.plain, reader.plain or nothing, "more", nil
     while true do
-        local what, err
-        if picked then
-            what = plain(reader, tell, a, b, c, d, e, f, g, h)
-            if not what then
-                what, err = coming:feed(handle:last())
-            end
-        elseif picked == nil and a ~= nil then
-            error(a, 0)
-        else
-            if quiet then
-                coming:replay()
-            end
-            if picked == nil then
+        what, err = plain(reader, tell, picked_of(handle, what == "more"))
+        if not what then -- no event, or none of the usual ones
+            local name, data = handle:last()
+            if not name then
+                local _, broken = handle:next(true)
+                if broken ~= nil then
+                    error(broken, 0)
+                end
                 return true, false
             end
-            what, err = coming:feed(a, b)
+            what, err = coming:feed(name, data)
         end
         if what == "more" then
-            if not more then
-                coming.more, more = true, true
-            end
+            coming.more = true
         elseif what == "idle" then
             coming.first = coming.first or "{" -- of what was picked: an object
         elseif not what then
@@ -110,7 +99,29 @@ local function read_events(coming, quiet, picked, a, b)
         else
             return true, true
         end
-        picked, a, b, c, d, e, f, g, h = next_event(handle, what == "more")
+    end
+end
+
+-- As read_events(): the reader gets events as they are, and those that were kept back before the others.
+-- @param name, data as next() of the handle gave them
+local function read_quietly(coming, name, data)
+    local handle = coming.handle
+    while true do
+        if not name and data ~= nil then
+            error(data, 0)
+        end
+        coming:replay()
+        if not name then
+            return true, false
+        end
+        local what, err = coming:feed(name, data)
+        if not what then
+            return nil, err
+        elseif what == "end" then
+            return true, true
+        end
+        coming.more = coming.more or what == "more"
+        name, data = handle:next(what == "more")
     end
 end
 
@@ -138,11 +149,11 @@ local function options_of(limits)
     return options
 end
 
--- @param quiet, ... as read_events() has them
+-- @param read, ... read_events or read_quietly, and what that one gets
 -- @return answer | nil, err | nil, nil, begun
-local function read_stream(coming, target, res, ...)
+local function read_stream(coming, target, res, read, ...)
     local handle, reader, tell = coming.handle, coming.reader, coming.tell
-    local called, ok, ended = pcall(read_events, coming, ...)
+    local called, ok, ended = pcall(read, coming, ...)
     if not called then
         coming:replay()
         if engine.cancel_reason(ok) or type(ok) ~= "table" or not ok.code then
@@ -183,14 +194,14 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
     if res.status < 200 or res.status > 299 or is_whole(res.head) then
         return read_whole(handle, target, res, conv, view, tell, begun)
     end
-    local picker, called, picked, a, b = provider.picker, true, nil, nil, nil
+    local picker, called, name, data = provider.picker, true, nil, nil
     quiet = quiet and provider.settles ~= nil
     if picker then
         handle:picks(picker, quiet)
     end
     if quiet then
-        called, picked, a, b = pcall(handle.next, handle, true)
-        local answer = called and picked == false and provider.settles(a, b, conv, view, target, res)
+        called, name, data = pcall(handle.next, handle, true)
+        local answer = called and name and provider.settles(name, data, conv, view, target, res)
         if answer then
             handle:leave()
             return answer
@@ -202,9 +213,12 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
     }, Coming)
     if not called then
         coming:replay()
-        error(picked, 0)
+        error(name, 0)
     end
-    return read_stream(coming, target, res, quiet, picked, a, b)
+    if quiet then
+        return read_stream(coming, target, res, read_quietly, name, data)
+    end
+    return read_stream(coming, target, res, read_events)
 end
 
 --- tell(answer, tell): a whole answer, told as if it had come in pieces.

@@ -328,15 +328,15 @@ function EVENTS.error(self, value)
 end
 
 --- reader:plain(tell, ...) -> "more" | "idle" | nil, see the interface of providers: of an event its type, index, and
--- of its delta the type, text, thinking and partial_json; of the first two also what stands in JSON, if they have
--- escapes.
+-- of its delta the type, text, thinking and partial_json; of the first two, strings,
+-- also what stands in JSON, if they have escapes.
 function Reader:plain(tell, kind, index, delta, text, raw_text, thinking, raw_thinking, input)
     if kind ~= "content_block_delta" then
         return nil
     elseif delta == "text_delta" then
         local block = self.by_index[index] -- as nearly always: that of the delta before
         local list = block and block.kind == "text" and not block.value and block.pieces.text
-        if list and text ~= "" and type(text) == "string" then
+        if list and text and text ~= "" then
             list[#list + 1] = raw_text or text
             tell("text", text)
             return "more"

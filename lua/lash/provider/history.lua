@@ -118,6 +118,11 @@ local FORGET = setmetatable({}, { __index = function(names, name)
     return names[name]
 end })
 
+--- forget_key(name) -> where conv.scratch has what forgotten() tells, nil for 0
+function M.forget_key(name)
+    return FORGET[name]
+end
+
 --- forget(conv, name) -> whether there was anything to forget: from now on the answers that the provider
 -- gave so far are sent as if another one had given them; entries up to forgotten(conv, name) count.
 function M.forget(conv, name)

@@ -177,34 +177,30 @@ end
 -- view -> its frame: the same for all requests that are made of it
 local frames = setmetatable({}, { __mode = "k" })
 
--- @return { url =, headers =, body = } | nil, why not
-local function request(conv, view, target, stream)
-    local kept = frames[view]
-    if not kept or kept.target ~= target or kept.stream ~= stream then
-        local err
-        kept, err = frame(view, target, stream)
-        if not kept then
-            return nil, err
-        end
-        frames[view] = kept
-    end
-    local items, why = inputs.items(conv, target)
-    if not items then
-        return nil, why
-    end
-    return { url = kept.url, headers = kept.headers, body = history.body(kept.before, items, kept.after) }
+local function refused(target, why)
+    return nil, fault.new { code = "bad_request", exit = 64,
+        message = ("%s: %s"):format(target.provider_name or M.name, why) }
 end
 
 --- request(conv, view, target, stream) -> { url =, headers =, body = } | nil, err. `stream`: ask for events.
 -- The padding of events against those who measure packets is left on: a server that does not know
 -- `stream_options` might refuse it, and it is the user's to give up (settings.openai.stream_options).
 function M.request(conv, view, target, stream)
-    local made, why = request(conv, view, target, stream and true or false)
-    if not made then
-        return nil, fault.new { code = "bad_request", exit = 64,
-            message = ("%s: %s"):format(target.provider_name or M.name, why) }
+    stream = stream and true or false
+    local kept = frames[view]
+    if not kept or kept.target ~= target or kept.stream ~= stream then
+        local err
+        kept, err = frame(view, target, stream)
+        if not kept then
+            return refused(target, err)
+        end
+        frames[view] = kept
     end
-    return made
+    local items, why = inputs.items(conv, target)
+    if not items then
+        return refused(target, why)
+    end
+    return { url = kept.url, headers = kept.headers, body = history.body(kept.before, items, kept.after) }
 end
 
 --- forget(conv): from now on the answers so far are sent as if another provider had given them, as

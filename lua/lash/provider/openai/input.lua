@@ -9,6 +9,7 @@ local history = require "lash.provider.history"
 local M = {}
 
 local NAME = "openai"
+local FORGET = history.forget_key(NAME)
 local compose, quote = history.compose, history.quote
 
 local function ours(state, entry)
@@ -102,12 +103,13 @@ local function output_text(outcome)
     return "Error: " .. text
 end
 
+local OUTPUT_END = ',"type":"function_call_output"}'
+
 local function output_item(id, text, caller)
     if caller then
-        return compose('{"call_id":', id, ',"caller":' .. caller .. ',"output":', text,
-            ',"type":"function_call_output"}')
+        return compose('{"call_id":', id, ',"caller":' .. caller .. ',"output":', text, OUTPUT_END)
     end
-    return compose('{"call_id":', id, ',"output":', text, ',"type":"function_call_output"}')
+    return compose('{"call_id":', id, ',"output":', text, OUTPUT_END)
 end
 
 -- The calls that came wrapped in one share its output. @return how many these are, from the n-th on
@@ -130,8 +132,14 @@ local function add_outcomes(state, entry)
         if call.wrapper and not foreign then
             n = n + add_wrapped(state, entry, n)
         else
-            local output = item.status == "ok" and item.output or output_text(item)
-            parts[#parts + 1] = output_item(foreign and state.ids[n] or call.id, output, not foreign and call.caller)
+            local text = item.status == "ok" and item.output or output_text(item)
+            if foreign then
+                parts[#parts + 1] = output_item(state.ids[n], text)
+            elseif call.caller then
+                parts[#parts + 1] = output_item(call.id, text, call.caller)
+            else -- as output_item makes it
+                parts[#parts + 1] = compose('{"call_id":', call.id, ',"output":', text, OUTPUT_END)
+            end
             n = n + 1
         end
     end
@@ -177,15 +185,19 @@ local names = setmetatable({}, { __mode = "k", __index = function(names, target)
 end })
 
 local function state_of(conv, target)
-    conv.scratch = conv.scratch or {}
-    local name, forget = names[target], history.forgotten(conv, NAME)
-    local state = conv.scratch[name]
+    local scratch = conv.scratch
+    if not scratch then
+        scratch = {}
+        conv.scratch = scratch
+    end
+    local name, forget = names[target], scratch[FORGET] or 0
+    local state = scratch[name]
     if not state or state.forget ~= forget or state.upto > #conv.entries then
         state = {
             parts = { nil, nil, nil, nil }, -- room for a few at once
             forget = forget, origin = target.origin, upto = 0, open = false, calls = false, foreign = false,
         }
-        conv.scratch[name] = state
+        scratch[name] = state
     end
     return state
 end

@@ -97,8 +97,10 @@ local function limits_of(target)
     return limits
 end
 
+local loaded = package.loaded
+
 local function send_whole(target, conv, view, request, limits, begun)
-    local exchange = require "lash.http.exchange" -- loaded with the first request
+    local exchange = loaded["lash.http.exchange"] or require "lash.http.exchange" -- with the first request
     local res, broken = exchange.post(request.url, request.headers, request.body, limits)
     if not res then
         return nil, fault.transport(target, broken)

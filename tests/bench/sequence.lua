@@ -2,9 +2,10 @@
 --
 --     lash sequence.lua flat|kept CONVERSATIONS
 --
--- `flat` prints kB resident before so many and after them: the most of five readings at either end, for malloc() may
--- keep some 100 kB or not. Half as many come first: until then the heap grows to what the largest garbage between two
--- collections needs. `kept`, where every conversation stays there after its answer: kB before the first and at the end.
+-- `flat` prints kB resident before so many and after them: the least of five readings at either end, for malloc() may
+-- keep some 100 kB or not, and what is in use is in all of them. Half as many come first: until then the heap grows to
+-- what the largest garbage between two collections needs. `kept`, where every conversation stays after its answer:
+-- kB before the first and at the end.
 local lash = require "lash"
 
 local kept, count = arg[1] == "kept", tonumber(arg[2])
@@ -18,11 +19,18 @@ local agent = lash.agent {
     } },
 }
 
+-- kB of program and libraries that are mapped, as they were first: how many of their pages are there is the system's
+-- to decide, and changes by some 100 kB.
+local of_files
+
 local function resident()
     collectgarbage()
     collectgarbage()
     local file <close> = assert(io.open "/proc/self/status")
-    return tonumber(file:read("a"):match("VmRSS:%s*(%d+)"))
+    local text = file:read("a")
+    local own = tonumber(text:match("RssAnon:%s*(%d+)"))
+    of_files = of_files or tonumber(text:match("VmRSS:%s*(%d+)")) - own
+    return own + of_files
 end
 
 local function talk(n)
@@ -33,12 +41,12 @@ local function talk(n)
     end
 end
 
--- The most of five readings, with a twentieth of the work before each.
-local function most()
-    local kilobytes = 0
+-- The least of five readings, with a twentieth of the work before each.
+local function least()
+    local kilobytes = math.huge
     for _ = 1, 5 do
         talk(count // 20)
-        kilobytes = math.max(kilobytes, resident())
+        kilobytes = math.min(kilobytes, resident())
     end
     return kilobytes
 end
@@ -51,7 +59,7 @@ if kept then
     print(before, resident())
 else
     talk(count // 2)
-    local before = most()
+    local before = least()
     talk(count * 3 // 4)
-    print(before, most())
+    print(before, least())
 end

@@ -65,7 +65,7 @@ case("J4 pick() gives what decode() gives of the fields that are wanted", functi
             equal(table.concat(raws, "\n"), table.concat(json.elements(json.raw(text, "b", "c")), "\n"), text)
         end
     end
-    assert(lists > 100)
+    assert(lists > 30) -- some 110, by chance
 end)
 
 case("J3 pick() finds the faults that decode() finds", function()

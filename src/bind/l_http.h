@@ -15,8 +15,8 @@
 struct http *l_http_service(lua_State *L);
 
 /* Reads headers, body (or nil) and options, which are arguments 3 to 5, into the request. A body
- * that is a string stays Lua's: the user value of the userdata on top, which owns the request, keeps it. Raises on
- * what the Lua side lets nobody pass. */
+ * that is a string stays Lua's: the user value of the userdata on top, which owns the request,
+ * keeps it. Raises on what the Lua side lets nobody pass. */
 void l_http_read_request(lua_State *L, struct http_request *req);
 
 uint64_t l_http_option_ms(lua_State *L, int arg, const char *name, uint64_t standard);

@@ -29,7 +29,8 @@ local function of_tool(one)
         lines[2] = one.description
     end
     for _, p in ipairs(require("lash.cmd.tools").parameters(one)) do
-        lines[#lines + 1] = ("    %s: %s%s  %s"):format(p.name, p.type, p.required and "" or "?", p.description)
+        local about = p.description ~= "" and "  " .. p.description or ""
+        lines[#lines + 1] = ("    %s: %s%s%s"):format(p.name, p.type, p.required and "" or "?", about)
     end
     return table.concat(lines, "\n")
 end

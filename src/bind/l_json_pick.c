@@ -65,6 +65,7 @@ static const char *copy_name(lua_State *L, struct maker *m, int index, size_t *l
     const char *name = lua_tolstring(L, index, len);
     if (name == NULL || *len > NAMES_MAX - m->names_len) {
         luaL_error(L, "the shape has too many names");
+        return NULL; /* not reached */
     }
     char *copy = memcpy(m->names + m->names_len, name, *len);
     m->names_len += *len;
@@ -79,7 +80,7 @@ static int count_fields(lua_State *L, int table)
     for (lua_pushnil(L); lua_next(L, table) != 0; lua_pop(L, 1)) {
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
         if (name == NULL) {
-            luaL_error(L, "a field of a shape has a name");
+            return luaL_error(L, "a field of a shape has a name");
         }
         count += strcmp(name, "*") != 0;
     }

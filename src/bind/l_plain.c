@@ -40,13 +40,14 @@ bool plain_skip(struct json_reader *r)
     return json_skip(r, json_next(r), NULL);
 }
 
-bool plain_count(const struct json_reader *r, enum json_token t, lua_Integer *count)
+static bool read_count(const struct json_reader *r, enum json_token t, lua_Integer *count)
 {
     *count = t == JSON_INTEGER && r->u.integer > 0 ? r->u.integer : 0;
     return t == JSON_INTEGER;
 }
 
-bool plain_counts(struct json_reader *r, const struct plain_name *names, int n, lua_Integer *counts)
+static bool read_counts(struct json_reader *r, const struct plain_name *names, int n,
+                        lua_Integer *counts)
 {
     unsigned seen = 0;
     int field;
@@ -59,7 +60,35 @@ bool plain_counts(struct json_reader *r, const struct plain_name *names, int n, 
             return true;
         }
         if (step == PLAIN_ODD || (step == PLAIN_OTHER && !plain_skip(r)) ||
-            (step == PLAIN_FIELD && !plain_count(r, json_next(r), &counts[field]))) {
+            (step == PLAIN_FIELD && !read_count(r, json_next(r), &counts[field]))) {
+            return false;
+        }
+    }
+}
+
+bool plain_usage(struct json_reader *r, const struct plain_name *names, int n,
+                 struct plain_usage *usage)
+{
+    static const struct plain_name in[] = {[PLAIN_CACHED] = PLAIN_NAME("cached_tokens"),
+                                           [PLAIN_CACHE_WRITE] = PLAIN_NAME("cache_write_tokens")};
+    static const struct plain_name out[] = {[PLAIN_REASONING] = PLAIN_NAME("reasoning_tokens")};
+    unsigned seen = 0;
+    int field;
+    if (json_next(r) != JSON_OBJECT_BEGIN) {
+        return false;
+    }
+    for (;;) {
+        enum plain_step step = plain_next(r, names, n, &seen, &field);
+        if (step == PLAIN_END) {
+            return true;
+        }
+        bool ok = step == PLAIN_ODD              ? false
+                  : step == PLAIN_OTHER          ? plain_skip(r)
+                  : field == PLAIN_INPUT_DETAILS ? read_counts(r, in, PLAIN_IN, usage->in)
+                  : field == PLAIN_OUTPUT_DETAILS
+                      ? read_counts(r, out, PLAIN_OUT, usage->out)
+                      : read_count(r, json_next(r), &usage->counts[field]);
+        if (!ok) {
             return false;
         }
     }

@@ -39,11 +39,29 @@ enum plain_step plain_next(struct json_reader *r, const struct plain_name *names
 bool plain_skip(struct json_reader *r);
 bool plain_is(struct json_str s, const char *text);
 
-/* The whole numbers with these names, of the object that the next token begins: 0 for those below.
- */
-bool plain_counts(struct json_reader *r, const struct plain_name *names, int n,
-                  lua_Integer *counts);
-bool plain_count(const struct json_reader *r, enum json_token t, lua_Integer *count);
+/* What an answer took, in the words of its protocol: the names are in this order; the last one may
+ * be left out. */
+enum {
+    PLAIN_INPUT,
+    PLAIN_OUTPUT,
+    PLAIN_TOTAL,
+    PLAIN_INPUT_DETAILS,
+    PLAIN_OUTPUT_DETAILS,
+    PLAIN_HIT,
+    PLAIN_COUNTS
+};
+enum { PLAIN_CACHED, PLAIN_CACHE_WRITE, PLAIN_IN, PLAIN_REASONING = 0, PLAIN_OUT };
+
+struct plain_usage {
+    lua_Integer counts[PLAIN_COUNTS]; /* those of the details are not used */
+    lua_Integer in[PLAIN_IN];
+    lua_Integer out[PLAIN_OUT];
+};
+
+/* Reads the object that the next token begins: whole numbers, 0 for those below. What is missing
+ * keeps its value. */
+bool plain_usage(struct json_reader *r, const struct plain_name *names, int n,
+                 struct plain_usage *usage);
 
 /* -- ... => ... item: a table with its type and room for so many fields */
 void plain_item(lua_State *L, const char *type, int fields);

@@ -16,55 +16,14 @@ struct chat {
 
 /* ---- usage ---- */
 
-enum { INPUT, OUTPUT, TOTAL, HIT, INPUT_DETAILS, OUTPUT_DETAILS, USAGE_FIELDS };
-enum { CACHED, CACHE_WRITE, DETAILS_IN, REASONING = 0, DETAILS_OUT };
-
-struct usage {
-    lua_Integer counts[USAGE_FIELDS];
-    lua_Integer in[DETAILS_IN];
-    lua_Integer out[DETAILS_OUT];
+static const struct plain_name usage_names[PLAIN_COUNTS] = {
+    [PLAIN_INPUT] = PLAIN_NAME("prompt_tokens"),
+    [PLAIN_OUTPUT] = PLAIN_NAME("completion_tokens"),
+    [PLAIN_TOTAL] = PLAIN_NAME("total_tokens"),
+    [PLAIN_INPUT_DETAILS] = PLAIN_NAME("prompt_tokens_details"),
+    [PLAIN_OUTPUT_DETAILS] = PLAIN_NAME("completion_tokens_details"),
+    [PLAIN_HIT] = PLAIN_NAME("prompt_cache_hit_tokens"),
 };
-
-static const struct plain_name usage_names[] = {
-    [INPUT] = PLAIN_NAME("prompt_tokens"),
-    [OUTPUT] = PLAIN_NAME("completion_tokens"),
-    [TOTAL] = PLAIN_NAME("total_tokens"),
-    [HIT] = PLAIN_NAME("prompt_cache_hit_tokens"),
-    [INPUT_DETAILS] = PLAIN_NAME("prompt_tokens_details"),
-    [OUTPUT_DETAILS] = PLAIN_NAME("completion_tokens_details"),
-};
-static const struct plain_name input_names[] = {
-    [CACHED] = PLAIN_NAME("cached_tokens"), [CACHE_WRITE] = PLAIN_NAME("cache_write_tokens")};
-static const struct plain_name output_names[] = {[REASONING] = PLAIN_NAME("reasoning_tokens")};
-
-static bool read_usage(struct json_reader *r, struct usage *usage)
-{
-    unsigned seen = 0;
-    int field;
-    if (json_next(r) != JSON_OBJECT_BEGIN) {
-        return false;
-    }
-    for (;;) {
-        bool ok = false;
-        switch (plain_next(r, usage_names, USAGE_FIELDS, &seen, &field)) {
-        case PLAIN_FIELD:
-            ok = field == INPUT_DETAILS    ? plain_counts(r, input_names, DETAILS_IN, usage->in)
-                 : field == OUTPUT_DETAILS ? plain_counts(r, output_names, DETAILS_OUT, usage->out)
-                                           : plain_count(r, json_next(r), &usage->counts[field]);
-            break;
-        case PLAIN_OTHER:
-            ok = plain_skip(r);
-            break;
-        case PLAIN_END:
-            return true;
-        default:
-            break;
-        }
-        if (!ok) {
-            return false;
-        }
-    }
-}
 
 /* ---- the message ---- */
 
@@ -250,7 +209,7 @@ static bool is_completion(struct json_reader *r)
     return next_string(r, &object) && plain_is(object, "chat.completion");
 }
 
-static bool read_answer(struct chat *c, struct usage *usage)
+static bool read_answer(struct chat *c, struct plain_usage *usage)
 {
     enum { CHOICES, USAGE, OBJECT, ERROR, GROQ, FIELDS };
     static const struct plain_name names[] = {
@@ -271,7 +230,7 @@ static bool read_answer(struct chat *c, struct usage *usage)
         bool ok = step == PLAIN_ODD     ? false
                   : step == PLAIN_OTHER ? plain_skip(&c->r)
                   : field == CHOICES    ? read_choices(c)
-                  : field == USAGE      ? read_usage(&c->r, usage)
+                  : field == USAGE      ? plain_usage(&c->r, usage_names, PLAIN_COUNTS, usage)
                   : field == OBJECT     ? is_completion(&c->r)
                                         : is_null(&c->r);
         if (!ok) {
@@ -283,7 +242,7 @@ static bool read_answer(struct chat *c, struct usage *usage)
 int l_plain_chat(lua_State *L)
 {
     struct chat c;
-    struct usage usage = {.in = {[CACHE_WRITE] = -1}}; // below 0: it is missing
+    struct plain_usage usage = {.in = {[PLAIN_CACHE_WRITE] = -1}}; // below 0: it is missing
     size_t len;
     const char *text = plain_check(L, PLAIN_TAKEN, &len);
     c.L = L;
@@ -295,15 +254,16 @@ int l_plain_chat(lua_State *L)
         lua_pushnil(L);
         return 1;
     }
-    lua_pushinteger(L, usage.counts[INPUT]);
-    lua_pushinteger(L, usage.counts[OUTPUT]);
-    lua_pushinteger(L, usage.counts[TOTAL]);
-    lua_pushinteger(L, usage.in[CACHED] > 0 ? usage.in[CACHED] : usage.counts[HIT]);
-    lua_pushinteger(L, usage.out[REASONING]);
-    if (usage.in[CACHE_WRITE] < 0) {
+    lua_pushinteger(L, usage.counts[PLAIN_INPUT]);
+    lua_pushinteger(L, usage.counts[PLAIN_OUTPUT]);
+    lua_pushinteger(L, usage.counts[PLAIN_TOTAL]);
+    lua_pushinteger(L,
+                    usage.in[PLAIN_CACHED] > 0 ? usage.in[PLAIN_CACHED] : usage.counts[PLAIN_HIT]);
+    lua_pushinteger(L, usage.out[PLAIN_REASONING]);
+    if (usage.in[PLAIN_CACHE_WRITE] < 0) {
         lua_pushnil(L);
     } else {
-        lua_pushinteger(L, usage.in[CACHE_WRITE]);
+        lua_pushinteger(L, usage.in[PLAIN_CACHE_WRITE]);
     }
     return 8;
 }

@@ -15,19 +15,13 @@ enum { AT_EVENT = PLAIN_ARGS, AT_ITEMS, AT_WIRE, AT_USAGE };
 
 /* ---- usage ---- */
 
-enum { INPUT, OUTPUT, TOTAL, INPUT_DETAILS, OUTPUT_DETAILS, USAGE_FIELDS };
-enum { CACHED, CACHE_WRITE, DETAILS_IN, REASONING = 0, DETAILS_OUT };
-
-static const struct plain_name usage_names[] = {
-    [INPUT] = PLAIN_NAME("input_tokens"),
-    [OUTPUT] = PLAIN_NAME("output_tokens"),
-    [TOTAL] = PLAIN_NAME("total_tokens"),
-    [INPUT_DETAILS] = PLAIN_NAME("input_tokens_details"),
-    [OUTPUT_DETAILS] = PLAIN_NAME("output_tokens_details"),
+static const struct plain_name usage_names[PLAIN_HIT] = {
+    [PLAIN_INPUT] = PLAIN_NAME("input_tokens"),
+    [PLAIN_OUTPUT] = PLAIN_NAME("output_tokens"),
+    [PLAIN_TOTAL] = PLAIN_NAME("total_tokens"),
+    [PLAIN_INPUT_DETAILS] = PLAIN_NAME("input_tokens_details"),
+    [PLAIN_OUTPUT_DETAILS] = PLAIN_NAME("output_tokens_details"),
 };
-static const struct plain_name input_names[] = {
-    [CACHED] = PLAIN_NAME("cached_tokens"), [CACHE_WRITE] = PLAIN_NAME("cache_write_tokens")};
-static const struct plain_name output_names[] = {[REASONING] = PLAIN_NAME("reasoning_tokens")};
 
 static void set_count(lua_State *L, const char *name, lua_Integer count)
 {
@@ -35,54 +29,30 @@ static void set_count(lua_State *L, const char *name, lua_Integer count)
     lua_setfield(L, AT_USAGE, name);
 }
 
-static void make_usage(lua_State *L, const lua_Integer *counts, lua_Integer cached,
-                       lua_Integer written, lua_Integer reasoning)
+static void make_usage(lua_State *L, const struct plain_usage *usage)
 {
-    lua_Unsigned sum = (lua_Unsigned)counts[INPUT] + (lua_Unsigned)counts[OUTPUT];
+    const lua_Integer *counts = usage->counts;
+    lua_Unsigned sum = (lua_Unsigned)counts[PLAIN_INPUT] + (lua_Unsigned)counts[PLAIN_OUTPUT];
     lua_createtable(L, 0, 5);
     lua_replace(L, AT_USAGE);
-    set_count(L, "input", counts[INPUT]);
-    set_count(L, "output", counts[OUTPUT]);
-    set_count(L, "cached", cached);
-    set_count(L, "reasoning", reasoning);
-    set_count(L, "total", counts[TOTAL] > 0 ? counts[TOTAL] : (lua_Integer)sum);
-    if (written > 0) {
-        set_count(L, "cache_write", written);
+    set_count(L, "input", counts[PLAIN_INPUT]);
+    set_count(L, "output", counts[PLAIN_OUTPUT]);
+    set_count(L, "cached", usage->in[PLAIN_CACHED]);
+    set_count(L, "reasoning", usage->out[PLAIN_REASONING]);
+    set_count(L, "total", counts[PLAIN_TOTAL] > 0 ? counts[PLAIN_TOTAL] : (lua_Integer)sum);
+    if (usage->in[PLAIN_CACHE_WRITE] > 0) {
+        set_count(L, "cache_write", usage->in[PLAIN_CACHE_WRITE]);
     }
 }
 
 static bool read_usage(struct plain *p)
 {
-    struct json_reader *r = &p->r;
-    lua_Integer counts[USAGE_FIELDS] = {0};
-    lua_Integer in[DETAILS_IN] = {0};
-    lua_Integer out[DETAILS_OUT] = {0};
-    unsigned seen = 0;
-    int field;
-    if (json_next(r) != JSON_OBJECT_BEGIN) {
+    struct plain_usage usage = {.counts = {0}};
+    if (!plain_usage(&p->r, usage_names, PLAIN_HIT, &usage)) {
         return false;
     }
-    for (;;) {
-        bool ok = false;
-        switch (plain_next(r, usage_names, USAGE_FIELDS, &seen, &field)) {
-        case PLAIN_FIELD:
-            ok = field == INPUT_DETAILS    ? plain_counts(r, input_names, DETAILS_IN, in)
-                 : field == OUTPUT_DETAILS ? plain_counts(r, output_names, DETAILS_OUT, out)
-                                           : plain_count(r, json_next(r), &counts[field]);
-            break;
-        case PLAIN_OTHER:
-            ok = plain_skip(r);
-            break;
-        case PLAIN_END:
-            make_usage(p->L, counts, in[CACHED], in[CACHE_WRITE], out[REASONING]);
-            return true;
-        default:
-            break;
-        }
-        if (!ok) {
-            return false;
-        }
-    }
+    make_usage(p->L, &usage);
+    return true;
 }
 
 /* ---- items ---- */

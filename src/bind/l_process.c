@@ -51,7 +51,7 @@ static bool gets_keys(lua_State *L)
     return rt->worker == NULL && (rt->current == NULL || !rt->current->in_call);
 }
 
-/* The children of workers are in the background: the terminal is not for them. */
+/* The children of workers have no terminal: see child_start(). */
 static unsigned lend_terminal(lua_State *L)
 {
     return runtime_of(L)->worker == NULL ? stream_lend() : 0;

@@ -5,6 +5,7 @@
 #include "io/proc_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -45,8 +46,7 @@ static void set_attributes(const struct child_set *set, posix_spawnattr_t *attr)
     sigemptyset(&signals);
     (void)posix_spawnattr_setsigmask(attr, &signals);
     if (set->own_groups) {
-        flags |= POSIX_SPAWN_SETPGROUP;
-        (void)posix_spawnattr_setpgroup(attr, 0);
+        flags |= POSIX_SPAWN_SETSID; // a group of its own, too
     }
     (void)posix_spawnattr_setflags(attr, flags);
 }
@@ -85,6 +85,8 @@ static int spawn(const struct child_set *set, const char *command, int in, int o
     set_attributes(set, &attr);
     if (in >= 0) {
         err = posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
+    } else if (set->own_groups && isatty(STDIN_FILENO)) {
+        err = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     }
     if (err == 0 && out >= 0) {
         err = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);

@@ -18,7 +18,7 @@
 struct child_set {
     pthread_mutex_t lock;
     struct list children; /* struct child.node: not reaped, or with others in its group; guarded */
-    bool own_groups;      /* each child leads a process group, which is what is killed */
+    bool own_groups;      /* each child leads a session, and so a group, which is what is killed */
 };
 
 struct child; /* owned by who started it, until child_wait() */
@@ -29,7 +29,10 @@ void child_set_init(struct child_set *set, bool own_groups);
 void child_set_release(struct child_set *set);
 
 /* Starts `sh -c command` with these descriptors as stdin and stdout, -1 = ours, and our
- * environment, without keys of providers unless `with_keys`. Returns 0 or a negative errno. */
+ * environment, without keys of providers unless `with_keys`. Returns 0 or a negative errno.
+ * One with a group of its own has no terminal: to read from there it would be stopped, in the
+ * background as it is, and whoever waits for it would wait for ever. It gets /dev/null instead of
+ * a stdin that is a terminal, and cannot open /dev/tty. */
 int child_start(struct child_set *set, const char *command, int in, int out, bool with_keys,
                 struct child **child);
 

@@ -416,6 +416,22 @@ def test_execute():
     assert status == -signal.SIGINT and "lash: cancelled" in text and "the child runs" not in text, text
 
 
+ASKS = """
+local command = "read x; echo stdin $?; (read y </dev/tty) 2>err; echo terminal $?; stty -echo </dev/tty 2>>err"
+return require("lash").tool { name = "asks", description = "Asks for a password", sync = function()
+    os.execute(command)
+    return (io.popen("cat; " .. command):read("a"):gsub("\\n", ", "))
+end }"""
+
+
+def test_execute_of_worker():
+    """T4 call: what a sync tool starts has no terminal: it reads nothing from there, and does not wait for it"""
+    write("tools.lua", ASKS)
+    t = Terminal("call", "tools.lua")
+    text, status = t.rest()
+    assert status == 0 and text.count("stdin 1") == 2 and text.count("terminal 2") == 2, (status, text)
+
+
 # require calls one searcher after the other: the second child follows with no Lua between, where a signal could be
 # noticed.
 TWO = """package.searchers = { os.execute, os.execute }

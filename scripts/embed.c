@@ -2,7 +2,9 @@
  * embed ROOT FILE...: prints one C file that holds each FILE as a byte array, and a table of them
  * by name: ROOT/lash/cmd/ask.lua becomes "lash.cmd.ask", ROOT/lash/help/run.txt "lash.help.run".
  * Of Lua files also what the compiler makes of them: parsing was most of the time in which a
- * command starts. The text stays: `lash help` reads it, and another release of Lua compiles it.
+ * command starts. Names of locals and upvalues are left out: to make them again was the fourth part
+ * of the rest, and the collector would look at them ever after. Lines stay, for tracebacks.
+ * The text stays: `lash help` reads it, and another release of Lua compiles it.
  * Arrays, not string literals: C compilers need not take long literals. Those of the texts are not
  * const: then they lie beside the program's data and not between what every start maps.
  */
@@ -47,15 +49,12 @@ static const char *read_file(lua_State *L, const char *path, size_t *len)
     return lua_tolstring(L, -1, len);
 }
 
-/* A lua_Writer; `count`: bytes of the array so far. */
-static int print_bytes(lua_State *L, const void *data, size_t len, void *count)
+/* `count`: bytes of the array so far. */
+static void print_bytes(const unsigned char *data, size_t len, size_t *count)
 {
-    (void)L;
     for (size_t i = 0; i < len; i++) {
-        size_t n = (*(size_t *)count)++;
-        printf("%s%d,", n % 24 == 0 ? "\n" : "", ((const unsigned char *)data)[i]);
+        printf("%s%d,", (*count)++ % 24 == 0 ? "\n" : "", data[i]);
     }
-    return 0;
 }
 
 static bool is_lua(const struct file *file)
@@ -64,21 +63,144 @@ static bool is_lua(const struct file *file)
     return len > 4 && strcmp(file->path + len - 4, ".lua") == 0;
 }
 
-/* With names and lines: tracebacks show them. */
+/* ---- bytecode ----
+ * As ldump.c of Lua 5.4 writes it: a header, the number of upvalues, and the main function, which
+ * holds the others. A number is in groups of 7 bits, the last one marked with 0x80; a string is its
+ * length + 1 (0: none) and its bytes. */
+
+struct bytes {
+    unsigned char *data;
+    size_t len;
+};
+
+struct copy {
+    const unsigned char *from, *end;
+    bool skips;
+    size_t *count; /* bytes printed */
+    const char *path;
+};
+
+static void copy_bytes(struct copy *c, size_t n)
+{
+    if (n > (size_t)(c->end - c->from)) {
+        fail("its bytecode is not that of Lua 5.4", c->path);
+    }
+    if (!c->skips) {
+        print_bytes(c->from, n, c->count);
+    }
+    c->from += n;
+}
+
+static size_t copy_number(struct copy *c)
+{
+    size_t number = 0;
+    unsigned char byte = 0;
+    while ((byte & 0x80) == 0) {
+        copy_bytes(c, 1);
+        byte = c->from[-1];
+        number = number << 7 | (byte & 0x7f);
+    }
+    return number;
+}
+
+static void copy_string(struct copy *c)
+{
+    size_t size = copy_number(c);
+    copy_bytes(c, size > 0 ? size - 1 : 0);
+}
+
+static void copy_constant(struct copy *c)
+{
+    copy_bytes(c, 1);
+    switch (c->from[-1]) {
+    case LUA_TSTRING:
+    case LUA_TSTRING | 16: // a long one
+        copy_string(c);
+        break;
+    case LUA_TNUMBER: // an integer
+        copy_bytes(c, sizeof(lua_Integer));
+        break;
+    case LUA_TNUMBER | 16:
+        copy_bytes(c, sizeof(lua_Number));
+        break;
+    default: // nil, false, true: nothing more
+        break;
+    }
+}
+
+/* A list of which each element is a string and so many numbers: prints an empty one. */
+static void leave_out_names(struct copy *c, int numbers)
+{
+    c->skips = true;
+    for (size_t n = copy_number(c); n > 0; n--) {
+        copy_string(c);
+        for (int i = 0; i < numbers; i++) {
+            (void)copy_number(c);
+        }
+    }
+    c->skips = false;
+    print_bytes(&(unsigned char){0x80}, 1, c->count); // the number 0
+}
+
+static void copy_function(struct copy *c)
+{
+    copy_string(c); // its source
+    (void)copy_number(c);
+    (void)copy_number(c);              // first and last line
+    copy_bytes(c, 3);                  // parameters, varargs, size of the stack
+    copy_bytes(c, 4 * copy_number(c)); // instructions
+    for (size_t n = copy_number(c); n > 0; n--) {
+        copy_constant(c);
+    }
+    copy_bytes(c, 3 * copy_number(c)); // upvalues: where they are taken from
+    for (size_t n = copy_number(c); n > 0; n--) {
+        copy_function(c);
+    }
+    copy_bytes(c, copy_number(c)); // lines
+    for (size_t n = 2 * copy_number(c); n > 0; n--) {
+        (void)copy_number(c); // positions of some lines
+    }
+    leave_out_names(c, 2); // locals: where they begin and end
+    leave_out_names(c, 0); // upvalues
+}
+
+enum { CODE_HEADER = 4 + 1 + 1 + 6 + 3 + sizeof(lua_Integer) + sizeof(lua_Number) };
+
+static int add_bytes(lua_State *L, const void *data, size_t len, void *bytes)
+{
+    (void)L;
+    struct bytes *b = bytes;
+    b->data = realloc(b->data, b->len + len + 1); // as often as it likes: it runs when we are built
+    if (b->data == NULL) {
+        return 1;
+    }
+    memcpy(b->data + b->len, data, len);
+    b->len += len;
+    return 0;
+}
+
 static void print_code(lua_State *L, const struct file *file)
 {
     size_t len;
     size_t count = 0;
+    struct bytes dump = {0};
     const char *text = read_file(L, file->path, &len);
     lua_pushfstring(L, "@%s", file->name);
     if (luaL_loadbufferx(L, text, len, lua_tostring(L, -1), "t") != LUA_OK) {
         fail("it does not compile", lua_tostring(L, -1));
     }
-    printf("static const unsigned char code_%d[] = {", file->index);
-    if (lua_dump(L, print_bytes, &count, 0) != 0) {
+    if (lua_dump(L, add_bytes, &dump, 0) != 0) {
         fail("it cannot be dumped", file->path);
     }
+    struct copy c = {dump.data, dump.data + dump.len, false, &count, file->path};
+    printf("static const unsigned char code_%d[] = {", file->index);
+    copy_bytes(&c, CODE_HEADER + 1);
+    copy_function(&c);
     printf("0};\n");
+    if (c.from != c.end) {
+        fail("its bytecode is not that of Lua 5.4", file->path);
+    }
+    free(dump.data);
     lua_settop(L, 0);
 }
 
@@ -88,7 +210,7 @@ static void print_text(lua_State *L, const struct file *file)
     size_t count = 0;
     const char *text = read_file(L, file->path, &len);
     printf("static unsigned char text_%d[] = {", file->index);
-    print_bytes(L, text, len, &count);
+    print_bytes((const unsigned char *)text, len, &count);
     printf("0};\n");
     lua_settop(L, 0);
 }

@@ -6,6 +6,7 @@ local luals = require "support.luals"
 local read = require "lash.reference.read"
 local reference = require "lash.reference"
 local start_server = require "support.serve"
+local system = require "lash.core.system"
 local t = require "t"
 local types = require "lash.reference.types"
 
@@ -186,6 +187,21 @@ local function all_of_lash()
     return parts
 end
 
+-- The names of a function's parameters, as the line says where it begins: the compiled library does not have them.
+local function parameters(info)
+    local text = system.embedded(info.source:match "^@(.*)")
+    local line = 0
+    for code in text:gmatch "([^\n]*)\n" do
+        line = line + 1
+        if line == info.linedefined then
+            local colon, list = code:match "function%s*[%w_.]*(:?)[%w_]*%((.-)%)"
+            list = (colon == ":" and "self " or "") .. list:gsub(",", "")
+            equal(select(2, list:gsub("%S+", "")), info.nparams)
+            return list
+        end
+    end
+end
+
 case("annotations: every public function of lash is there, with its parameters", function()
     local found, count = file(), 0
     local hidden = { ["lash.fs.watch"] = 0 } -- its parameters are those of the function that loads it
@@ -197,14 +213,11 @@ case("annotations: every public function of lash is there, with its parameters",
         local params = made and made.params
         local info = type(fn) == "function" and debug.getinfo(fn, "uS")
         if params and info.what ~= "C" and not info.isvararg and not hidden[full] then
-            local names, told = {}, {}
-            for i = 1, info.nparams do
-                names[i] = debug.getlocal(fn, i)
-            end
+            local told = {}
             for i, param in ipairs(params) do
                 told[i] = param.name
             end
-            equal(full .. " " .. table.concat(told, " "), full .. " " .. table.concat(names, " "))
+            equal(full .. " " .. table.concat(told, " "), full .. " " .. parameters(info))
         end
     end
     ok(count > 90, count)

@@ -13,6 +13,7 @@
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 #define NORETURN __attribute__((noreturn))
+#define NOINLINE __attribute__((noinline)) /* for what is rare: its registers burden the rest */
 
 /* Prints where an impossible state was met and aborts. */
 NORETURN void panic(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -22,14 +22,36 @@ struct blocks {
     struct piece *pieces;
 };
 
+/* Which kind of block has room for `size` bytes, 1 to BLOCK_MAX. */
+static inline size_t blocks_kind(size_t size)
+{
+    return (size - 1) / BLOCK_STEP;
+}
+
+/* A block that was never used; `bytes` is a multiple of BLOCK_STEP. NULL when there is no memory.
+ */
+void *blocks_cut(struct blocks *b, size_t bytes);
+
 /* A block of `size` bytes, 1 to BLOCK_MAX; NULL when there is no memory. */
-void *blocks_get(struct blocks *b, size_t size);
+static inline void *blocks_get(struct blocks *b, size_t size)
+{
+    size_t kind = blocks_kind(size);
+    void **block = b->unused[kind];
+    if (block == NULL) {
+        return blocks_cut(b, (kind + 1) * BLOCK_STEP);
+    }
+    b->unused[kind] = *block;
+    return block;
+}
 
-/* Takes a block back; `size` as it was asked for, or any that is rounded to the same. */
-void blocks_put(struct blocks *b, void *block, size_t size);
-
-/* True when blocks of both sizes are of one kind: then one can be the other. */
-bool blocks_alike(size_t size, size_t other);
+/* Takes a block back; `size` as it was asked for, or any of the same kind. */
+static inline void blocks_put(struct blocks *b, void *block, size_t size)
+{
+    void **head = block;
+    size_t kind = blocks_kind(size);
+    *head = b->unused[kind];
+    b->unused[kind] = head;
+}
 
 /* All blocks are gone. */
 void blocks_release(struct blocks *b);

@@ -100,7 +100,7 @@ static void *resize(struct memory *m, void *ptr, size_t old, size_t size)
     if (!was_block && !is_block) {
         return realloc(ptr, room_for(size));
     }
-    if (was_block && is_block && blocks_alike(old, size)) {
+    if (was_block && is_block && blocks_kind(old) == blocks_kind(size)) {
         return ptr;
     }
     void *moved = is_block ? blocks_get(&m->blocks, size) : malloc(room_for(size));
@@ -111,17 +111,10 @@ static void *resize(struct memory *m, void *ptr, size_t old, size_t size)
     return moved;
 }
 
-/* `osize` is a type tag when ptr is NULL; shrinking never fails: a block that cannot be moved stays
- * where it is, and counts among the smaller ones from then on. */
-void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+/* All but the usual case. Shrinking never fails: a block that cannot be moved stays where it is,
+ * and counts among the smaller ones from then on. */
+static NOINLINE void *change(struct memory *m, void *ptr, size_t old, size_t nsize)
 {
-    struct memory *m = ud;
-    size_t old = ptr != NULL ? osize : 0;
-    if (nsize == 0) {
-        give_back(m, ptr, old);
-        m->used -= old;
-        return NULL;
-    }
     if (nsize <= old) {
         void *shrunk = resize(m, ptr, old, nsize);
         m->used -= old - nsize;
@@ -136,6 +129,25 @@ void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         m->used += nsize - old;
     }
     return grown;
+}
+
+/* `osize` is a type tag when ptr is NULL. Nearly always Lua makes or drops a small block, in a
+ * state without a limit: that takes as few steps as possible. */
+void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct memory *m = ud;
+    if (nsize == 0) {
+        size_t old = ptr != NULL ? osize : 0;
+        m->used -= old;
+        give_back(m, ptr, old);
+        return NULL;
+    }
+    if (ptr == NULL && m->limit == 0 && in_blocks(m, nsize)) {
+        void *block = blocks_get(&m->blocks, nsize);
+        m->used += block != NULL ? nsize : 0;
+        return block;
+    }
+    return change(m, ptr, ptr != NULL ? osize : 0, nsize);
 }
 
 void memory_release(struct memory *m)

@@ -102,12 +102,12 @@ def fork(work, directory, env, out, listening=None):
         os._exit(status)
 
 
-def end_children():
-    """Kills our children, when there should be none; their command lines."""
+def end_children(ended):
+    """Kills our children, when there should be none but those that are ended already; their command lines."""
     lines = []
     try:
         with open("/proc/self/task/%d/children" % os.getpid(), encoding="ascii") as file:
-            pids = [int(pid) for pid in file.read().split()]
+            pids = {int(pid) for pid in file.read().split()} - set(ended)
         for pid in pids:
             with open("/proc/%d/cmdline" % pid, encoding="utf-8", errors="replace") as file:
                 line = file.read().replace("\0", " ").strip()
@@ -157,7 +157,7 @@ class Pool:
             for job in self.running.values():
                 job.kill()
                 shutil.rmtree(job.dir, ignore_errors=True)
-            self.left = end_children()
+            self.left = end_children(self.sessions)
 
     def wait(self):
         """Until something happens: output, an end, or the time of a job is over."""

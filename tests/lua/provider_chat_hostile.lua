@@ -1,17 +1,13 @@
 -- Chat Completions against servers that send anything: nothing raises, every answer is an answer and every
 -- failure an error value, what was told is in order, and the answer can be sent back.
 local chat = require "support.chat"
+local damage = require "support.damage"
 local json = require "lash.json"
 local provider = require "lash.provider.openai_chat"
 local t = require "t"
 local wire = require "support.wire"
 
 local case, equal, ok = t.case, t.equal, t.ok
-
--- What stands in for a field: one of each type, in JSON, and the field left out.
-local VALUES = { "null", "true", "false", "0", "-1", "1", "1.5", "9007199254740993", "1e300", "123456789012345678901234567890",
-    '""', '"x"', '"\\u0000"', '"{}"', '"<think>"', "[]", "[1]", "[[]]", "{}", '{"a":1}', '[{"type":"text","text":7}]',
-    '[{"index":0,"id":"z","function":{"name":"f","arguments":"{}"}}]', false }
 
 local CHUNKS = {
     '{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}]}',
@@ -42,100 +38,16 @@ local ERROR = '{"error":{"message":"m","type":"t","code":"c","param":"p","metada
 
 local MODELS = '{"data":[{"id":"m","name":"n","context_length":1,"meta":{"n_ctx":2},"top_provider":{"max_completion_tokens":3}}]}'
 
--- Every path to a value in this JSON text: lists of keys and indexes.
-local function paths(text)
-    local all = {}
-    local function walk(value, path)
-        all[#all + 1] = path
-        for key, part in pairs(type(value) == "table" and value or {}) do
-            local deeper = table.move(path, 1, #path, 1, {})
-            deeper[#path + 1] = key
-            walk(part, deeper)
-        end
-    end
-    walk(assert(json.decode(text)), {})
-    return all
-end
+local TARGETS = { chat.target(), chat.target { origin = "elsewhere" }, chat.target { quirks = { ids = 9, content_null = "" } } }
 
--- The text with the value at that path replaced, or left out when `with` is false.
-local function replaced(text, path, with)
-    if #path == 0 then
-        return with or ""
-    end
-    local top = assert(json.decode(text))
-    local at = top
-    for i = 1, #path - 1 do
-        at = at[path[i]]
-    end
-    local key = path[#path]
-    if with then
-        at[key] = assert(json.verbatim(with))
-    elseif math.type(key) == "integer" then
-        table.remove(at, key)
-    else
-        at[key] = nil
-    end
-    return wire.encode(top)
-end
-
--- Calls fn with every text that differs from this one in one value.
-local function each_change(text, fn)
-    local count = 0
-    for turn, path in ipairs(paths(text)) do
-        for _, with in ipairs(t.part(VALUES, turn, 3)) do
-            fn(replaced(text, path, with), table.concat(path, ".") .. " = " .. tostring(with))
-            count = count + 1
-        end
-        fn(replaced(text, path, false), table.concat(path, ".") .. " left out")
-    end
-    return count
-end
-
-local KINDS = { text = true, reasoning = true, refusal = true, call = true }
-local STOPS = { ["end"] = true, calls = true, length = true, filter = true, refusal = true }
-
-local function check_items(answer, what)
+-- No two calls of an answer have one id: results go to the server by ids alone.
+local function check(conv, answer, err, what)
     local seen = {}
-    for _, item in ipairs(answer.items) do
-        ok(KINDS[item.type], what)
-        if item.type == "call" then
-            ok(type(item.id) == "string" and #item.id > 0 and #item.id <= 64 and not seen[item.id], what)
-            ok(type(item.name) == "string" and item.name ~= "" and type(item.args) == "string", what)
-            seen[item.id] = true
-        else
-            ok(type(item.text) == "string" and item.text ~= "", what)
-        end
+    for _, item in ipairs(answer and answer.items or {}) do
+        ok(item.type ~= "opaque" and (item.name or item.text) ~= "" and not (item.id and seen[item.id]), what)
+        seen[item.id or item] = true
     end
-    for _, n in pairs(answer.usage) do
-        ok(math.type(n) == "integer" and n >= 0, what)
-    end
-end
-
-local function check_error(err, what)
-    equal(type(err), "table", what)
-    equal(type(err.message), "string", what)
-    equal(math.type(err.exit), "integer", what)
-end
-
--- An answer, or an error; an answer can be sent again, here and elsewhere.
-local function sound(conv, answer, err, what)
-    if not answer then
-        return check_error(err, what)
-    end
-    ok(STOPS[answer.stop], what)
-    check_items(answer, what)
-    conv:append(answer)
-    local results = {}
-    for i = 1, #answer.items do
-        results[i] = "ok"
-    end
-    local outcomes = wire.outcomes(answer, results)
-    if outcomes.items[1] then
-        conv:append(outcomes)
-    end
-    for _, fields in ipairs { {}, { origin = "elsewhere" }, { quirks = { ids = 9, content_null = "" } } } do
-        local request = assert(provider.request(conv, {}, chat.target(fields)))
-        local body = assert(json.decode(request.body), what)
+    for _, body in ipairs(damage.check(conv, answer, err, TARGETS, what) or {}) do
         for _, call in ipairs(body.messages[2] and body.messages[2].tool_calls or {}) do
             equal(type(json.decode(call["function"].arguments)), "table", what)
         end
@@ -158,11 +70,11 @@ local function read_stream(list, what)
     for _, data in ipairs(list) do
         local result, err = reader:event({ event = "message", data = data }, tell)
         if not result then
-            return check_error(err, what)
+            return damage.check_error(err, what)
         end
     end
     local answer, err = reader:finish("", tell)
-    sound(conv, answer, err, what)
+    check(conv, answer, err, what)
     for _, item in ipairs(answer and answer.items or {}) do
         if item.type == "text" then
             equal(said, item.text, what)
@@ -173,7 +85,7 @@ end
 case("P1 no field of a chunk can be so wrong that the reader raises", function()
     local count = 0
     for i, chunk in ipairs(CHUNKS) do
-        count = count + each_change(chunk, function(text, what)
+        count = count + damage.each(chunk, function(text, what)
             local list = table.move(CHUNKS, 1, #CHUNKS, 1, {})
             list[i] = text
             list[#list + 1] = "[DONE]"
@@ -198,19 +110,19 @@ case("P1 chunks that are lost, come twice or in another order do no harm", funct
 end)
 
 case("no field of a whole answer can be so wrong that it raises", function()
-    each_change(WHOLE, function(text, what)
+    damage.each(WHOLE, function(text, what)
         local conv = wire.conversation { { type = "user", text = "x" } }
         local answer, err = chat.read(text, {}, {}, conv)
-        sound(conv, answer, err, what)
+        check(conv, answer, err, what)
     end)
 end)
 
 case("no field of an error can be so wrong that it raises", function()
-    each_change(ERROR, function(text, what)
+    damage.each(ERROR, function(text, what)
         for _, status in ipairs { 200, 400, 404, 429, 503 } do
             local answer, err = chat.read(text, {}, {}, nil, { status = status })
             equal(answer, nil, what)
-            check_error(err, what)
+            damage.check_error(err, what)
         end
         local _, err = chat.stream { chat.chunk { content = "x" }, text }
         ok(err == nil or type(err.message) == "string", what)
@@ -218,7 +130,7 @@ case("no field of an error can be so wrong that it raises", function()
 end)
 
 case("no field of a list of models can be so wrong that it raises", function()
-    each_change(MODELS, function(text, what)
+    damage.each(MODELS, function(text, what)
         local value = json.decode(text)
         local list, err = provider.read_models(value, chat.target())
         for _, one in ipairs(list or {}) do
@@ -232,7 +144,7 @@ case("J3 what is nested too deep or has too much in it is an error, or goes back
     local deep = ("["):rep(400) .. ("]"):rep(400)
     local conv = wire.conversation { { type = "user", text = "x" } }
     local answer, err = chat.read('{"choices":[{"index":0,"message":{"content":"x","odd":' .. deep .. "}}]}", {}, {}, conv)
-    sound(conv, answer, err, "deep")
+    check(conv, answer, err, "deep")
     local _, failed = chat.read('{"choices":[{"index":0,"message":{"content":"x","odd":' .. ("["):rep(600) .. ("]"):rep(600) .. "}}]}")
     equal(failed.code, "nonsense")
     answer = assert(chat.stream { '{"choices":[{"index":0,"delta":{"odd":' .. deep .. "}}]}",

@@ -1,4 +1,5 @@
 -- Gemini's streamed answers: the same entry as of a whole answer, in whatever pieces it comes.
+local damage = require "support.damage"
 local json = require "lash.json"
 local t = require "t"
 local wire = require "support.wire"
@@ -475,94 +476,38 @@ case("P1 an answer in several requests is one answer, its usage their sum", func
     equal(share(chunk({ '{"text":"a"}' }, ',"finishReason":"CONTINUATION"')).stop, "length")
 end)
 
-local OTHERS = { json.null, true, 0, -1.5, "", "x", {}, json.array {}, { a = 1 }, json.array { json.null }, json.array { {} } }
-
--- Calls visit(copy) for every copy of the value in which one place is something else, or missing.
-local function each_damage(value, visit)
-    local function walk(node, rebuild)
-        if type(node) ~= "table" then
-            return
-        end
-        for key, field in pairs(node) do
-            local function with(other)
-                local copy = setmetatable({}, getmetatable(node))
-                for k, v in pairs(node) do
-                    copy[k] = v
-                end
-                copy[key] = other
-                return rebuild(copy)
-            end
-            for _, other in ipairs(OTHERS) do
-                visit(with(other))
-            end
-            if getmetatable(node) == nil then
-                visit(with(nil))
-            end
-            walk(field, with)
-        end
-    end
-    walk(value, function(whole_value)
-        return whole_value
-    end)
-    for _, other in ipairs(OTHERS) do
-        visit(other)
-    end
-end
-
--- An answer that can go on, or an error in words; never a Lua error.
-local function judge(text, answer, err, conv)
-    if not answer then
-        ok(math.type(err.exit) == "integer" and #err.message > 0, text)
-        return
-    end
-    conv:append(answer)
-    if conv.open_calls then
-        local results = {}
-        for i in ipairs(conv.open_calls) do
-            results[i] = "o"
-        end
-        conv:append(wire.outcomes(answer, results))
-    end
-    conv:append { type = "user", text = "y" }
-    for _, name in ipairs { "gemini", "openai" } do
-        wire.request(name, conv)
-    end
-end
+local TARGETS = { wire.target "gemini", wire.target "openai" }
 
 case("D15 P1 whatever stands in a chunk, it is an answer that can go on or an error in words", function()
-    local rich = json.decode [[{"candidates":[{"content":{"role":"model","parts":[{"text":"a","thought":true},
+    local rich = [[{"candidates":[{"content":{"role":"model","parts":[{"text":"a","thought":true},
         {"text":"b","thoughtSignature":"S"},{"functionCall":{"id":"i","name":"f","args":{"n":1}},"thoughtSignature":"S"}]},
         "finishReason":"STOP","finishMessage":"m","continuationToken":"T","index":0}],"promptFeedback":{"blockReason":"X"},
         "usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":2,"thoughtsTokenCount":3,"cachedContentTokenCount":1,
         "toolUsePromptTokenCount":1,"totalTokenCount":9},"modelVersion":"v","responseId":"r",
         "error":null}]]
-    local count = 0
-    each_damage(rich, function(value)
-        count = count + 1
-        local text = json.encode(value)
+    local count = damage.each(rich, function(text)
         local conv = user()
         local stream = chunk { '{"text":"before"}' } .. "data: " .. text .. "\n\n" .. chunk({ '{"text":"after"}' }, STOP)
         local answer, err = wire.streamed("gemini", stream, conv)
-        judge(text, answer, err, conv)
+        damage.check(conv, answer, err, TARGETS, text)
         answer, err = read(text)
-        judge(text, answer, err, user())
+        damage.check(user(), answer, err, TARGETS, text)
         read(text, 400)
     end)
     ok(count > 200, count)
 end)
 
 case("D15 P5 whatever stands in an error, it is an error in words", function()
-    local rich = json.decode [[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[
+    local rich = [[{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[
         {"@type":"t","retryDelay":"3s"},{"retryDelay":{"seconds":1,"nanos":2}},{"reason":"R","metadata":{}},
         {"violations":[{"quotaId":"PerDay","quotaValue":"0"}]}]}}]]
-    each_damage(rich, function(value)
-        local text = json.encode(value)
+    damage.each(rich, function(text)
         for _, status in ipairs { 200, 400, 404, 429, 500 } do
             local answer, err = read(text, status)
             equal(answer, nil, text)
-            judge(text, nil, err)
+            damage.check_error(err, text)
         end
-        judge(text, nil, select(2, wire.streamed("gemini", "data: " .. text .. "\n\n", user())))
+        damage.check_error(select(2, wire.streamed("gemini", "data: " .. text .. "\n\n", user())), text)
     end)
 end)
 

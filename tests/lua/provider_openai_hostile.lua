@@ -1,15 +1,12 @@
 -- OpenAI's Responses protocol against servers that send anything: nothing raises, every answer is an answer and
 -- every failure an error value, and what was told is in order.
+local damage = require "support.damage"
 local json = require "lash.json"
 local openai = require "lash.provider.openai"
 local t = require "t"
 local wire = require "support.wire"
 
 local case, equal, ok = t.case, t.equal, t.ok
-
--- What stands in for a field: one of each type, in JSON, and the field left out.
-local VALUES = { "null", "true", "false", "0", "-1", "1", "1.5", "9007199254740993", "1e300", "123456789012345678901234567890",
-    '""', '"x"', '"\\u0000"', "[]", "[1]", "[[]]", "{}", '{"a":1}', '{"type":"x"}', '[{"type":"output_text","text":7}]', false }
 
 local ITEMS = {
     '{"type":"reasoning","id":"r","status":"completed","summary":[{"type":"summary_text","text":"plan"}],'
@@ -48,81 +45,10 @@ local TERMINAL = #EVENTS
 local ERROR = '{"type":"error","code":"server_error","message":"m","param":"p","error":{"type":"t","code":"c","message":"m","param":null}}'
 local FAILED = '{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"m"}}}'
 
--- Every path to a value in this JSON text: lists of keys and indexes.
-local function paths(text)
-    local all = {}
-    local function walk(value, path)
-        all[#all + 1] = path
-        if type(value) == "table" then
-            for key, part in pairs(value) do
-                local deeper = table.move(path, 1, #path, 1, {})
-                deeper[#path + 1] = key
-                walk(part, deeper)
-            end
-        end
-    end
-    walk(assert(json.decode(text)), {})
-    return all
-end
+local TARGETS = { wire.target "openai", wire.target("openai", { origin = "elsewhere" }) }
 
--- The text with the value at that path replaced, or left out when `with` is false.
-local function replaced(text, path, with)
-    if #path == 0 then
-        return with or ""
-    end
-    local top = assert(json.decode(text))
-    local at = top
-    for i = 1, #path - 1 do
-        at = at[path[i]]
-    end
-    local key = path[#path]
-    if with then
-        at[key] = json.verbatim(with)
-    elseif math.type(key) == "integer" then
-        table.remove(at, key)
-    else
-        at[key] = nil
-    end
-    return wire.encode(top)
-end
-
-local KINDS = { text = true, reasoning = true, refusal = true, call = true, opaque = true }
-local STOPS = { ["end"] = true, calls = true, length = true, filter = true, refusal = true, error = true }
-
--- An answer, or an error; an answer can be sent again.
-local function sound(conv, answer, err, what)
-    if not answer then
-        equal(type(err), "table", what)
-        equal(type(err.message), "string", what)
-        equal(math.type(err.exit), "integer", what)
-        return
-    end
-    ok(STOPS[answer.stop], what)
-    for _, item in ipairs(answer.items) do
-        ok(KINDS[item.type], what)
-        if item.type == "call" then
-            ok(type(item.id) == "string" and #item.id > 0 and #item.id <= 64, what)
-            ok(type(item.name) == "string" and type(item.args) == "string", what)
-        elseif item.type ~= "opaque" then
-            equal(type(item.text), "string", what)
-        end
-    end
-    for _, count in pairs(answer.usage) do
-        ok(math.type(count) == "integer" and count >= 0, what)
-    end
-    conv:append(answer)
-    local results = {}
-    for i = 1, #answer.items do
-        results[i] = "ok"
-    end
-    local outcomes = wire.outcomes(answer, results)
-    if outcomes.items[1] then
-        conv:append(outcomes)
-    end
-    for _, origin in ipairs { answer.origin or false, "elsewhere" } do
-        local request = assert(openai.request(conv, {}, wire.target("openai", { origin = origin or nil })))
-        ok(json.decode(request.body), what)
-    end
+local function check(conv, answer, err, what)
+    damage.check(conv, answer, err, TARGETS, what)
 end
 
 local function read_stream(events, what)
@@ -150,10 +76,10 @@ local function read_stream(events, what)
         ok(said == "more" or said == "idle", what)
     end
     if failed then
-        sound(conv, nil, failed, what)
+        check(conv, nil, failed, what)
     else
         local answer, err = reader:finish("", tell)
-        sound(conv, answer, err, what)
+        check(conv, answer, err, what)
     end
 end
 
@@ -161,42 +87,34 @@ for n, event in ipairs { table.unpack(EVENTS, 1, TERMINAL - 1) } do
     case(("P1 no value of any type in any field raises: %s %d"):format(event:match '"type":"response%.([%w_.]+)"', n), function()
         local rest = table.move(EVENTS, 1, TERMINAL, 1, {})
         local empty = '{"type":"response.completed","response":{"output":[]}}'
-        for turn, path in ipairs(paths(event)) do
-            for _, value in ipairs(t.part(VALUES, turn, 3)) do
-                rest[n] = replaced(event, path, value)
-                for _, last in ipairs { EVENTS[TERMINAL], empty } do
-                    rest[TERMINAL] = last
-                    read_stream(rest, rest[n])
-                end
+        damage.each(event, function(text)
+            rest[n] = text
+            for _, last in ipairs { EVENTS[TERMINAL], empty } do
+                rest[TERMINAL] = last
+                read_stream(rest, text)
             end
-        end
+        end)
     end)
 end
 
 case("P1 no value of any type in any field raises: the last event, with and without what came before", function()
     for _, last in ipairs { EVENTS[TERMINAL], (EVENTS[TERMINAL]:gsub('"completed"', '"incomplete"')), ERROR, FAILED } do
-        for turn, path in ipairs(paths(last)) do
-            for _, value in ipairs(t.part(VALUES, turn, 3)) do
-                local text = replaced(last, path, value)
-                read_stream({ text }, text)
-                read_stream({ EVENTS[10], EVENTS[13], text }, text)
-            end
-        end
+        damage.each(last, function(text)
+            read_stream({ text }, text)
+            read_stream({ EVENTS[10], EVENTS[13], text }, text)
+        end)
     end
 end)
 
 case("P1 no value of any type in any field raises: an answer without a stream", function()
     for _, status in ipairs { 200, 400 } do
         for _, body in ipairs { RESPONSE, ERROR } do
-            for _, path in ipairs(paths(body)) do
-                for _, value in ipairs(VALUES) do
-                    local text = replaced(body, path, value)
-                    local conv = wire.conversation { { type = "user", text = "x" } }
-                    local answer, err = openai.read(wire.answer(text, status), conv, {}, wire.target "openai")
-                    ok(status == 200 or not answer)
-                    sound(conv, answer, err, text)
-                end
-            end
+            damage.each(body, function(text)
+                local conv = wire.conversation { { type = "user", text = "x" } }
+                local answer, err = openai.read(wire.answer(text, status), conv, {}, wire.target "openai")
+                ok(status == 200 or not answer)
+                check(conv, answer, err, text)
+            end, 1)
         end
     end
 end)
@@ -214,8 +132,8 @@ case("P1 events in any order, left out, twice, cut or garbled: an answer or an e
                 local at = math.random(#text)
                 text = text:sub(1, at - 1) .. string.char(math.random(0, 255)) .. text:sub(at + 1)
             elseif dice < 6 then
-                local all = paths(text)
-                text = replaced(text, all[math.random(#all)], VALUES[math.random(#VALUES)])
+                local all = damage.paths(text)
+                text = damage.replaced(text, all[math.random(#all)], damage.VALUES[math.random(#damage.VALUES)])
             end
             events[i] = text
         end

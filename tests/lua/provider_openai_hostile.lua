@@ -1,12 +1,11 @@
 -- OpenAI's Responses protocol against servers that send anything: nothing raises, every answer is an answer and
 -- every failure an error value, and what was told is in order.
 local damage = require "support.damage"
-local json = require "lash.json"
 local openai = require "lash.provider.openai"
 local t = require "t"
 local wire = require "support.wire"
 
-local case, equal, ok = t.case, t.equal, t.ok
+local case, ok = t.case, t.ok
 
 local ITEMS = {
     '{"type":"reasoning","id":"r","status":"completed","summary":[{"type":"summary_text","text":"plan"}],'

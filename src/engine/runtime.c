@@ -66,7 +66,7 @@ void runtime_reset_gc(lua_State *L)
 /* What starts makes hardly any garbage, but the collector, which goes by how much was added to what
  * there was, would look through it six times: an eighth of the time of `lash call`. So it waits for
  * this many KiB: a step of less than nothing is credit. */
-enum { GC_CREDIT = 1024 };
+enum { GC_CREDIT = 768 };
 
 static int open_state(lua_State *L)
 {

@@ -132,16 +132,19 @@ static bool pick(const struct stream *s, struct json_picked *values)
 static bool is_harmless(const struct sse_event *event)
 {
     static const char head[] = "{\"type\":\"", error[] = "\"error\":";
-    const size_t head_len = sizeof head - 1, len = event->name_len;
+    const size_t head_len = sizeof head - 1, error_len = sizeof error - 1, len = event->name_len;
     const char *data = event->data;
     if (event->data_len < head_len + len + 3 || memcmp(data, head, head_len) != 0 ||
         memcmp(data + head_len, event->name, len) != 0 ||
-        memcmp(data + head_len + len, "\",", 2) != 0 || data[event->data_len - 1] != '}' ||
-        memchr(data, '\0', event->data_len) != NULL) {
+        memcmp(data + head_len + len, "\",", 2) != 0 || data[event->data_len - 1] != '}') {
         return false;
     }
-    for (const char *at = data; (at = strstr(at, error)) != NULL; at += sizeof error - 1) {
-        if (strncmp(at + sizeof error - 1, "null", 4) != 0) {
+    // searched by its colon: that is found fast
+    const char *end = data + event->data_len;
+    for (const char *at = data + head_len; (at = memchr(at, ':', (size_t)(end - at))) != NULL;) {
+        at++;
+        if (memcmp(at - error_len, error, error_len) == 0 &&
+            (end - at < 4 || memcmp(at, "null", 4) != 0)) {
             return false;
         }
     }

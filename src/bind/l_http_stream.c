@@ -74,6 +74,7 @@ void l_stream_give_up(struct stream *s, const char *code)
     }
     buf_release(&s->in);
     s->at = s->searched = 0;
+    s->found = s->given = false;
     s->done = true;
 }
 
@@ -223,8 +224,8 @@ static int read_line(lua_State *L, struct stream *s)
 static int produce(lua_State *L, struct stream *s, enum what what, size_t n)
 {
     luaL_checkstack(L, 12, NULL);
+    s->given = false; // its bytes may go
     if (s->code != NULL) {
-        s->given = false;
         return what == WANT_PLAIN ? 0 : l_stream_push_end(L, s);
     }
     if (what == WANT_STEP) {

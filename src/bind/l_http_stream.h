@@ -27,7 +27,7 @@ struct stream {
     size_t max_line;
     size_t max_event;
     struct sse *sse;        /* owned; made when the first event is asked for */
-    struct sse_event event; /* the last one that was found; borrows from `sse` */
+    struct sse_event event; /* the last one that was found; borrows from `sse` and `in` */
     bool found;             /* it was not given yet */
     bool given;             /* nothing was asked for since it was */
     bool event_too_large;

@@ -469,8 +469,14 @@ void http_abort(struct http_request *req)
 void http_take(struct http_request *req, struct buf *out)
 {
     struct buf *body = &req->result.body;
-    if (out->len == 0) {
-        buf_move(out, body);
+    if (out->len == 0) { // its memory is for what comes next, unless that is much
+        struct buf empty = *out;
+        *out = *body;
+        *body = empty;
+        if (body->cap > 2 * req->high_mark) {
+            buf_release(body);
+        }
+        buf_clear(body);
     } else {
         buf_append(out, body->data, body->len);
         buf_clear(body);

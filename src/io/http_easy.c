@@ -10,7 +10,8 @@
 
 #define HEAD_MAX ((size_t)256 << 10)
 #define RESERVE_MAX ((size_t)1 << 20)
-#define INTERIM_MAX 32 /* 1xx answers before the real one */
+#define STREAM_ROOM ((size_t)8 << 10) /* what many pieces need that come one upon the other */
+#define INTERIM_MAX 32                /* 1xx answers before the real one */
 
 static void touch(struct http_request *req)
 {
@@ -195,6 +196,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     if (req->max_body > 0 && len > req->max_body - req->result.received) {
         req->refusal = "too_large";
         return 0;
+    }
+    if (req->on_data != NULL && req->result.body.data == NULL) {
+        buf_reserve(&req->result.body, len < STREAM_ROOM ? STREAM_ROOM : len);
     }
     buf_append(&req->result.body, data, len);
     req->result.received += len;

@@ -1,5 +1,6 @@
 #include "base/base.h"
 #include "io/json.h"
+#include "io/json_scan.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -134,7 +135,7 @@ static enum json_token read_string(struct json_reader *r, enum json_token token)
     size_t i = r->pos + 1;
     bool escaped = false;
     for (;;) {
-        i += json_plain_run(r->text + i, r->len - i);
+        i = (size_t)(json_scan_plain(r->text + i, r->text + r->len) - r->text);
         if (i >= r->len) {
             return fail(r, i, "'\"' to end the string");
         }

@@ -18,133 +18,166 @@ struct pick {
     unsigned depth; /* open arrays and objects */
 };
 
-struct value {
-    enum json_token token;
-    struct json_str str;
-    int64_t integer;
-};
-
 static const char *take(struct pick *p, const struct json_rule *rule, const char *s);
 
 /* ---- tokens ---- */
 
-static inline bool is_space(char c)
+/* What is behind the text, a control character, cannot go on with what is in it: but for blanks,
+ * nothing has to look whether the text is over. */
+static const char *skip_blanks(const struct pick *p, const char *s)
 {
-    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
-}
-
-static inline const char *skip_space(const struct pick *p, const char *s)
-{
-    while (s < p->end && (unsigned char)*s <= ' ' && is_space(*s)) {
+    while (s < p->end && (*s == ' ' || *s == '\n' || *s == '\t' || *s == '\r')) {
         s++;
     }
     return s;
 }
 
-/* Any value, by io/json.c. */
-static const char *read_slowly(const struct pick *p, const char *s, struct value *value)
+static inline const char *skip_space(const struct pick *p, const char *s)
 {
+    return (unsigned char)*s > ' ' ? s : skip_blanks(p, s);
+}
+
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Any value, by io/json.c. */
+static const char *read_slowly(const struct pick *p, const char *s, struct json_picked *value)
+{
+    static const enum json_picked_kind kinds[] = {
+        [JSON_NULL] = PICKED_NULL,       [JSON_FALSE] = PICKED_BOOL,    [JSON_TRUE] = PICKED_BOOL,
+        [JSON_INTEGER] = PICKED_INTEGER, [JSON_STRING] = PICKED_STRING,
+    };
     struct json_reader r;
     json_reader_init(&r, s, (size_t)(p->end - s), JSON_DEPTH_DEFAULT - p->depth);
     enum json_token t = json_next(&r);
-    value->token = t;
-    value->str = r.u.str;
-    value->integer = t == JSON_INTEGER ? r.u.integer : 0;
+    value->kind = t < ARRAY_LEN(kinds) ? kinds[t] : PICKED_NOTHING;
+    value->integer = t == JSON_INTEGER ? r.u.integer : t == JSON_TRUE;
+    if (t == JSON_STRING) {
+        value->str = r.u.str;
+    }
     return json_skip(&r, t, NULL) ? s + r.end : NULL;
 }
 
-static inline const char *read_string(const struct pick *p, const char *s, struct value *value)
+/* The string that begins at `s`, in which `at` is the first that is no plain ASCII. */
+static const char *read_odd_string(const struct pick *p, const char *s, const char *at,
+                                   struct json_str *str)
 {
-    const char *quote = json_scan_plain(s + 1, p->end);
-    if (quote == p->end || *quote != '"') {
-        return read_slowly(p, s, value); // an escape, or a fault
+    bool escaped = false;
+    for (;;) {
+        at = json_scan_plain(at, p->end);
+        if (*at != '\\' || json_unescaped((unsigned char)at[1]) == 0) {
+            break;
+        }
+        escaped = true;
+        at += 2;
     }
-    value->token = JSON_STRING;
-    value->str = (struct json_str){.raw = s + 1, .len = (size_t)(quote - s - 1)};
+    if (*at != '"') { // an escape with a number, or a fault
+        struct json_picked value;
+        const char *end = read_slowly(p, s, &value);
+        *str = value.str;
+        return end;
+    }
+    *str = (struct json_str){.raw = s + 1, .len = (size_t)(at - s - 1), .escaped = escaped};
+    return at + 1;
+}
+
+static inline const char *read_string(const struct pick *p, const char *s, struct json_str *str)
+{
+    const char *quote = json_scan_ascii(s + 1, p->end);
+    if (*quote != '"') {
+        return read_odd_string(p, s, quote, str);
+    }
+    *str = (struct json_str){.raw = s + 1, .len = (size_t)(quote - s - 1)};
     return quote + 1;
 }
 
-static const char *read_word(const struct pick *p, const char *s, enum json_token token,
-                             struct value *value)
+static const char *read_word(const struct pick *p, const char *s, const char *word)
 {
-    const char *word = token == JSON_NULL ? "null" : token == JSON_TRUE ? "true" : "false";
     size_t len = strlen(word);
-    value->token = token;
     return (size_t)(p->end - s) >= len && memcmp(s, word, len) == 0 ? s + len : NULL;
 }
 
 /* A short number without sign, fraction and exponent; else it is read slowly. */
-static const char *read_number(const struct pick *p, const char *start, struct value *value)
+static const char *read_number(const struct pick *p, const char *start, struct json_picked *value)
 {
     const char *s = start;
     int64_t sum = 0;
-    while (s < p->end && *s >= '0' && *s <= '9' && s - start < 18) {
+    while (is_digit(*s) && s - start < 18) {
         sum = sum * 10 + (*s++ - '0');
     }
-    bool more = s < p->end && ((*s >= '0' && *s <= '9') || *s == '.' || *s == 'e' || *s == 'E');
-    if (s == start || more || (*start == '0' && s - start > 1)) {
+    if (s == start || is_digit(*s) || *s == '.' || *s == 'e' || *s == 'E' ||
+        (*start == '0' && s - start > 1)) {
         return read_slowly(p, start, value);
     }
-    value->token = JSON_INTEGER;
+    value->kind = PICKED_INTEGER;
     value->integer = sum;
     return s;
 }
 
-/* A value that has no others in it. */
-static inline const char *read_scalar(const struct pick *p, const char *s, struct value *value)
+/* A value that has no others in it and is no string. */
+static const char *read_short(const struct pick *p, const char *s, struct json_picked *value)
 {
     switch (*s) {
-    case '"':
-        return read_string(p, s, value);
     case 't':
-        return read_word(p, s, JSON_TRUE, value);
     case 'f':
-        return read_word(p, s, JSON_FALSE, value);
+        value->kind = PICKED_BOOL;
+        value->integer = *s == 't';
+        return read_word(p, s, *s == 't' ? "true" : "false");
     case 'n':
-        return read_word(p, s, JSON_NULL, value);
+        value->kind = PICKED_NULL;
+        return read_word(p, s, "null");
     default:
         return read_number(p, s, value);
     }
 }
 
-/* A key and its colon, up to the value. */
-static inline const char *read_key(const struct pick *p, const char *s, struct value *key)
+/* `c`, and blanks before and behind it. */
+static inline const char *pass(const struct pick *p, const char *s, char c)
 {
-    if (s == p->end || *s != '"' || (s = read_string(p, s, key)) == NULL) {
+    if (*s != c && *(s = skip_space(p, s)) != c) {
         return NULL;
     }
-    s = skip_space(p, s);
-    return s < p->end && *s == ':' ? skip_space(p, s + 1) : NULL;
+    return skip_space(p, s + 1);
+}
+
+/* A key and its colon, up to the value. */
+static inline const char *read_key(const struct pick *p, const char *s, struct json_str *key)
+{
+    if (*s != '"' || (s = read_string(p, s, key)) == NULL) {
+        return NULL;
+    }
+    return pass(p, s, ':');
 }
 
 /* An array or object, whatever is in it. The lowest bit of `objects` says what is open innermost.
  */
 static const char *skip_nested(const struct pick *p, const char *start)
 {
-    struct value value;
+    struct json_picked value;
     uint64_t objects = 0;
     unsigned depth = 0;
     const char *s = start;
     for (;;) {
-        if (depth > 0 && (objects & 1) != 0 && (s = read_key(p, s, &value)) == NULL) {
+        if ((objects & 1) != 0 && (s = read_key(p, s, &value.str)) == NULL) {
             return NULL;
         }
-        if (s == p->end) {
-            return NULL;
-        }
-        if (*s != '{' && *s != '[') {
-            s = read_scalar(p, s, &value);
+        if (*s == '"') {
+            s = read_string(p, s, &value.str);
+        } else if (*s != '{' && *s != '[') {
+            s = read_short(p, s, &value);
         } else if (depth == 64) {
             return read_slowly(p, start, &value);
         } else {
             depth++;
             objects = objects << 1 | (*s == '{');
             s = skip_space(p, s + 1);
-            if (s == p->end || *s != ((objects & 1) != 0 ? '}' : ']')) {
+            if (*s != ((objects & 1) != 0 ? '}' : ']')) {
                 continue;
             }
         }
-        while (s != NULL && (s = skip_space(p, s)) < p->end && *s != ',') {
+        while (s != NULL && *(s = skip_space(p, s)) != ',') {
             if (*s != ((objects & 1) != 0 ? '}' : ']')) {
                 return NULL;
             }
@@ -154,70 +187,54 @@ static const char *skip_nested(const struct pick *p, const char *start)
                 return s;
             }
         }
-        if (s == NULL || s == p->end) {
+        if (s == NULL) {
             return NULL;
         }
         s = skip_space(p, s + 1);
     }
 }
 
-static const char *read_value(const struct pick *p, const char *s, struct value *value)
+/* PICKED_NOTHING: it is no value that can be picked. */
+static inline const char *read_value(const struct pick *p, const char *s, struct json_picked *value)
 {
-    if (s == p->end) {
-        return NULL;
+    if (*s == '"') {
+        value->kind = PICKED_STRING;
+        return read_string(p, s, &value->str);
     }
     if (*s == '{' || *s == '[') {
-        value->token = *s == '[' ? JSON_ARRAY_BEGIN : JSON_OBJECT_BEGIN;
+        value->kind = PICKED_NOTHING;
         return skip_nested(p, s);
     }
-    return read_scalar(p, s, value);
+    return read_short(p, s, value);
 }
 
 /* ---- rules ---- */
 
-static const char *take_value(const struct pick *p, const struct json_rule *rule, const char *s)
+static inline const char *take_value(const struct pick *p, const struct json_rule *rule,
+                                     const char *s)
 {
     struct json_picked *out = &p->out[rule->slot];
-    struct value value;
-    s = read_value(p, s, &value);
-    if (s == NULL || (rule->raw_slot >= 0 && value.token != JSON_STRING)) {
+    s = read_value(p, s, out);
+    if (s == NULL || out->kind == PICKED_NOTHING) {
         return NULL;
     }
-    switch (value.token) {
-    case JSON_STRING:
-        out->kind = PICKED_STRING;
-        out->str = value.str;
-        if (value.str.escaped && rule->raw_slot >= 0) {
+    if (rule->raw_slot >= 0) {
+        if (out->kind != PICKED_STRING) {
+            return NULL;
+        }
+        if (out->str.escaped) {
             p->out[rule->raw_slot] = *out;
             p->out[rule->raw_slot].str.escaped = false;
         }
-        return s;
-    case JSON_INTEGER:
-        out->kind = PICKED_INTEGER;
-        out->integer = value.integer;
-        return s;
-    case JSON_FALSE:
-    case JSON_TRUE:
-        out->kind = PICKED_BOOL;
-        out->integer = value.token == JSON_TRUE;
-        return s;
-    case JSON_NULL:
-        out->kind = PICKED_NULL;
-        return s;
-    default:
-        return NULL;
     }
+    return s;
 }
 
 static const char *take_object_text(const struct pick *p, const struct json_rule *rule,
                                     const char *start)
 {
-    struct value value;
-    const char *s = read_value(p, start, &value);
-    if (s == NULL || value.token != JSON_OBJECT_BEGIN) {
-        return NULL;
-    }
-    if (*skip_space(p, start + 1) == '}') {
+    const char *s = *start == '{' ? skip_nested(p, start) : NULL;
+    if (s == NULL || *skip_space(p, start + 1) == '}') {
         return s;
     }
     p->out[rule->slot].kind = PICKED_STRING;
@@ -227,9 +244,7 @@ static const char *take_object_text(const struct pick *p, const struct json_rule
 
 static const char *take_null(const struct pick *p, const char *s)
 {
-    struct value value;
-    s = read_value(p, s, &value);
-    return s != NULL && value.token == JSON_NULL ? s : NULL;
+    return *s == 'n' ? read_word(p, s, "null") : NULL;
 }
 
 /* The rule of a field; -1 = none. */
@@ -252,20 +267,22 @@ static inline int find_rule(const struct pick *p, const struct json_rule *object
 static inline const char *take_field(struct pick *p, const struct json_rule *object, uint32_t *seen,
                                      const char *s)
 {
-    struct value key;
-    if ((s = read_key(p, s, &key)) == NULL || key.str.escaped) {
+    struct json_str key;
+    if ((s = read_key(p, s, &key)) == NULL || key.escaped) {
         return NULL; // with escapes it may be the name of one that has a rule
     }
-    int found = find_rule(p, object, &key.str);
+    int found = find_rule(p, object, &key);
     if (found >= 0) {
+        const struct json_rule *rule = &p->shape->rules[object->first + found];
         if ((*seen >> found) & 1) {
             return NULL; // which of the two counts is not for us to say
         }
         *seen |= (uint32_t)1 << found;
-        return take(p, &p->shape->rules[object->first + found], s);
+        return rule->kind == RULE_VALUE ? take_value(p, rule, s) : take(p, rule, s);
     }
     if (object->others == RULE_ANY) {
-        return read_value(p, s, &key);
+        struct json_picked ignored;
+        return read_value(p, s, &ignored);
     }
     return object->others == RULE_NULL ? take_null(p, s) : NULL;
 }
@@ -273,19 +290,19 @@ static inline const char *take_field(struct pick *p, const struct json_rule *obj
 static const char *take_fields(struct pick *p, const struct json_rule *object, const char *s)
 {
     uint32_t seen = 0;
-    if (s == p->end || *s != '{') {
+    if (*s != '{') {
         return NULL;
     }
     s = skip_space(p, s + 1);
-    if (s < p->end && *s == '}') {
+    if (*s == '}') {
         return s + 1;
     }
     p->depth++;
     while ((s = take_field(p, object, &seen, s)) != NULL) {
         s = skip_space(p, s);
-        if (s == p->end || *s != ',') {
+        if (*s != ',') {
             p->depth--;
-            return s < p->end && *s == '}' ? s + 1 : NULL;
+            return *s == '}' ? s + 1 : NULL;
         }
         s = skip_space(p, s + 1);
     }
@@ -294,7 +311,7 @@ static const char *take_fields(struct pick *p, const struct json_rule *object, c
 
 static const char *take_single(struct pick *p, const struct json_rule *array, const char *s)
 {
-    if (s == p->end || *s != '[') {
+    if (*s != '[') {
         return NULL;
     }
     p->depth++;
@@ -304,16 +321,16 @@ static const char *take_single(struct pick *p, const struct json_rule *array, co
         return NULL;
     }
     s = skip_space(p, s);
-    return s < p->end && *s == ']' ? s + 1 : NULL;
+    return *s == ']' ? s + 1 : NULL;
 }
 
 /* The value that begins at `s`. As deep as the shape is. */
 static const char *take(struct pick *p, const struct json_rule *rule, const char *s)
 {
-    struct value value;
+    struct json_picked ignored;
     switch (rule->kind) {
     case RULE_ANY:
-        return read_value(p, s, &value);
+        return read_value(p, s, &ignored);
     case RULE_NULL:
         return take_null(p, s);
     case RULE_VALUE:

@@ -66,8 +66,9 @@ struct json_picked {
     struct json_str str;
 };
 
-/* False: the text is not of this shape. `out` has room for JSON_PICK_VALUES; what the text does not
- * have is PICKED_NOTHING. */
+/* False: the text is not of this shape. text[len] can be read and is a control character, as the
+ * NUL behind a string and the end of a line are; it is no part of the text. `out` has room for
+ * JSON_PICK_VALUES; what the text does not have is PICKED_NOTHING. */
 bool json_pick(const struct json_shape *shape, const char *text, size_t len,
                struct json_picked *out);
 

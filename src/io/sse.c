@@ -15,6 +15,12 @@
 
 static const char bom[] = "\xef\xbb\xbf";
 
+/* A text that is in the bytes just given, or in a buffer of ours. */
+struct piece {
+    const char *at; /* borrowed; NULL = there is none */
+    size_t len;
+};
+
 struct sse {
     size_t max;
     size_t bom_seen; /* bytes of a byte order mark at the start; 3 = no longer looked for */
@@ -24,11 +30,10 @@ struct sse {
     bool too_large;
     bool delivered;  /* the last call gave an event: its memory is for the next one */
     struct buf line; /* the present line, as far as it came in pieces */
-    struct buf name;
-    struct buf data;
+    struct piece name, data;
+    struct buf kept_name, kept_data; /* where the bytes they were in are gone */
     struct buf id;
     struct buf stray; /* lines that are no field */
-    bool has_data;
     bool has_id;
     int64_t retry_ms;
     uint64_t comments;
@@ -48,8 +53,8 @@ void sse_free(struct sse *s)
         return;
     }
     buf_release(&s->line);
-    buf_release(&s->name);
-    buf_release(&s->data);
+    buf_release(&s->kept_name);
+    buf_release(&s->kept_data);
     buf_release(&s->id);
     buf_release(&s->stray);
     free(s);
@@ -71,16 +76,32 @@ static void empty(struct buf *b)
     if (b->cap > KEEP_CAP) {
         buf_release(b);
     } else {
-        buf_clear(b);
+        b->len = 0;
     }
 }
 
 /* Forgets the event, but not the id, which is the stream's. */
 static void begin_event(struct sse *s)
 {
-    empty(&s->name);
-    empty(&s->data);
-    s->has_data = false;
+    s->name = s->data = (struct piece){0};
+    empty(&s->kept_name);
+    empty(&s->kept_data);
+}
+
+static void keep(struct piece *piece, struct buf *kept)
+{
+    if (piece->at != NULL && piece->at != kept->data) {
+        buf_clear(kept);
+        buf_append(kept, piece->at, piece->len);
+        piece->at = kept->data;
+    }
+}
+
+/* The bytes given go, the event is not complete. */
+static void keep_pieces(struct sse *s)
+{
+    keep(&s->name, &s->kept_name);
+    keep(&s->data, &s->kept_data);
 }
 
 static bool fits(struct sse *s, size_t more)
@@ -92,29 +113,39 @@ static bool fits(struct sse *s, size_t more)
     return !s->too_large;
 }
 
-static void set(struct buf *b, const char *value, size_t len)
+static void add_data(struct sse *s, struct piece value)
 {
-    buf_clear(b);
-    buf_append(b, value, len);
+    if (s->data.at == NULL) {
+        s->data = value;
+        return;
+    }
+    keep(&s->data, &s->kept_data);
+    buf_append_char(&s->kept_data, '\n');
+    buf_append(&s->kept_data, value.at, value.len);
+    s->data = (struct piece){.at = s->kept_data.data, .len = s->kept_data.len};
 }
 
-static void set_retry(struct sse *s, const char *value, size_t len)
+static void set_id(struct sse *s, struct piece value)
+{
+    if (memchr(value.at, '\0', value.len) == NULL) {
+        buf_clear(&s->id);
+        buf_append(&s->id, value.at, value.len);
+        s->has_id = true;
+    }
+}
+
+static void set_retry(struct sse *s, struct piece value)
 {
     int64_t ms = 0;
-    for (size_t i = 0; i < len; i++) {
-        if (value[i] < '0' || value[i] > '9' || ms > INT64_MAX / 100) {
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9' || ms > INT64_MAX / 100) {
             return;
         }
-        ms = ms * 10 + (value[i] - '0');
+        ms = ms * 10 + (value.at[i] - '0');
     }
-    if (len > 0) {
+    if (value.len > 0) {
         s->retry_ms = ms;
     }
-}
-
-static bool is(const char *name, size_t len, const char *field)
-{
-    return strlen(field) == len && memcmp(name, field, len) == 0;
 }
 
 static void take_stray(struct sse *s, const char *line, size_t len)
@@ -126,31 +157,30 @@ static void take_stray(struct sse *s, const char *line, size_t len)
     buf_append(&s->stray, line, len < room ? len : room);
 }
 
+/* Whether this is the line's field; then *value is what it says. */
+static inline bool is_field(const char *line, size_t len, const char *name, struct piece *value)
+{
+    size_t at = strlen(name);
+    if (len < at || memcmp(line, name, at) != 0 || (len > at && line[at] != ':')) {
+        return false;
+    }
+    at += len > at; // the colon
+    at += len > at && line[at] == ' ';
+    *value = (struct piece){.at = line + at, .len = len - at};
+    return true;
+}
+
 static void take_field(struct sse *s, const char *line, size_t len)
 {
-    const char *colon = memchr(line, ':', len);
-    size_t name_len = colon != NULL ? (size_t)(colon - line) : len;
-    const char *value = colon != NULL ? colon + 1 : line + len;
-    size_t value_len = len - (size_t)(value - line);
-    if (value_len > 0 && *value == ' ') {
-        value++;
-        value_len--;
-    }
-    if (is(line, name_len, "data")) {
-        if (s->has_data) {
-            buf_append_char(&s->data, '\n');
-        }
-        buf_append(&s->data, value, value_len);
-        s->has_data = true;
-    } else if (is(line, name_len, "event")) {
-        set(&s->name, value, value_len);
-    } else if (is(line, name_len, "id")) {
-        if (memchr(value, '\0', value_len) == NULL) {
-            set(&s->id, value, value_len);
-            s->has_id = true;
-        }
-    } else if (is(line, name_len, "retry")) {
-        set_retry(s, value, value_len);
+    struct piece value;
+    if (is_field(line, len, "data", &value)) {
+        add_data(s, value);
+    } else if (is_field(line, len, "event", &value)) {
+        s->name = value;
+    } else if (is_field(line, len, "id", &value)) {
+        set_id(s, value);
+    } else if (is_field(line, len, "retry", &value)) {
+        set_retry(s, value);
     } else {
         take_stray(s, line, len);
     }
@@ -159,17 +189,14 @@ static void take_field(struct sse *s, const char *line, size_t len)
 /* A blank line. Returns true when there is an event. */
 static bool dispatch(struct sse *s, struct sse_event *event)
 {
-    if (!s->has_data) {
+    if (s->data.at == NULL) {
         begin_event(s);
         return false;
     }
-    if (s->name.len == 0) {
-        set(&s->name, "message", 7);
-    }
-    buf_append(&s->data, "", 0);
-    *event = (struct sse_event){.name = s->name.data,
-                                .name_len = s->name.len,
-                                .data = s->data.data,
+    bool named = s->name.len > 0;
+    *event = (struct sse_event){.name = named ? s->name.at : "message",
+                                .name_len = named ? s->name.len : strlen("message"),
+                                .data = s->data.at,
                                 .data_len = s->data.len,
                                 .id = s->has_id ? s->id.data : NULL,
                                 .id_len = s->id.len,
@@ -188,6 +215,7 @@ static bool end_line(struct sse *s, const char *data, size_t len, struct sse_eve
     } else if (s->line.len > 0) {
         buf_append(&s->line, data, len);
         take_field(s, s->line.data, s->line.len);
+        keep_pieces(s);
         empty(&s->line);
     } else if (len > 0) {
         take_field(s, data, len);
@@ -248,7 +276,7 @@ static size_t take_piece(struct sse *s, const char *data, size_t len, bool *is_e
         s->line_begun = true;
         s->in_comment = *data == ':';
     }
-    size_t end = find_line_end(data, len);
+    size_t end = *data == '\n' ? 0 : find_line_end(data, len);
     if (!s->in_comment && !fits(s, end)) {
         return 0;
     }
@@ -278,7 +306,11 @@ enum sse_what sse_feed(struct sse *s, const char *data, size_t len, size_t *used
     while (*used < len && !is_event && !s->too_large) {
         *used += take_piece(s, data + *used, len - *used, &is_event, event);
     }
-    return s->too_large ? SSE_TOO_LARGE : is_event ? SSE_EVENT : SSE_MORE;
+    if (is_event) {
+        return SSE_EVENT;
+    }
+    keep_pieces(s);
+    return s->too_large ? SSE_TOO_LARGE : SSE_MORE;
 }
 
 enum sse_what sse_end(struct sse *s, struct sse_event *event)

@@ -7,7 +7,7 @@
  *         size_t used;
  *         enum sse_what what = sse_feed(sse, data, len, &used, &event);
  *         data += used, len -= used;
- *         if (what == SSE_EVENT) ...          its pieces live until the next call
+ *         if (what == SSE_EVENT) ...          its texts live until the next call
  *     }
  *
  * It is pulled: after each event the caller may stop and keep the rest of the bytes, so what waits
@@ -27,7 +27,8 @@ enum sse_what {
     SSE_TOO_LARGE, /* it would pass the limit; from now on every call says so */
 };
 
-/* Texts may hold any bytes, NUL too, and are followed by a NUL; borrowed until the next call. */
+/* Texts may hold any bytes, NUL too. Behind each is a NUL or a line end, which is no part of it.
+ * Borrowed until the next call, and no longer than the bytes that were given live. */
 struct sse_event {
     const char *name; /* "message" when the server gave none */
     size_t name_len;

@@ -9,7 +9,7 @@ local retries = require "lash.retries"
 local tool = require "lash.tool"
 
 local begin_call, end_call = engine.begin_call, engine.end_call
-local result_of, wants_context = outcome.of, tool.wants_context
+local attempt, mapped = outcome.attempt, outcome.mapped
 
 local M = {}
 
@@ -50,48 +50,23 @@ local function cancelled(job, reason)
 end
 
 local function label_of(job)
-    return job.batch.spec.turn .. job.at
+    return job.batch.spec.turn .. "." .. job.at
 end
 
--- On a worker. Raises nothing: what the engine raises is told as what it is.
-local function run_there(job, args, ctx)
-    local done, status, text, traceback, final = pcall(tool.run, job.tool, args, ctx, job.on_report)
-    if not done then -- cancelled; or it failed itself: a message that is too large to travel, no memory
-        return "error", outcome.error_text(status)
-    end
-    return status, text, traceback, final
+local function context_of(job, n)
+    local spec, label = job.batch.spec, label_of(job)
+    return { -- with room for the functions
+        call = label, agent = spec.agent, key = spec.key .. label, attempt = n, progress = nil, cancelled = nil,
+    }
 end
 
---- One attempt of a call, in the running task.
--- @param job { tool =, args =, at = its index, batch = { spec = of dispatch.run }, on_report = as of tool.run,
---   started = hrtime() of its beginning, or false and it begins here }
--- @param n which attempt; from the second on job.fresh_args() gives the arguments once more
--- @return status, text, ms since the beginning, whether it forbids another attempt
-function M.once(job, n)
-    local found, spec = job.tool, job.batch.spec
-    local began = begin_call(job, found.timeout)
-    local since = job.started or began
-    job.started = since
-    local args = n == 1 and job.args or job.fresh_args()
-    local ctx
-    if wants_context(found) then
-        local label = label_of(job)
-        ctx = { -- with room for the functions
-            call = label, agent = spec.agent, key = spec.key .. label, attempt = n, progress = nil, cancelled = nil,
-        }
-    end
-    local status, text, traceback, final
-    if found.mark == "sync" then
-        engine.current():tag(spec.key .. label_of(job) .. " " .. found.name) -- should its result come too late
-        status, text, traceback, final = run_there(job, args, ctx)
-    else
-        ctx = ctx and context.attach(ctx, job.on_report)
-        status, text, traceback, final = result_of(found.fn, found.max_output, args, ctx)
-    end
-    local ms, reason, held = end_call(since)
+-- What it comes to when the task was cancelled, the loop was held, or the tool failed.
+-- @return status, text, whether it forbids another attempt
+local function judged(job, status, text, reason, held, traceback, final)
     if held then -- before the end of the call that it tells of
         held()
     end
+    local spec, found = job.batch.spec, job.tool
     if reason then
         status, text = cancelled(job, reason)
         traceback, final = nil, nil
@@ -102,13 +77,60 @@ function M.once(job, n)
     if traceback and spec.on_traceback then
         spec.on_traceback(found.name, text, traceback)
     end
+    return status, text, final
+end
+
+-- On a worker. Raises nothing: what the engine raises is told as what it is.
+-- @return status, text, ms, whether it forbids another attempt
+local function run_there(job, args, ctx)
+    local found = job.tool
+    begin_call(job, found.timeout, job.batch.spec.key .. label_of(job) .. " " .. found.name)
+    local done, status, text, traceback, final = pcall(tool.run, found, args, ctx, job.on_report)
+    if not done then -- cancelled; or it failed itself: a message that is too large to travel, no memory
+        status, text, traceback, final = "error", outcome.error_text(status), nil, nil
+    end
+    local ms, reason, held = end_call()
+    if reason or held or traceback then
+        status, text, final = judged(job, status, text, reason, held, traceback, final)
+    end
     return status, text, ms, final
+end
+
+--- One attempt of a call, in the running task.
+-- @param job { tool =, its = as of tool.prepared, args =, at = its index, batch = { spec = of dispatch.run },
+--   on_report = as of tool.run }
+-- @param n which attempt; from the second on job.fresh_args() gives the arguments once more
+-- @param settle fn(batch, at, status, text, ms since the beginning, whether it forbids another attempt): gets what
+--   came of it, and gives what this returns. While the tool runs no caller waits for that: a stack that holds one
+--   frame less need not grow
+function M.once(job, n, settle)
+    local found, args, ctx = job.tool, n == 1 and job.args or job.fresh_args(), nil
+    if job.its.wants then
+        ctx = context_of(job, n)
+    end
+    if found.mark == "sync" then
+        return settle(job.batch, job.at, run_there(job, args, ctx))
+    end
+    local text, ms, reason, held, count, value = attempt(job, found.timeout, found.fn, args,
+        ctx and context.attach(ctx, job.on_report))
+    local status, traceback, final = "ok", nil, nil
+    if not text or #text > found.max_output then
+        status, text, traceback, final = mapped(found.max_output, text, count, value)
+    end
+    if reason or held or traceback then
+        status, text, final = judged(job, status, text, reason, held, traceback, final)
+    end
+    return settle(job.batch, job.at, status, text, ms, final)
+end
+
+local function as_it_is(_, _, ...)
+    return ...
 end
 
 -- One attempt in a task of its own.
 local function apart(job, n)
     local group <close> = engine.group()
-    local task = group:spawn(M.once, job, n)
+    local task = group:spawn(M.once, job, n, as_it_is)
     local waited, cancel = pcall(group.wait, group)
     local done, status, text, _, final = task:result()
     if not waited then -- the call itself is cancelled: nobody but it knows for what

@@ -29,18 +29,18 @@ local function tell_traceback(name, text, traceback)
     log.debug(("tool '%s' failed: %s%s"):format(name, text, traceback))
 end
 
-local function dispatch_calls(run, calls, skip)
-    local agent, most = run.current.agent, run.limits
-    return dispatch.run(calls, {
+-- What the dispatcher needs to know of a run, as of dispatch.run: made once for all turns of an agent in it.
+local function spec_of(run, agent)
+    local most = run.limits
+    local spec = {
+        turn = nil, skip = nil, -- with each turn
         tools = agent.by_name,
         agent = agent.name,
         cap = most.concurrency,
         wait = most.wait,
         retry = agent.retry,
         fail_fast = agent.fail_fast,
-        skip = skip,
         key = run.key,
-        turn = run.turn .. ".",
         emit = run.heard and function(kind, fields)
             run:emit(kind, fields, agent.name)
         end or nil,
@@ -48,7 +48,16 @@ local function dispatch_calls(run, calls, skip)
         cause = function()
             return run:cause()
         end,
-    })
+    }
+    run.dispatched, run.dispatched_for = spec, agent
+    return spec
+end
+
+local function dispatch_calls(run, calls, skip)
+    local agent = run.current.agent
+    local spec = run.dispatched_for == agent and run.dispatched or spec_of(run, agent)
+    spec.turn, spec.skip = run.turn, skip
+    return dispatch.run(calls, spec)
 end
 
 local function emit_pair(run, calls, i, item)

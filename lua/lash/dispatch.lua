@@ -9,12 +9,16 @@ local json = require "lash.json"
 local near = require "lash.near"
 local outcome = require "lash.outcome"
 local retries = require "lash.retries"
+local schema = require "lash.schema"
 local timer = require "lash.core.timer"
 local tool = require "lash.tool"
 
-local decode, hrtime, check_arguments, is_plain = json.decode, engine.hrtime, tool.check_arguments, tool.is_plain
+local decode, fits, hrtime = json.decode, require("lash.core.accept").fits, engine.hrtime
+local once, prepared = attempts.once, tool.prepared
 
 local M = {}
+
+local NONE = {}
 
 --- Calls of one batch that run at once, unless limits.concurrency says otherwise.
 M.CONCURRENCY = 16
@@ -49,7 +53,7 @@ end
 
 --- Which tool a call means and with what arguments.
 -- @param tools name -> tool
--- @return tool, arguments | nil, the sentence for the model
+-- @return tool, arguments, as of tool.prepared | nil, the sentence for the model
 function M.classify(call, tools)
     local found, text = tools[call.name], call.args
     if not found then
@@ -61,9 +65,13 @@ function M.classify(call, tools)
     else
         args, err = decode(text)
     end
-    local ok, fault = check_arguments(found, args)
+    local its, ok, fault = prepared(found), nil, nil
+    if its.plan and fits(its.plan, args) then
+        return found, args, its
+    end
+    ok, fault = schema.check(its.checker, args)
     if ok then -- so it is an object: as the schemas of all tools have it
-        return found, args
+        return found, args, its
     end
     return nil, no_object(args, err)
         or ("the arguments of '%s' do not fit its schema: %s"):format(call.name, tostring(fault))
@@ -85,10 +93,36 @@ local function is_given_up()
     return debug.gethook() == "external hook" and engine.current():cancelled() ~= nil
 end
 
+local FAILED = { error = true, timeout = true, lost = true }
+
+-- When a call began: hrtime(), or nil when it has not.
+local function begun(batch, slot)
+    local task = batch.tasks[slot]
+    return batch.jobs[slot].started or task and task:begun()
+end
+
+-- A call has failed. With fail_fast the first one stops the others.
+local function note_failure(batch, i)
+    batch.failures = batch.failures or {}
+    batch.failures[#batch.failures + 1] = i
+    if not batch.spec.fail_fast or batch.stopped then
+        return
+    end
+    batch.stopped = true
+    if batch.permits then
+        batch.permits:abandon()
+    end
+    for slot, job in ipairs(batch.jobs) do
+        if not batch.outcomes[job.at] and begun(batch, slot) then
+            batch.tasks[slot]:cancel("sibling")
+        end
+    end
+end
+
 local function tell_end(batch, i)
-    local item = batch.outcomes[i]
-    batch.spec.emit("call.end", {
-        call = batch.spec.turn .. i, name = item.name, status = item.status, ms = item.ms, output = item.output,
+    local spec, item = batch.spec, batch.outcomes[i]
+    spec.emit("call.end", {
+        call = spec.turn .. "." .. i, name = item.name, status = item.status, ms = item.ms, output = item.output,
     })
 end
 
@@ -97,22 +131,25 @@ local function note_end(batch, i, status, text, ms)
     batch.outcomes[i] = {
         type = "outcome", id = call.id, name = call.name, status = status, output = text, ms = ms,
     }
-    if not batch.spec.emit then
-        return
-    elseif is_given_up() then
-        batch.untold = batch.untold or {}
-        batch.untold[#batch.untold + 1] = i
-    else
-        tell_end(batch, i)
+    if batch.spec.emit then
+        if is_given_up() then
+            batch.untold = batch.untold or {}
+            batch.untold[#batch.untold + 1] = i
+        else
+            tell_end(batch, i)
+        end
+    end
+    if FAILED[status] then
+        note_failure(batch, i)
     end
 end
 
 local function note_start(batch, i, found)
-    if batch.spec.emit then
-        local call = batch.calls[i]
-        batch.spec.emit("call.start", {
+    local spec, call = batch.spec, batch.calls[i]
+    if spec.emit then
+        spec.emit("call.start", {
             type = "call.start", -- as what it becomes anyway: the table is made large enough at once
-            call = batch.spec.turn .. i,
+            call = spec.turn .. "." .. i,
             name = call.name,
             mark = found and found.mark,
             args = call.args == "" and "{}" or call.args,
@@ -124,28 +161,6 @@ end
 local function note_both(batch, i, status, text)
     note_start(batch, i, batch.spec.tools[batch.calls[i].name])
     note_end(batch, i, status, text, 0)
-end
-
-local FAILED = { error = true, timeout = true, lost = true }
-
--- Remembers a call that failed. With fail_fast the first one stops the others.
-local function note_failure(batch, i)
-    if not FAILED[batch.outcomes[i].status] then
-        return
-    end
-    batch.failures[#batch.failures + 1] = i
-    if not batch.spec.fail_fast or batch.stopped then
-        return
-    end
-    batch.stopped = true
-    if batch.permits then
-        batch.permits:abandon()
-    end
-    for slot, job in ipairs(batch.jobs) do
-        if job.started and not batch.outcomes[job.at] then
-            batch.tasks[slot]:cancel("sibling")
-        end
-    end
 end
 
 -- ---- permits ----
@@ -217,7 +232,6 @@ local function watch_turns(batch)
     for _, i in ipairs(late) do
         if not batch.stopped then -- the others get the reason for that
             note_both(batch, i, "timeout", text)
-            note_failure(batch, i)
         end
     end
 end
@@ -230,7 +244,7 @@ local function progress_teller(job)
         if not batch.outcomes[i] and type(report) == "table" then
             local text = report.text
             batch.spec.emit("call.progress", {
-                call = batch.spec.turn .. i, name = batch.calls[i].name, fraction = tonumber(report.fraction),
+                call = batch.spec.turn .. "." .. i, name = batch.calls[i].name, fraction = tonumber(report.fraction),
                 text = type(text) == "string" and outcome.cap(outcome.error_text(text), PROGRESS) or nil,
             })
         end
@@ -239,14 +253,15 @@ end
 
 -- A call that may be tried again.
 local function run_again(job, slot, policy)
-    local give_back
+    local began, give_back = job.started or hrtime(), nil
+    job.started = began
     job.pause, give_back = pauses(job, slot)
     job.fresh_args = function() -- a tool may change the table that it gets
         return select(2, M.classify(job.batch.calls[job.at], job.batch.spec.tools))
     end
     local status, text = attempts.run(job, policy)
     give_back()
-    return status, text, elapsed(job.started)
+    note_end(job.batch, job.at, status, text, elapsed(began))
 end
 
 -- The body of the task of one call. An error of it is one of lash, such as no memory for a tool's result; fill() tells
@@ -258,21 +273,16 @@ local function run_call(job, slot)
     end
     if batch.spec.emit then
         job.started = hrtime()
-        job.on_report = progress_teller(job)
+        job.on_report = job.its.wants and progress_teller(job) or nil
         note_start(batch, job.at, found)
     end
-    local policy = found.idempotent and retries.policy(found, batch.spec.retry)
-    local status, text, ms
-    if policy then
-        job.started = job.started or hrtime()
-        status, text, ms = run_again(job, slot, policy)
-    else
-        status, text, ms = attempts.once(job, 1)
+    if found.idempotent then
+        local policy = retries.policy(found, batch.spec.retry)
+        if policy then
+            return run_again(job, slot, policy)
+        end
     end
-    note_end(batch, job.at, status, text, ms)
-    if status ~= "ok" then
-        note_failure(batch, job.at)
-    end
+    return once(job, 1, note_end)
 end
 
 -- The same with fail_fast, where the others are to end at once.
@@ -280,45 +290,44 @@ local function run_guarded(job, slot)
     local batch = job.batch
     local ok, err = pcall(run_call, job, slot)
     if not ok and not batch.outcomes[job.at] then
-        note_end(batch, job.at, "error", outcome.error_text(err), elapsed(job.started or hrtime()))
-        note_failure(batch, job.at)
+        note_end(batch, job.at, "error", outcome.error_text(err), elapsed(begun(batch, slot) or hrtime()))
     end
 end
 
--- @return whether anything is to run
+-- Makes the jobs of all calls that can run.
+-- @return how many, whether none of them needs more than any permit
 local function classify_all(batch, skip)
     local calls, tools, jobs = batch.calls, batch.spec.tools, batch.jobs
+    local n, plain = 0, true
     for i = 1, #calls do
         if not (skip and skip[i]) then
-            local found, args = M.classify(calls[i], tools)
+            local call = calls[i]
+            local found, args, its = M.classify(call, tools)
             if found then
-                batch.plain = batch.plain and is_plain(found)
-                jobs[#jobs + 1] = { batch = batch, at = i, tool = found, args = args, started = false }
+                n, plain = n + 1, plain and its.plain
+                jobs[n] = { batch = batch, at = i, tool = found, args = args, its = its }
             else
-                note_start(batch, i, tools[calls[i].name])
+                note_start(batch, i, tools[call.name])
                 note_end(batch, i, "error", args, 0)
-                note_failure(batch, i)
             end
         end
     end
-    return #jobs > 0 and not batch.stopped
+    return n, plain
 end
 
-local function run_all(batch)
+local function run_all(batch, n, plain)
     local permits <close> = engine.batch(batch.spec.cap or M.CONCURRENCY)
-    local jobs, run = batch.jobs, batch.spec.fail_fast and run_guarded or run_call
-    if batch.plain then
-        permits:add(false, #jobs)
+    local jobs, run, wait = batch.jobs, batch.spec.fail_fast and run_guarded or run_call, batch.spec.wait
+    if plain then
+        permits:add(false, n)
     else
-        for slot = 1, #jobs do
+        for slot = 1, n do
             local found = jobs[slot].tool
             add_slot(permits, found, found.parallel == false)
         end
     end
     batch.permits = permits
-    local pending = permits:start()
-    local wait = batch.spec.wait
-    if not wait or wait <= 0 or pending == 0 then
+    if permits:start() == 0 or not wait or wait <= 0 then
         permits:run(run, jobs, batch.tasks)
     else
         local watch <close> = engine.group()
@@ -327,23 +336,34 @@ local function run_all(batch)
     end
 end
 
+-- Whether every call has its outcome, and all were told.
+local function is_complete(batch)
+    local outcomes = batch.outcomes
+    for i = 1, #batch.calls do
+        if not outcomes[i] then
+            return false
+        end
+    end
+    return not batch.untold
+end
+
 -- Answers what has no outcome: history stays complete.
 local function fill(batch, skip)
-    local outcomes, jobs = batch.outcomes, batch.jobs
-    for _, i in ipairs(batch.untold or {}) do
+    local outcomes, jobs, cause = batch.outcomes, batch.jobs, batch.spec.cause
+    batch.permits = nil -- they are closed
+    for _, i in ipairs(batch.untold or NONE) do
         tell_end(batch, i)
     end
     for slot = 1, #jobs do
         local job = jobs[slot]
-        if job.started and not outcomes[job.at] then
-            local status, text = attempts.killed(batch.tasks[slot], job.tool, batch.spec.cause)
-            note_end(batch, job.at, status, text, elapsed(job.started))
-            note_failure(batch, job.at)
+        local began = not outcomes[job.at] and begun(batch, slot)
+        if began then
+            local status, text = attempts.killed(batch.tasks[slot], job.tool, cause)
+            note_end(batch, job.at, status, text, elapsed(began))
         end
     end
     for i = 1, #batch.calls do
         if not outcomes[i] and not (skip and skip[i]) then
-            local cause = batch.spec.cause
             local why = batch.fault or batch.stopped and "another call failed" or cause and cause()
                 or "the run was cancelled"
             note_both(batch, i, "not_run", ("not run: %s before this call started"):format(why))
@@ -354,7 +374,7 @@ end
 --- Runs a batch.
 -- @param calls items of type "call", in the model's order
 -- @param spec { tools = name -> tool, agent = name, cap = calls at once, emit = fn(type, fields) or nil,
---   turn = "2.": what stands before the index in a call's label, key = prefix of ctx.key, skip =
+--   turn = its number, for a call's label "TURN.INDEX", key = prefix of ctx.key, skip =
 --   { [i] = true } for calls that somebody else answers, on_traceback = fn(name, text, traceback) or nil,
 --   wait = seconds that a call waits for its turn, retry = of the agent, fail_fast = true: the first call
 --   that fails stops the others, cause = fn() -> why the run is cancelled }
@@ -363,26 +383,30 @@ end
 --   positions of the calls that failed, in the order in which they did
 function M.run(calls, spec)
     local batch = {
-        calls = calls, spec = spec, failures = {},
+        calls = calls,
+        spec = spec,
         outcomes = { nil, nil, nil, nil }, -- room for a few at once, as in the next two: lists that grow are made again
-        -- Of the calls that may run: { batch =, at = position, tool =, args =, started = hrtime() or false }
+        -- Of the calls that may run: { batch =, at = position, tool =, its = as of tool.prepared, args =, started =
+        -- hrtime() where somebody is told of it, on_report = }
         jobs = { nil, nil, nil, nil },
         tasks = { nil, nil, nil, nil }, -- of those that have begun: as many
         permits = nil, -- their slots are the indices of jobs and tasks
-        stopped = nil, -- a call has failed, with fail_fast
-        plain = true, -- no call of it needs more than any permit
-        fault = nil, untold = nil,
     }
+    -- Later perhaps: stopped = a call has failed, with fail_fast; failures =, as it is returned; fault = what lash
+    -- failed with, for the model; untold = positions of those whose end was not told
     local skip = spec.skip
     local ok, err = true, nil
-    if classify_all(batch, skip) then
-        ok, err = pcall(run_all, batch)
+    local n, plain = classify_all(batch, skip)
+    if n > 0 and not batch.stopped then
+        ok, err = pcall(run_all, batch, n, plain)
         if not ok and not engine.cancel_reason(err) then -- a fault of lash, not of a tool: it ends the run
             batch.fault = "lash itself failed"
         end
     end
-    fill(batch, skip)
-    return batch.outcomes, ok or nil, not ok and err or nil, batch.failures
+    if not is_complete(batch) then
+        fill(batch, skip)
+    end
+    return batch.outcomes, ok or nil, not ok and err or nil, batch.failures or NONE
 end
 
 return M

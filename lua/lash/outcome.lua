@@ -202,6 +202,11 @@ end
 
 local call = engine.caller(with_traceback)
 
+--- attempt(job, seconds | false, fn, args, ctx) -> text | nil | false, ms, reason, held, n, value: calls fn(args, ctx)
+-- in the running task as one call of a tool. The text, with n and value where there is none, is for mapped(); ms,
+-- reason and held are as of engine.end_call().
+M.attempt = engine.attempt(with_traceback)
+
 local function map_failure(failure)
     if type(failure) ~= "table" or failure.traceback == nil then
         return "error", M.error_text(failure) -- the handler itself failed: stack or memory
@@ -209,12 +214,13 @@ local function map_failure(failure)
     return "error", M.error_text(failure.err), failure.traceback, is_final(failure.err)
 end
 
---- Runs fn(args, ctx) and maps what it gives. Never raises.
+--- Maps what a tool's function gave.
 -- @param cap bytes of output kept
+-- @param text of its result, or nil: it gave n values, which need some thought, or false: it failed
+-- @param value the result, a list of several, or what with_traceback() made of the error
 -- @return status ("ok" or "error"), text, for an error the traceback or nil, whether it forbids another attempt;
 --   of a task that was cancelled they mean nothing
-function M.of(fn, cap, args, ctx)
-    local text, n, value = call(fn, args, ctx)
+function M.mapped(cap, text, n, value)
     if text then
         return "ok", #text <= cap and text or M.cap(text, cap)
     end
@@ -225,6 +231,11 @@ function M.of(fn, cap, args, ctx)
         status, text, traceback, final = map_failure(value)
     end
     return status, M.cap(text, cap), traceback, final
+end
+
+--- Runs fn(args, ctx) and maps what it gives, see mapped(). Never raises.
+function M.of(fn, cap, args, ctx)
+    return M.mapped(cap, call(fn, args, ctx))
 end
 
 --- The same on a worker, where a cancelled task raises.

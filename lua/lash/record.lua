@@ -29,6 +29,8 @@ local Run = {
     label = nil,       -- of the model that was asked last
     usage = nil,       -- of the answers so far
     key = nil,         -- its name for the workers, when it has calls
+    dispatched = nil,  -- what the dispatcher knows of it, and
+    dispatched_for = nil, -- of which agent that tells; see lash.calls
     task = nil,        -- its own, if it has one
 }
 Run.__index = Run

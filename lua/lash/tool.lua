@@ -8,8 +8,6 @@ local retries = require "lash.retries"
 local schema = require "lash.schema"
 local size = require "lash.size"
 
-local fits = require("lash.core.accept").fits
-
 local M = {}
 
 --- The metatable of tools.
@@ -46,8 +44,7 @@ local FIELDS = {
     strict = "boolean",
 }
 
--- What is made of a tool once: { checker = its compiled schema, wants = whether its function looks at its context,
--- plain = whether its calls need no more than any permit }. Not part of the tool, so that tools can travel to workers.
+-- What is made of a tool once, see M.prepared. Not part of the tool, so that tools can travel to workers.
 local made_of = setmetatable({}, { __mode = "k" })
 
 -- Whether a function has a second parameter. The context is not made for one that cannot see it.
@@ -59,6 +56,7 @@ end
 local function made(tool, checker, fn)
     return {
         checker = checker,
+        plan = checker.plan,
         wants = not fn or has_second(fn),
         plain = tool.mark == "async" and tool.parallel ~= false and type(tool.parallel) ~= "string" and not tool.limit,
     }
@@ -205,25 +203,11 @@ function M.is(value)
     return getmetatable(value) == M.Tool
 end
 
---- Checks arguments against the tool's schema.
--- @return true | nil, err as of lash.schema.check
-function M.check_arguments(tool, args)
-    local checker = (made_of[tool] or of(tool)).checker
-    local plan = checker.plan
-    if plan and fits(plan, args) then
-        return true
-    end
-    return schema.check(checker, args)
-end
-
---- @return whether the tool's function looks at its context
-function M.wants_context(tool)
-    return (made_of[tool] or of(tool)).wants
-end
-
---- @return whether a call of the tool needs no more than any permit: no worker, no limit, no name
-function M.is_plain(tool)
-    return (made_of[tool] or of(tool)).plain
+--- What is made of a tool once, for its calls.
+-- @return { checker = its compiled schema, plan = of it as of lash.core.accept, or nil, wants = whether its function
+--   looks at its context, plain = whether its calls need no more than any permit: no worker, no limit, no name }
+function M.prepared(tool)
+    return made_of[tool] or of(tool)
 end
 
 --- Runs the tool's function in the running task (async) or on a worker (sync).
@@ -235,9 +219,8 @@ function M.run(tool, args, ctx, on_report)
     if tool.mark == "async" then
         return outcome.of(tool.fn, tool.max_output, args, ctx and context.attach(ctx, on_report))
     end
-    local limit = tool.memory or engine.memory_limit()
-    local ok, status, text, traceback, final = engine.offload_within(limit, on_report, tool.code, tool.max_output, args,
-        ctx)
+    local ok, status, text, traceback, final = engine.offload_within(tool.memory, on_report, tool.code, tool.max_output,
+        args, ctx)
     if ok then
         return status, text, traceback, final
     end

@@ -8,7 +8,6 @@
 #include "bind/bind.h"
 #include "bind/type.h"
 #include "engine/task.h"
-#include "engine/watchdog.h"
 #include "engine/worker.h"
 
 #include <lauxlib.h>
@@ -134,8 +133,19 @@ static int l_task_mark_call(lua_State *L)
     struct task *t = check_task(L);
     luaL_argcheck(L, t->state != TASK_DONE, 1, "the task has ended");
     lua_settop(L, 2);
-    task_begin_call(L, t);
+    task_mark_call(L, t);
     return 0;
+}
+
+/* task:begun() -> hrtime() at which it began a call, or nil */
+static int l_task_begun(lua_State *L)
+{
+    const struct task *t = check_task(L);
+    if (t->call_began == 0) {
+        return 0;
+    }
+    lua_pushinteger(L, (lua_Integer)t->call_began);
+    return 1;
 }
 
 /* task:tag(text): the name under which engine.late() tells of what it offloads. */
@@ -183,34 +193,26 @@ static int l_cancel_reason(lua_State *L)
     return 1;
 }
 
-/* begin_call(job, seconds | false) -> hrtime(): the running task begins a call, as mark_call()
- * says, and has so much time for it */
+/* begin_call(job, seconds | false, tag): the running task begins a call, as mark_call() says, and
+ * has so much time for it; the tag is for engine.late() */
 static int l_begin_call(lua_State *L)
 {
-    struct task *t = runtime_of(L)->current;
-    luaL_argcheck(L, t != NULL, 1, "only a task makes calls");
-    if (lua_isnumber(L, 2)) {
-        task_set_deadline(t, lua_tonumber(L, 2));
-    }
-    lua_settop(L, 1);
-    task_begin_call(L, t);
-    lua_pushinteger(L, (lua_Integer)uv_hrtime());
-    return 1;
+    luaL_checkstring(L, 3);
+    lua_settop(L, 3);
+    task_begin_call(L, 1, 2);
+    task_push_self(L, runtime_of(L)->current);
+    lua_replace(L, 2); // -- job task tag
+    task_set_tag(L, 2);
+    return 0;
 }
 
-/* end_call(began) -> ms since then, the reason for which the running task was cancelled or nil, and
- * the function of lash.watchdog that tells that it has held the loop, or nil */
+/* end_call() -> ms since then, the reason for which the running task was cancelled or nil, and the
+ * function of lash.watchdog that tells that it has held the loop, or nil */
 static int l_end_call(lua_State *L)
 {
     const struct task *t = runtime_of(L)->current;
-    luaL_argcheck(L, t != NULL, 1, "only a task makes calls");
-    lua_pushinteger(L, ((lua_Integer)uv_hrtime() - luaL_checkinteger(L, 1)) / 1000000);
-    if (t->cancel != CANCEL_NONE) {
-        lua_pushstring(L, cancel_reason_name(t->cancel));
-    } else {
-        lua_pushnil(L);
-    }
-    return 2 + watchdog_take(L);
+    luaL_argcheck(L, t != NULL && t->call_began != 0, 1, "no call has begun");
+    return task_push_end_of_call(L);
 }
 
 /* ---- groups ---- */
@@ -340,11 +342,19 @@ static void new_type(lua_State *L, const char *name, const luaL_Reg *methods)
 
 int luaopen_lash_core_engine(lua_State *L)
 {
-    static const luaL_Reg task_methods[] = {
-        {"wait", l_task_wait},           {"result", l_task_result}, {"cancel", l_task_cancel},
-        {"deadline", l_task_deadline},   {"status", l_task_status}, {"traceback", l_task_traceback},
-        {"mark_call", l_task_mark_call}, {"lost", l_task_lost},     {"tag", l_task_tag},
-        {"cancelled", l_task_cancelled}, {"told", l_task_told},     {NULL, NULL}};
+    static const luaL_Reg task_methods[] = {{"wait", l_task_wait},
+                                            {"result", l_task_result},
+                                            {"cancel", l_task_cancel},
+                                            {"deadline", l_task_deadline},
+                                            {"status", l_task_status},
+                                            {"traceback", l_task_traceback},
+                                            {"mark_call", l_task_mark_call},
+                                            {"lost", l_task_lost},
+                                            {"tag", l_task_tag},
+                                            {"cancelled", l_task_cancelled},
+                                            {"told", l_task_told},
+                                            {"begun", l_task_begun},
+                                            {NULL, NULL}};
     static const luaL_Reg group_methods[] = {{"spawn", l_group_spawn},
                                              {"wait", l_group_wait},
                                              {"cancel", l_group_cancel},
@@ -359,6 +369,7 @@ int luaopen_lash_core_engine(lua_State *L)
                                          {"begin_call", l_begin_call},
                                          {"end_call", l_end_call},
                                          {"caller", protect_push_caller},
+                                         {"attempt", protect_push_attempt},
                                          {"drive", l_drive},
                                          {"hrtime", l_hrtime},
                                          {"reserve", l_reserve},

@@ -119,13 +119,16 @@ static int l_offload(lua_State *L)
     return offload(L, -1);
 }
 
-/* offload_within(bytes, on_report | nil, code, args...): the same with a memory limit of its own, 0
- * = none, and on_report as in offload_watched. When the work is done in place, by the worker that
- * asks, the limit of its own call holds. */
+/* offload_within(bytes | nil, on_report | nil, code, args...): the same with a memory limit of its
+ * own, 0 = none, and on_report as in offload_watched. When the work is done in place, by the worker
+ * that asks, the limit of its own call holds. */
 static int l_offload_within(lua_State *L)
 {
-    lua_Integer bytes = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, bytes >= 0, 1, "a limit is at least 0 bytes");
+    lua_Integer bytes = -1;
+    if (!lua_isnil(L, 1)) {
+        bytes = luaL_checkinteger(L, 1);
+        luaL_argcheck(L, bytes >= 0, 1, "a limit is at least 0 bytes");
+    }
     if (!lua_isnil(L, 2)) {
         luaL_checktype(L, 2, LUA_TFUNCTION);
     }

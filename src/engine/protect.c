@@ -175,13 +175,45 @@ static int call_mapped(lua_State *L)
     return called(L, status, unwinds);
 }
 
-int protect_push_caller(lua_State *L)
+static int attempted(lua_State *L, int status, lua_KContext caller_unwinds)
+{
+    int n = called(L, status, caller_unwinds); // -- ... text | nil n value | false 0 failure
+    int rest = task_push_end_of_call(L);
+    lua_rotate(L, -(n - 1 + rest), rest); // -- ... text rest [n value]
+    return n + rest;
+}
+
+static int call_attempt(lua_State *L)
+{
+    struct task *t = runtime_of(L)->current;
+    lua_settop(L, 5);
+    luaL_checkany(L, 3);
+    task_begin_call(L, 1, 2);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_replace(L, 2); // -- job handler fn args ctx
+    lua_remove(L, 1);
+    lua_KContext unwinds = t->unwinding;
+    int status = lua_pcallk(L, 2, LUA_MULTRET, 1, unwinds, attempted);
+    return attempted(L, status, unwinds);
+}
+
+static int push_with_handler(lua_State *L, lua_CFunction fn)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 1);
     lua_pushcclosure(L, call_handler, 1);
-    lua_pushcclosure(L, call_mapped, 1);
+    lua_pushcclosure(L, fn, 1);
     return 1;
+}
+
+int protect_push_caller(lua_State *L)
+{
+    return push_with_handler(L, call_mapped);
+}
+
+int protect_push_attempt(lua_State *L)
+{
+    return push_with_handler(L, call_attempt);
 }
 
 void protect_open(lua_State *L)

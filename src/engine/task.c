@@ -398,7 +398,7 @@ void task_swap_watcher(lua_State *L, int index)
     lua_pop(L, 1);
 }
 
-void task_begin_call(lua_State *L, struct task *t)
+void task_mark_call(lua_State *L, struct task *t)
 {
     t->in_call = true;
     t->call_id = t->id;
@@ -406,6 +406,33 @@ void task_begin_call(lua_State *L, struct task *t)
     lua_insert(L, -2);
     lua_setiuservalue(L, -2, UV_CALL);
     lua_pop(L, 1);
+}
+
+void task_begin_call(lua_State *L, int job, int seconds)
+{
+    struct task *t = runtime_of(L)->current;
+    luaL_argcheck(L, t != NULL, job, "only a task makes calls");
+    if (lua_type(L, seconds) == LUA_TNUMBER) {
+        task_set_deadline(t, lua_tonumber(L, seconds));
+    }
+    lua_pushvalue(L, job);
+    task_mark_call(L, t);
+    t->call_began = uv_hrtime();
+}
+
+int task_push_end_of_call(lua_State *L)
+{
+    const struct task *t = runtime_of(L)->current;
+    lua_pushinteger(L, (lua_Integer)((uv_hrtime() - t->call_began) / 1000000));
+    if (t->cancel != CANCEL_NONE) {
+        lua_pushstring(L, cancel_reason_name(t->cancel));
+    } else {
+        lua_pushnil(L);
+    }
+    if (!watchdog_take(L)) {
+        lua_pushnil(L);
+    }
+    return 3;
 }
 
 int task_push_call(lua_State *L, const struct task *t)

@@ -122,6 +122,7 @@ struct task {
     bool lost;                 /* cancelled, but a worker still runs what it had offloaded */
     bool in_call;              /* runs a tool's function; inherited by what it spawns */
     uint64_t call_id;          /* of the task that began that call; inherited likewise */
+    uint64_t call_began;       /* when it began one itself, of uv_hrtime(); 0 = it has not */
     unsigned interrupts;       /* how often a signal's hook has raised in it, on main */
     unsigned spun;             /* instructions since then */
     const char *refusal;       /* why the present wait is impossible: raised instead of waiting */
@@ -186,7 +187,13 @@ const char *task_push_tag(lua_State *L, struct task *t);
 
 /* The task, which is not done, and what it spawns run a tool's function, of which the table on top
  * of the stack tells; takes it. */
-void task_begin_call(lua_State *L, struct task *t);
+void task_mark_call(lua_State *L, struct task *t);
+/* The running task begins a call of a tool: the table that tells of it is at the stack index `job`,
+ * the seconds that it may take, if that is a number, at `seconds`. Raises when no task runs. */
+void task_begin_call(lua_State *L, int job, int seconds);
+/* Pushes ms since then, the reason for which the task was cancelled or nil, and the function of
+ * lash.watchdog that tells that it has held the loop, or nil. Returns their count. */
+int task_push_end_of_call(lua_State *L);
 /* Pushes the table of the call that the task belongs to: 1; or nothing: 0. */
 int task_push_call(lua_State *L, const struct task *t);
 
@@ -204,6 +211,11 @@ int task_on_error(lua_State *L);
  * gives the text of its one result when that is UTF-8, an integer, a boolean or nothing; nil, n,
  * the result or a table of the n; or false, 0, what the handler made of the error. */
 int protect_push_caller(lua_State *L);
+
+/* A lua_CFunction, attempt(handler) -> fn(job, seconds | false, f, args, ctx): calls f(args, ctx)
+ * as such a function does, as a call of a tool that begins and ends with that: gives the text or
+ * nil or false, what task_push_end_of_call() pushes, and the rest. */
+int protect_push_attempt(lua_State *L);
 
 void group_init(struct group *g, struct runtime *rt, struct task *owner);
 void group_cancel(struct group *g, enum cancel_reason reason);

@@ -229,7 +229,7 @@ end)
 -- What scripts have no use for.
 local INTERNAL = { ["conversation:append"] = true, ["task:deadline"] = true, ["task:status"] = true,
     ["task:traceback"] = true, ["task:mark_call"] = true, ["task:lost"] = true, ["task:tag"] = true,
-    ["task:cancelled"] = true, ["task:told"] = true }
+    ["task:cancelled"] = true, ["task:told"] = true, ["task:begun"] = true }
 
 local function check_methods(found, object, name)
     local class = found.classes["lash." .. name]

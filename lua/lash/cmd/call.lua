@@ -111,7 +111,7 @@ local function run_tool(entry, args, format, color)
         agent = "call",
         cap = 1,
         key = ("%d-%x/"):format(system.getpid(), started),
-        turn = "1.",
+        turn = 1,
         emit = function(kind, fields)
             fields.type, fields.t = kind, (engine.hrtime() - started) // 1000000
             show(fields)

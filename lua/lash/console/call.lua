@@ -57,7 +57,7 @@ local function run(tool, args, view)
     local clock <close> = engine.group(false)
     local ticking = clock:spawn(view.refresh, view)
     local outcomes = dispatch.run({ { type = "call", id = "call_1", name = tool.name, args = args } }, {
-        tools = { [tool.name] = tool }, agent = "console", cap = 1, key = "console/", turn = "1.",
+        tools = { [tool.name] = tool }, agent = "console", cap = 1, key = "console/", turn = 1,
         emit = function(kind, fields)
             fields.type = kind
             view:take(fields)

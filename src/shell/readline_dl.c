@@ -64,7 +64,7 @@ const struct readline_api *readline_dl(void)
         return loaded ? &api : NULL;
     }
     tried = true;
-    void *lib = dlopen(SONAME, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    void *lib = dlopen(SONAME, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
     if (lib == NULL) {
         (void)snprintf(problem, sizeof(problem),
                        "lines cannot be edited: " SONAME " could not be loaded: install the "

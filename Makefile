@@ -159,13 +159,13 @@ tsan valgrind: export TEST_SLOWER = 20
 asan: deps
 	@$(SUBMAKE) B=build-asan SAN=address,undefined CFLAGS='-O1 -g' all build-asan/unit
 	@$(MAKE) --no-print-directory B=build-asan SAN=address,undefined CFLAGS='-O1 -g' \
-	    TESTARGS='--timeout 120 $(TESTARGS)' tests-only
+	    TESTARGS='--timeout 240 $(TESTARGS)' tests-only
 
 # Address-space randomization as wide as some kernels have it is more than the thread sanitizer stands.
 tsan: deps
 	@$(SUBMAKE) B=build-tsan SAN=thread CFLAGS='-O1 -g' all build-tsan/unit
 	@$$(setarch -R true 2>/dev/null && echo setarch -R) $(MAKE) --no-print-directory B=build-tsan SAN=thread \
-	    CFLAGS='-O1 -g' TESTARGS='--timeout 120 $(TESTARGS)' tests-only
+	    CFLAGS='-O1 -g' TESTARGS='--timeout 240 $(TESTARGS)' tests-only
 
 VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
            --errors-for-leak-kinds=definite --suppressions=$(CURDIR)/tests/valgrind.supp

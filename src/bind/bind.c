@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/patience.h"
 
 #include "bind/bind.h"
 #include "bind/embedded.h"
@@ -225,5 +226,5 @@ size_t bind_close_pool(struct runtime *rt)
     }
     struct pool *pool = rt->pool;
     rt->pool = NULL;
-    return pool_free(pool, EXIT_GRACE_MS);
+    return pool_free(pool, patience_ms(EXIT_GRACE_MS));
 }

@@ -3,6 +3,7 @@
  * what a running call tells and asks.
  */
 #include "base/base.h"
+#include "base/patience.h"
 
 #include "bind/bind.h"
 #include "engine/pristine.h"
@@ -240,6 +241,15 @@ static int l_in_worker(lua_State *L)
     return 1;
 }
 
+/* patience(n): for tests, see base/patience.h */
+static int l_patience(lua_State *L)
+{
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n >= 1 && n <= 1000, 1, "between 1 and 1000 times the usual");
+    patience_set((unsigned)n);
+    return 0;
+}
+
 void bind_add_offload(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"ship", l_ship},
@@ -254,6 +264,7 @@ void bind_add_offload(lua_State *L)
                                          {"jobs", l_jobs},
                                          {"workers", l_workers},
                                          {"in_worker", l_in_worker},
+                                         {"patience", l_patience},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

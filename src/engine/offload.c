@@ -2,6 +2,7 @@
  * The waiting side of a job: what a task does that has offloaded a function to a worker.
  */
 #include "base/base.h"
+#include "base/patience.h"
 #include "base/trace.h"
 
 #include "engine/ship.h"
@@ -118,10 +119,10 @@ static void offload_lost(void *arg);
 /* It may wait for a child, in os.execute or a read from io.popen. */
 static void end_children(void *arg)
 {
-    static const struct {
+    const struct {
         int sig;
         uint64_t then_ms;
-    } steps[] = {{SIGTERM, KILL_MS}, {SIGKILL, OBEY_MS - CHILDREN_MS - KILL_MS}};
+    } steps[] = {{SIGTERM, KILL_MS}, {SIGKILL, patience_ms(OBEY_MS) - CHILDREN_MS - KILL_MS}};
     struct offload_op *off = arg;
     struct job *job = off->job;
     uv_mutex_lock(&off->pool->lock);
@@ -145,7 +146,8 @@ static void offload_lost(void *arg)
     struct worker *w = job->worker;
     if (w != NULL && !off->extended && atomic_load(&w->rt.in_grace)) {
         off->extended = true;
-        off->grace = timer_start(runtime_loop(job->from), CLOSERS_MS, offload_lost, off);
+        off->grace =
+            timer_start(runtime_loop(job->from), patience_ms(CLOSERS_MS), offload_lost, off);
         uv_mutex_unlock(&off->pool->lock);
         return;
     }

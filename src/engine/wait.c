@@ -3,6 +3,7 @@
  * wait for: nothing, but in the `<close>` handlers that the cancel itself runs, for a short grace.
  */
 #include "base/base.h"
+#include "base/patience.h"
 #include "base/trace.h"
 
 #include "engine/task.h"
@@ -62,7 +63,7 @@ static bool in_grace(struct task *t)
     }
     if (t->grace == GRACE_UNUSED) {
         t->grace = GRACE_RUNS;
-        t->grace_timer = timer_start(runtime_loop(t->rt), GRACE_MS, on_grace_end, t);
+        t->grace_timer = timer_start(runtime_loop(t->rt), patience_ms(GRACE_MS), on_grace_end, t);
         atomic_store(&t->rt->in_grace, true);
     }
     return true;

@@ -4,6 +4,7 @@
  */
 #include "base/base.h"
 #include "base/list.h"
+#include "base/patience.h"
 #include "base/trace.h"
 
 #include "io/proc.h"
@@ -179,7 +180,7 @@ void proc_group_stop(struct proc_group *g)
     if (g->slot != NULL && g->kill_at == 0) {
         TRACE(PROC, "%d gets SIGTERM", (int)g->pid);
         (void)kill(-g->pid, SIGTERM);
-        g->kill_at = proc_now_ms() + PROC_GRACE_MS;
+        g->kill_at = proc_now_ms() + patience_ms(PROC_GRACE_MS);
     }
 }
 
@@ -207,7 +208,7 @@ bool proc_group_step(struct proc_group *g)
     }
     bool left_alone = g->spared && g->kill_at == 0;
     bool empty = g->reaped && (left_alone || (kill(-g->pid, 0) < 0 && errno == ESRCH));
-    bool hopeless = g->reaped && g->killed && now >= g->kill_at + PROC_ZOMBIE_MS;
+    bool hopeless = g->reaped && g->killed && now >= g->kill_at + patience_ms(PROC_ZOMBIE_MS);
     if (empty || hopeless) {
         TRACE(PROC, "%d is gone%s", (int)g->pid, empty ? "" : ", but for zombies");
         proc_group_forget(g);

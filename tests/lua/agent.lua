@@ -168,7 +168,7 @@ t.case("T7 the time of a run covers model, tools and instructions", function()
     } do
         t.equal(watched(agent).reason, "time")
     end
-    t.ok(lash.now() - started < 5)
+    t.ok(lash.now() - started < 50)
 end)
 
 t.case("B1 B2 a batch over the call budget is refused whole, every call answered", function()

@@ -51,10 +51,10 @@ end)
 
 t.case("base64 many megabytes take a moment", function()
     local bytes = ("0123456789abcdef"):rep(t.times(100, 25) * 1024 * 1024 // 16)
-    local started = lash.hrtime()
+    local started = os.clock()
     local text = base64.encode(bytes)
     t.ok(base64.decode(text) == bytes)
-    t.ok((lash.hrtime() - started) / 1e9 < 3 * t.slower)
+    t.ok(os.clock() - started < 3 * t.slower)
 end)
 
 t.case("base64 misuse names the thing", function()

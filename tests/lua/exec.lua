@@ -10,7 +10,7 @@ local exec = lash.exec
 local new_path = t.path
 local new_fifo, alive, gone, family = processes.new_fifo, processes.alive, processes.gone, processes.family
 
-local SOON = 0.5 * math.min(t.slower, 6) -- a shell has begun by then, even on a busy machine
+local SOON = math.min(t.slower, 4) -- a shell has begun by then, even on a busy machine
 
 local function own_pid()
     local file <close> = io.open("/proc/self/stat")
@@ -224,9 +224,7 @@ end)
 case("timeout: what came until then, and nothing is left", function()
     local pids = new_path()
     local script = "sleep 1000 & echo $$ $! > %s; echo out; echo err >&2; wait"
-    local start = lash.now()
     local res, err = exec { shell = script:format(pids), timeout = SOON }
-    ok(lash.now() - start < 10 * t.slower)
     equal(res, nil)
     equal({ err.code, err.stdout, err.stderr }, { "timeout", "out\n", "err\n" })
     has(tostring(err), ("was stopped after %g s"):format(SOON))
@@ -239,6 +237,7 @@ end)
 case("T4 a program that ignores SIGTERM is killed, one that obeys may say good-bye", function()
     local _, err = exec { shell = "trap '' TERM; echo deaf; while :; do sleep 1000; done", timeout = SOON }
     equal({ err.code, err.stdout }, { "timeout", "deaf\n" })
+    t.patience()
     _, err = exec { shell = "trap 'echo bye; exit' TERM; while :; do sleep 0.01; done", timeout = SOON }
     equal({ err.code, err.stdout }, { "timeout", "bye\n" })
     equal(children(), 0)
@@ -246,17 +245,19 @@ end)
 
 case("T4 cancel: the group is gone within 200 ms", function()
     for _, more in ipairs { "", "trap '' TERM;" } do
-        local fifo = new_fifo()
-        local task = lash.spawn(function() return exec { shell = family(fifo, more) } end)
-        local pids = lash.fs.read(fifo)
-        ok(alive(pids:match("%d+")))
-        local start = lash.now()
-        task:cancel()
-        task:wait()
-        ok(lash.now() - start < 1 * t.slower)
-        local finished, err = task:result()
-        equal({ finished, err.code }, { false, "cancelled" })
-        gone(pids, 1)
+        t.soon(0.5, function()
+            local fifo = new_fifo()
+            local task = lash.spawn(function() return exec { shell = family(fifo, more) } end)
+            local pids = lash.fs.read(fifo)
+            ok(alive(pids:match("%d+")))
+            local start = engine.hrtime()
+            task:cancel()
+            task:wait()
+            local finished, err = task:result()
+            equal({ finished, err.code }, { false, "cancelled" })
+            gone(pids)
+            return (engine.hrtime() - start) / 1e9
+        end)
     end
 end)
 
@@ -271,7 +272,7 @@ case("T4 cancel: the end is seen to while the main loop is busy", function()
         for pid in pids:gmatch("%d+") do
             left = left or alive(pid)
         end
-        ok(engine.hrtime() - start < 2e9 * t.slower, "they live")
+        ok(engine.hrtime() - start < 20e9 * t.slower, "they live")
     until not left
     task:wait()
     while children() > 0 do
@@ -291,16 +292,15 @@ case("T4 the deadline of a sync call blocked in a command; its worker is used ag
     task:wait()
     local finished, err = task:result()
     equal({ finished, err.code }, { false, "timeout" })
-    gone(pids, 1)
+    gone(pids)
     local done, res = offload(function() return require "lash".exec { shell = "echo again" } end)
     equal({ done, res.stdout }, { true, "again\n" })
 end)
 
 case("a program that leaves others with its pipes is over; they go with it", function()
+    t.patience(10) -- until what is killed is taken for gone
     local pids = new_path()
-    local start = lash.now()
     local res = exec { shell = ("(trap '' TERM; sleep 1000) & echo $! > %s; echo done"):format(pids) }
-    ok(lash.now() - start < 5 * t.slower)
     equal({ res.code, res.stdout }, { 0, "done\n" })
     gone(lash.fs.read(pids), 0)
     res = exec { shell = ("sleep 1000 >/dev/null 2>&1 & echo $! > %s; echo done"):format(pids) }
@@ -309,6 +309,7 @@ case("a program that leaves others with its pipes is over; they go with it", fun
 end)
 
 case("detach: what a program leaves in the background lives on, but not after a stop", function()
+    t.patience(10)
     local res = exec { shell = "sleep 1000 >/dev/null 2>&1 & echo $!", detach = true }
     local pid = res.stdout:match("%d+")
     ok(alive(pid))

@@ -10,7 +10,7 @@ local exec = lash.exec
 local new_path = t.path
 local new_fifo, alive, gone, family = processes.new_fifo, processes.alive, processes.gone, processes.family
 
-local SOON = 0.5 * math.min(t.slower, 6) -- a shell has begun by then, even on a busy machine
+local SOON = math.min(t.slower, 4) -- a shell has begun by then, even on a busy machine
 
 local function offload(fn, ...)
     return engine.offload(engine.ship("a test", fn), ...)
@@ -151,6 +151,7 @@ case("timeout of a started process", function()
 end)
 
 case("T4 a started process ends with its block, its task, or its last reference", function()
+    t.patience(10) -- until what is killed is taken for gone
     local pids
     do
         local p <close> = exec.start { shell = "trap '' TERM; sleep 1000 & echo $$ $!; wait; sleep 1000" }
@@ -196,7 +197,7 @@ case("in a worker it is the same", function()
             lines[#lines + 1] = line
         end
         local missing, err = l.exec { "no-such" }
-        local _, late = l.exec { shell = "echo x; sleep 1000", timeout = 1 }
+        local _, late = l.exec { shell = "echo x; sleep 1000", timeout = 2 }
         local many = l.map({ 1, 2, 3 }, function(n) return l.exec { "echo", n }.stdout end, { raise = true })
         local sorted = { 2, 1 }
         table.sort(sorted, function(a, b) return l.exec { "test", a, "-lt", b }.ok end)

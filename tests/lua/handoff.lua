@@ -246,7 +246,7 @@ t.case("H10 turns, budgets, usage and the deadline belong to the run", function(
     local started = lash.now()
     result = pair(1e9, { handoffs = 1000000000, turns = 0, time = 0.05 }):run("go", { no_raise = true })
     t.equal(result.reason, "time")
-    t.ok(lash.now() - started < 2)
+    t.ok(lash.now() - started < 20)
 end)
 
 t.case("H10 cancel and events belong to the run", function()
@@ -395,18 +395,19 @@ t.case("H12 as_tool runs beside siblings; its failure is an outcome for the call
 end)
 
 t.case("H12 cancel of the caller ends the delegated run; a timeout of it does not end the caller", function()
-    local ended = 0
+    local begun, ended = 0, 0
     local slow = lash.tool { name = "slow", async = function()
+        begun = begun + 1
         local x <close> = setmetatable({}, { __close = function() ended = ended + 1 end })
         lash.sleep(60)
     end }
     local inner = fake.agent({ name = "inner", tools = { slow } }, { fake.calls { { "slow" }, { "slow" } } })
-    local outcomes = fake.batch({ inner:as_tool { timeout = 0.02 } }, { { "inner", { input = "x" } } })
+    local outcomes = fake.batch({ inner:as_tool { timeout = 1 } }, { { "inner", { input = "x" } } })
     t.equal({ outcomes[1].status, ended }, { "timeout", 2 })
     local inner2 = fake.agent({ name = "inner", tools = { slow } }, { fake.calls { { "slow" } } })
     local outer = fake.agent({ tools = { inner2:as_tool() } }, { fake.calls { { "inner", { input = "x" } } } })
     local task = lash.spawn(outer.run, outer, "go")
-    lash.sleep(0.02)
+    t.wait_until(function() return begun == 3 end, "the call")
     task:cancel()
     task:wait()
     t.equal({ engine.cancel_reason(select(2, task:result())), ended }, { "user", 3 })

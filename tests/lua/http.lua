@@ -13,6 +13,20 @@ local function serve()
     base = start_server()
 end
 
+-- Until the system knows that the server has closed the connection that we keep.
+local function wait_until_closed()
+    local CLOSE_WAIT = "08"
+    local port = (":%04X"):format(tonumber(base:match("%d+$")))
+    t.wait_until(function()
+        for line in io.lines("/proc/net/tcp") do
+            local remote, state = line:match("^%s*%d+: %x+:%x+ %x+(:%x+) (%x+)")
+            if remote == port and state == CLOSE_WAIT then
+                return true
+            end
+        end
+    end, "the end of the connection")
+end
+
 local function echo(options)
     options.url = options.url or base .. "/echo"
     return ask(options)
@@ -84,7 +98,7 @@ case("redirects and kept connections", function()
     has(err.message, "3 redirects")
     -- closed by the server between two requests
     assert(lash.http.get(base .. "/idle/10"))
-    lash.sleep(0.1)
+    wait_until_closed()
     equal(assert(lash.http.get(base .. "/connections")).body, "2")
 end)
 
@@ -144,13 +158,13 @@ case("many at once take as long as one", function()
     local began = lash.now()
     local list = {}
     for i = 1, 50 do
-        list[i] = function() return assert(lash.http.get(base .. "/delay/200")).body end
+        list[i] = function() return assert(lash.http.get(base .. "/delay/500")).body end
     end
     for _, result in ipairs(lash.gather(list)) do
         equal(result.value, "late")
     end
     local took = lash.now() - began
-    ok(took >= 0.2 and took < 5, took)
+    ok(took >= 0.5 and took < 20, took) -- not 25
 end)
 
 case("cancel ends a request, and what is left at the end too", function()

@@ -239,26 +239,36 @@ case("T8 events reset both limits, named signs of life only the first", function
     local beat = "event: beat\ndata: {}\n\n"
     local function run(options)
         local res <close> = assert(play(chunks { { ["repeat"] = { ("%x\r\n%s\r\n"):format(#beat, beat), 0.05 } } }, options))
-        local count = 0
+        local count, longest = 0, 0
         local began = lash.now()
+        local last = began
+        local function look()
+            longest, last = math.max(longest, lash.now() - last), lash.now()
+        end
         local fine, err = pcall(function()
             for _ in res:events() do
                 count = count + 1
-                if lash.now() - began > 3 then
+                look()
+                if last - began > 3 then
                     break
                 end
             end
         end)
-        return fine, err, count
+        look()
+        return fine, err, count, longest
     end
     local fine, err, count = run { event_timeout = 1.5, keep_alive = "beat" }
     equal(fine, false)
     equal(err.code, "stalled")
     ok(count > 1, count)
-    if t.slower == 1 then -- where all is slow, 1.5 s may pass between two of them
-        fine, err = run { event_timeout = 1.5, keep_alive = { "other" } }
-        equal(fine, true, err)
+    local longest
+    for _ = 1, 5 do -- on a busy machine as much may pass between two of them: that is not judged
+        fine, err, count, longest = run { event_timeout = 1.5, keep_alive = { "other" } }
+        if fine or count > 0 and longest < 1.6 then
+            break
+        end
     end
+    equal(fine, true, err)
 end)
 
 case("T8 a function tells which events are only signs of life", function()
@@ -293,7 +303,7 @@ case("T8 a function tells which events are only signs of life", function()
     equal(t.raises("event_timeout", function()
         for _ in flood:events() do end
     end).code, "stalled")
-    ok(lash.now() - began < 3 * t.slower, lash.now() - began)
+    ok(lash.now() - began < 20, lash.now() - began)
     -- its error is the loop's
     local broken <close> = assert(play(chunks { "data: a\n\n" }, { keep_alive = function() error("mine", 0) end }))
     equal(t.raises("mine", broken:events()), "mine")
@@ -330,10 +340,10 @@ case("lines that are no event are remembered", function()
     cut[#cut + 1] = lash.null
     equal({ stray(cut) }, { '{"error":1}', { "a" }, "closed" })
     local silent = chunks { "data: a\n\n<html>\n</ht", { wait = "never" } }
-    equal({ stray(silent, { event_timeout = 0.3 }) }, { "<html>\n</ht", { "a" }, "stalled" })
+    equal({ stray(silent, { event_timeout = 1.5 }) }, { "<html>\n</ht", { "a" }, "stalled" })
     -- so much of it as one wants to read
     local flood = chunks { { ["repeat"] = { ("%x\r\n%s\r\n"):format(6000, ("stray\n"):rep(1000)) } } }
-    local text, events, code = stray(flood, { event_timeout = 0.3 })
+    local text, events, code = stray(flood, { event_timeout = 1.5 })
     equal({ #text, #events, code }, { 16 << 10, 0, "stalled" })
     local other <close> = assert(play(whole("stray\n")))
     equal({ other:stray(), other:read("a"), other:stray() }, { "", "stray\n", "" })
@@ -343,10 +353,10 @@ case("T8 a slow reader is not a slow server", function()
     serve()
     local steps = chunks { "data: a\n\n", "data: b\n\n", { wait = "c" }, "data: c\n\n" }
     local res <close> = assert(play(steps, { event_timeout = 10 * t.slower }))
-    local short <close> = assert(play(steps, { event_timeout = 0.3 }))
+    local short <close> = assert(play(steps, { event_timeout = 1 }))
     local next_short = short:events()
     equal(next_short().data, "a")
-    lash.sleep(0.6) -- longer than its limit
+    lash.sleep(1.2) -- longer than its limit
     equal(next_short().data, "b")
     equal(t.raises("event_timeout", next_short).code, "stalled")
     local next_event = res:events()
@@ -446,17 +456,19 @@ case("T4 a cancel closes the connection within 200 ms", function()
         end,
     }
     for name, run in pairs(ways) do
-        local task = lash.spawn(run, base .. "/hold/" .. name)
-        assert(lash.http.get(base .. "/held/" .. name))
-        lash.sleep(0.05)
-        local cancelled = lash.now()
-        task:cancel()
-        task:wait()
-        local fine, err = task:result()
-        equal(fine, false, name)
-        equal(err.code, "cancelled", name)
-        local closed = tonumber(assert(lash.http.get(base .. "/closed/" .. name)).body)
-        ok(closed - cancelled < 0.2 * t.slower + 0.3, name .. ": " .. closed - cancelled)
+        t.soon(0.2, function(n)
+            local which = name .. n
+            local task = lash.spawn(run, base .. "/hold/" .. which)
+            assert(lash.http.get(base .. "/held/" .. which))
+            lash.sleep(0.05)
+            local cancelled = lash.now()
+            task:cancel()
+            task:wait()
+            local fine, err = task:result()
+            equal(fine, false, name)
+            equal(err.code, "cancelled", name)
+            return tonumber(assert(lash.http.get(base .. "/closed/" .. which)).body) - cancelled
+        end)
     end
 end)
 

@@ -210,13 +210,11 @@ t.case("T4 mutex: cancelled just when it was granted, it goes to the next", func
 end)
 
 t.case("T4 mutex: a worker that waits for it is cancelled", function()
+    t.patience()
     local m = lash.mutex("far")
     local held = m:lock()
     local waiting = offloaded(function() m:run(error, "it ran") end)
-    local till = lash.hrtime() + 5e9
-    while core.waiting("m=far") == 0 and lash.hrtime() < till do
-        lash.sleep(0.001)
-    end
+    t.wait_until(function() return core.waiting("m=far") > 0 end, "the wait")
     waiting:cancel()
     t.equal(reason_of(waiting), "user")
     held:close()
@@ -225,12 +223,10 @@ end)
 
 t.case("T2 mutex: a worker that is stopped while it computes gives it back", function()
     t.needs_prompt_signals()
+    t.patience()
     local m = lash.mutex("far")
     local holding = offloaded(function() m:run(function() while true do end end) end)
-    local till = lash.hrtime() + 5e9
-    while not locked("far") and lash.hrtime() < till do
-        lash.sleep(0.001)
-    end
+    t.wait_until(function() return locked("far") end, "the lock")
     holding:cancel()
     t.equal(reason_of(holding), "user")
     t.equal(locked("far"), false)

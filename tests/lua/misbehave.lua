@@ -9,9 +9,10 @@ local near = require "lash.near"
 local serve = require "support.serve"
 
 local LIMIT = 0.03 -- seconds that the tool may take
+local STUCK = 1 -- by then what gets stuck is
 
 -- Longest time from the deadline to the answer: a stuck worker is waited for 100 ms.
-local PATIENCE = 2
+local PATIENCE = 20
 
 local NAP = ("100.%07d"):format(require("lash.core.system").getpid())
 
@@ -51,10 +52,13 @@ local function no_children()
 end
 
 local function judge(entry)
+    if entry.status ~= "lost" then
+        t.patience()
+    end
     local args = arguments(entry)
     local bad = lash.tool {
         name = "bad", params = { fifo = "string?", trickle = "string?", nap = "string" },
-        timeout = entry.status == "timeout" and LIMIT or entry.status == "lost" and LIMIT or 20,
+        timeout = entry.status == "timeout" and LIMIT or entry.status == "lost" and STUCK or 20,
         memory = entry.memory, [entry.mark] = entry.fn,
     }
     local good = lash.tool { name = "good", async = function() lash.sleep(0.01) return "good" end }

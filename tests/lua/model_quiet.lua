@@ -241,14 +241,15 @@ case("more than is kept back at most: the same answer", function()
 end)
 
 case("T8 what is kept back counts as a sign of the answer, signs of mere life do not", function()
-    local limit = 0.4 * t.slower
-    local function slowly(text)
-        return { ["repeat"] = json.array { chunk(text), limit / 8 }, times = 20 }
+    local limit, long = 0.4 * t.slower, 2 * math.min(t.slower, 4)
+    local function slowly(text, most)
+        return { ["repeat"] = json.array { chunk(text), most / 8 }, times = 16 }
     end
-    local kept = ask("openai", { CHUNKED, slowly(delta "x"), chunk(last { MESSAGE }), END }, true, { event_timeout = limit })
+    local kept = ask("openai", { CHUNKED, slowly(delta "x", long), chunk(last { MESSAGE }), END }, true,
+        { event_timeout = long })
     equal({ kept.err, kept.answer and kept.answer.stop }, { nil, "end" })
     for _, idle in ipairs { event { type = "response.in_progress" }, delta "", event { type = "response.output_text.delta" }, ": x\n\n" } do
-        kept = ask("openai", { CHUNKED, chunk(BEGIN), slowly(idle), chunk(last { MESSAGE }), END }, true, { event_timeout = limit })
+        kept = ask("openai", { CHUNKED, chunk(BEGIN), slowly(idle, limit), chunk(last { MESSAGE }), END }, true, { event_timeout = limit })
         equal({ kept.answer, kept.err and kept.err[1], kept.text }, { nil, "timeout", "one two" })
     end
     local flood = { ["repeat"] = json.array { chunk(delta(""):rep(200)) } }

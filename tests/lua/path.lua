@@ -87,7 +87,7 @@ t.case("path is_absolute", function()
 end)
 
 t.case("path hostile texts take linear time, misuse names the thing", function()
-    local started, n = lash.hrtime(), t.times(100000, 40000)
+    local started, n = os.clock(), t.times(100000, 40000)
     for _, long in ipairs { ("/"):rep(5 * n) .. "x", ("/"):rep(5 * n), ("."):rep(5 * n), ("a/"):rep(2 * n) .. "..",
         ("../"):rep(2 * n), ("a/../"):rep(n), ("x"):rep(5 * n) } do
         for _, name in ipairs { "split", "dirname", "basename", "extension", "stem", "normalize", "absolute", "relative" } do
@@ -95,7 +95,7 @@ t.case("path hostile texts take linear time, misuse names the thing", function()
         end
         path.join(long, long)
     end
-    t.ok((lash.hrtime() - started) / 1e9 < 8 * t.slower)
+    t.ok(os.clock() - started < 8 * t.slower)
     for _, name in ipairs { "join", "split", "dirname", "basename", "extension", "stem", "normalize", "absolute", "relative",
         "is_absolute" } do
         for _, bad in ipairs { 12, {}, true } do

@@ -50,6 +50,7 @@ end)
 
 t.case("a watcher that fails ends the wait and the call", function()
     t.needs_prompt_signals()
+    t.patience()
     engine.jobs(1)
     local code = engine.ship("loud", function()
         engine.report(1)
@@ -77,15 +78,20 @@ end)
 
 t.case("T1 a call knows that it is to end", function()
     t.needs_prompt_signals()
+    t.patience()
     t.equal(engine.cancelled(), false)
     local path = t.path()
+    local began = lash.shared("polite")
     local code = engine.ship("polite", function(file)
         local lash = require "lash"
+        lash.shared("polite"):set("began", true)
         local ok = pcall(lash.sleep, 100)
         assert(io.open(file, "w")):write(tostring(ok), tostring(engine.cancelled())):close()
     end)
     local task = lash.spawn(engine.offload, code, path)
-    task:deadline(0.05)
+    t.wait_until(function() return began:get("began") end, "the call")
+    began:clear()
+    task:deadline(0)
     task:wait()
     t.equal(lash.fs.read(path), "falsetrue")
     local seen
@@ -101,6 +107,7 @@ end)
 
 t.case("T2 a call whose task is cancelled between a report and its telling is stopped", function()
     t.needs_prompt_signals()
+    t.patience()
     engine.jobs(1)
     local name = "spins"
     local mark = lash.shared(name)
@@ -119,7 +126,7 @@ t.case("T2 a call whose task is cancelled between a report and its telling is st
     task:cancel()
     task:wait()
     local next_one = lash.spawn(engine.offload, engine.ship("next", function() return "free" end))
-    next_one:deadline(5 * t.slower)
+    next_one:deadline(20 * t.slower)
     next_one:wait()
     collectgarbage("restart")
     mark:clear()
@@ -141,7 +148,7 @@ t.case("T3 a call whose task is cancelled in its watcher is stopped as one that 
         task:deadline(reason == "deadline" and 0.1 or 60)
         task:wait()
         t.equal(engine.cancel_reason(select(2, task:result())), reason)
-        t.ok((engine.hrtime() - begin) / 1e9 < 20, reason)
+        t.ok((engine.hrtime() - begin) / 1e9 < 40, reason)
     end
 end)
 
@@ -158,7 +165,7 @@ t.case("T3 a result that comes too late is told once, to those who know its tag"
         engine.current():tag("run-7/1.2")
         return engine.offload(code, path)
     end)
-    task:deadline(0.05)
+    task:deadline(1) -- it is stuck by then
     task:wait()
     t.equal(task:lost(), true)
     t.equal(engine.late("run-7/"), nil)
@@ -169,7 +176,7 @@ t.case("T3 a result that comes too late is told once, to those who know its tag"
         late = engine.late("run-7/")
     until late
     t.equal(late[1].tag, "run-7/1.2")
-    t.ok(late[1].ms >= 50, late[1].ms)
+    t.ok(late[1].ms >= 1000, late[1].ms)
     t.equal(engine.late(), nil)
 end)
 

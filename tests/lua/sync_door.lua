@@ -7,12 +7,14 @@ local lash = require "lash"
 
 t.case("S2 inside a task run_sync fails at once, naming run", function()
     local agent = fake.agent({}, { "never" })
-    local started = engine.hrtime()
-    t.raises("call run", agent.run_sync, agent, "go")
-    local conv = agent:conversation()
-    t.raises("call send", conv.send_sync, conv, "go")
-    t.ok((engine.hrtime() - started) / 1e9 < 0.05 * t.slower)
-    t.equal({ conv.busy, #conv.entries }, { false, 0 })
+    t.soon(0.05, function()
+        local started = engine.hrtime()
+        t.raises("call run", agent.run_sync, agent, "go")
+        local conv = agent:conversation()
+        t.raises("call send", conv.send_sync, conv, "go")
+        t.equal({ conv.busy, #conv.entries }, { false, 0 })
+        return (engine.hrtime() - started) / 1e9
+    end)
 end)
 
 t.case("S2 inside an async and inside a sync tool", function()
@@ -103,6 +105,7 @@ t.case("S3 depth 8 with one worker ends", function()
 end)
 
 t.case("S3 a deadline of the outer call ends all levels", function()
+    t.patience()
     engine.jobs(1)
     local outer = lash.tool {
         name = "outer", timeout = 0.1,
@@ -113,18 +116,22 @@ t.case("S3 a deadline of the outer call ends all levels", function()
             return agent:run("go").text
         end,
     }
-    local started = engine.hrtime()
-    local outcomes = fake.batch({ outer }, { { "outer" } })
-    t.equal(outcomes[1].status, "timeout")
-    t.ok((engine.hrtime() - started) / 1e9 < 1)
-    t.equal({ engine.offload(engine.ship("x", function() return "free" end)) }, { true, "free" })
-    t.equal(engine.workers(), 1)
+    t.soon(1, function()
+        local started = engine.hrtime()
+        local outcomes = fake.batch({ outer }, { { "outer" } })
+        local seconds = (engine.hrtime() - started) / 1e9
+        t.equal(outcomes[1].status, "timeout")
+        t.equal({ engine.offload(engine.ship("x", function() return "free" end)) }, { true, "free" })
+        t.equal(engine.workers(), 1)
+        return seconds
+    end)
 end)
 
 t.case("S3 a deadline of an inner call holds also where no other worker is free", function()
+    t.patience()
     engine.jobs(1)
     local outer = lash.tool {
-        name = "outer", timeout = 5,
+        name = "outer", timeout = 25,
         sync = function()
             local f, l = require "fake", require "lash"
             local spin = l.tool { name = "spin", timeout = 0.05, sync = function() while true do end end }

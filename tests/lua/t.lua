@@ -9,6 +9,7 @@
 -- `lash FILE --list` prints the cases, `lash FILE N` runs one in its own process (tests/run does both).
 -- After a case no task and no handle may be left.
 local engine = require "lash.core.engine"
+local timer = require "lash.core.timer"
 
 local M = {}
 
@@ -48,6 +49,37 @@ function M.needs_prompt_signals()
     if M.slower >= 20 then
         M.skip("signals come too late here")
     end
+end
+
+--- What was told to end has so many times longer for it than usual (closers, workers, children): for cases of what
+-- is done in that time. On a busy machine nothing is sure to run within 100 ms.
+function M.patience(times)
+    engine.patience(times or 20 * M.slower)
+end
+
+--- Fails unless try(n), which returns seconds, takes less than `limit` at least once in ten tries: on a busy machine
+-- each of them may take long.
+function M.soon(limit, try)
+    local least = math.huge
+    for n = 1, 10 do
+        least = math.min(least, try(n))
+        if least < limit * M.slower then
+            return
+        end
+    end
+    error(("it took %g s at best, not less than %g"):format(least, limit * M.slower), 2)
+end
+
+--- Waits until fn() is true, for a minute; returns what it gave.
+function M.wait_until(fn, what)
+    for _ = 1, 60000 do
+        local value = fn()
+        if value then
+            return value
+        end
+        timer.sleep(0.001)
+    end
+    error((what or "what is waited for") .. " did not come about", 2)
 end
 
 --- A readable form of any value, bounded.

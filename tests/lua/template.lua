@@ -141,7 +141,7 @@ t.case("template what is wrong is told with its line", function()
 end)
 
 t.case("template hostile sources end soon", function()
-    local started = lash.hrtime()
+    local started = os.clock()
     local n = t.times(50000, 20000)
     for _, source in ipairs { ("{"):rep(n), ("{{"):rep(n), ("{{#if x}}"):rep(n), ("{{#each x}}"):rep(n), ("{{/if}}"):rep(n),
         ("{{else}}"):rep(n), ("{{x"):rep(n), ("{{!--"):rep(n), ("{{! }}"):rep(n), ("\\{{"):rep(n), ("\\"):rep(n) .. "{{x}}",
@@ -149,7 +149,7 @@ t.case("template hostile sources end soon", function()
         ("{{" .. (" "):rep(990) .. "x}}"):rep(200), ("{{x}}"):rep(n), ("}}"):rep(n), "{{#if " .. (" "):rep(n) .. "}}" } do
         template.render(source, { x = "" })
     end
-    t.ok((lash.hrtime() - started) / 1e9 < 8 * t.slower)
+    t.ok(os.clock() - started < 8 * t.slower)
     local deep = ("{{#if x}}"):rep(64) .. "in" .. ("{{/if}}"):rep(64)
     gives(deep, { x = 1 }, "in")
     fails("\n{{#if x}}" .. deep .. "{{/if}}", { x = 1 }, "template", 2, "more than 64 blocks")
@@ -162,10 +162,10 @@ t.case("template output and work are bounded", function()
     end
     local nested = ("{{#each l}}"):rep(6) .. "%s" .. ("{{/each}}"):rep(6)
     fails(nested:format(("x"):rep(10000)), { l = list }, "too_large", 1, "beyond 16777216 bytes")
-    local started = lash.hrtime()
+    local started = os.clock()
     fails(nested:format(""), { l = list }, "too_large", 1, "steps")
     fails(nested:format("{{#if no}}{{/if}}"), { l = list }, "too_large", 1, "steps")
-    t.ok((lash.hrtime() - started) / 1e9 < 5 * t.slower)
+    t.ok(os.clock() - started < 5 * t.slower)
     gives("{{x}}{{x}}", { x = "12345" }, "1234512345", { max = 10 })
     fails("{{x}}\n{{x}}", { x = "12345" }, "too_large", 2, "beyond 10 bytes", { max = 10 })
     gives("{{x}}", { x = ("y"):rep(1024) }, ("y"):rep(1024), { max = "1K" })

@@ -159,7 +159,7 @@ t.case("url encode, decode and queries", function()
 end)
 
 t.case("url hostile texts take linear time", function()
-    local started = lash.hrtime()
+    local started = os.clock()
     local n = t.times(30000, 12000)
     for _, long in ipairs { ("a"):rep(n), ("/"):rep(n), ("../"):rep(n), ("a/../"):rep(n), ("@"):rep(n), ("%41"):rep(n), ("&"):rep(n),
         ("a=1&"):rep(n), (":"):rep(n), ("?"):rep(n), ("#"):rep(n), ("["):rep(n), (" "):rep(n), ("/."):rep(n),
@@ -172,7 +172,7 @@ t.case("url hostile texts take linear time", function()
         url.decode(long)
         url.decode_query(long)
     end
-    t.ok((lash.hrtime() - started) / 1e9 < 8 * t.slower)
+    t.ok(os.clock() - started < 8 * t.slower)
 end)
 
 t.case("url misuse names the thing", function()

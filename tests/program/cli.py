@@ -55,7 +55,7 @@ def lash(*args, stdin=None, env=None, text=True, limit=20):
     if stdin is None:
         options = {"stdin": subprocess.DEVNULL}
     done = subprocess.run(LASH + list(args), env=full, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          timeout=limit * SLOW, **options)
+                          timeout=limit * SLOWER, **options)
     out, err = done.stdout, done.stderr.decode("utf-8", "replace")
     return Result(done.returncode, out.decode("utf-8", "replace") if text else out, err)
 
@@ -117,8 +117,8 @@ class Terminal:
                                         preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0))
         os.close(slave)
 
-    def read_until(self, part, limit=10):
-        end = time.monotonic() + limit * SLOW
+    def read_until(self, part, limit=20):
+        end = time.monotonic() + limit * SLOWER
         while part not in self.text:
             ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
             assert ready, "no %r within %d s, but %r" % (part, limit, self.text)
@@ -135,9 +135,9 @@ class Terminal:
     def send(self, text):
         os.write(self.master, text.encode())
 
-    def rest(self, limit=10):
+    def rest(self, limit=20):
         """What comes until the end, and the exit status."""
-        end = time.monotonic() + limit * SLOW
+        end = time.monotonic() + limit * SLOWER
         while True:
             ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
             assert ready, "no end within %d s: %r" % (limit, self.text)
@@ -148,4 +148,4 @@ class Terminal:
             if not data:
                 break
             self.text += data.decode("utf-8", "replace")
-        return self.text, self.process.wait(timeout=limit * SLOW)
+        return self.text, self.process.wait(timeout=limit * SLOWER)

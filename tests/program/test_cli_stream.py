@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import modeld
-from cli import LASH, SLOW, Terminal, expect, lash, needs_prompt_signals, objects, one_line, tools
+from cli import LASH, SLOWER, Terminal, expect, lash, needs_prompt_signals, objects, one_line, tools
 
 MODEL = ("-m", "openai/gpt-5")
 ADD = {"name": "add", "args": {"a": 1, "b": 2}}
@@ -22,7 +22,7 @@ def terminal(server, *args, **more):
 
 
 def end(process):
-    out, err = process.communicate(timeout=20 * SLOW)
+    out, err = process.communicate(timeout=20 * SLOWER)
     return out.decode(), err.decode(), process.returncode
 
 
@@ -171,7 +171,7 @@ def test_pipe_closed():
         assert process.stdout.readline() == b"one\n"
         process.stdout.close()
         server.release()
-        assert process.stderr.read() == b"" and process.wait(timeout=20 * SLOW) == 141
+        assert process.stderr.read() == b"" and process.wait(timeout=20 * SLOWER) == 141
         process.stderr.close()
 
 
@@ -180,7 +180,7 @@ def test_file_asks_again():
     script = [{"first": [{"text": "one\ntwo", "pieces": 1, "stop_after": 11}], "reply": {"text": "one\ntwo\nthree"}}]
     with modeld.Server(script) as server, open("out.txt", "w+", encoding="utf-8") as file:
         done = subprocess.run(LASH + ["ask", *MODEL, "hi"], env=dict(os.environ, **server.env), stdout=file,
-                              stdin=subprocess.DEVNULL, timeout=20 * SLOW)
+                              stdin=subprocess.DEVNULL, timeout=20 * SLOWER)
         file.seek(0)
         assert done.returncode == 0 and file.read() == "one\ntwo\nthree\n" and server.stats()["requests"] == 2
 

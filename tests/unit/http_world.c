@@ -6,10 +6,13 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,6 +140,22 @@ void world_expect_error(struct world *w, struct http_request *req, const char *c
         ASSERT_STR(res->message, part);
     }
     http_request_free(req);
+}
+
+void world_wait_closed(struct world *w)
+{
+    int found = 0;
+    for (int fd = 3; fd < 100; fd++) {
+        struct sockaddr_in peer;
+        socklen_t len = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == w->port) {
+            struct pollfd end = {.fd = fd, .events = POLLRDHUP};
+            found++;
+            ASSERT_INT(poll(&end, 1, 60000), 1);
+        }
+    }
+    ASSERT_INT(found, 1);
 }
 
 bool world_has(const struct http_result *res, const char *part)

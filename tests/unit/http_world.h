@@ -29,6 +29,8 @@ struct http_result *world_run(struct world *w, struct http_request *req);
 void world_expect(struct world *w, const char *path, int status, const char *body);
 void world_expect_error(struct world *w, struct http_request *req, const char *code,
                         const char *part);
+/* Waits until the server has closed the one connection that is kept. */
+void world_wait_closed(struct world *w);
 bool world_has(const struct http_result *res, const char *part);
 
 #endif

@@ -150,7 +150,9 @@ TEST(http_upload_answered_early)
 static void free_it(uv_timer_t *timer)
 {
     struct giver *g = timer->data;
-    ASSERT_TRUE(http_wants(g->req));
+    if (!http_wants(g->req)) {
+        return; // it has not come so far
+    }
     http_request_free(g->req);
     uv_close((uv_handle_t *)timer, NULL);
 }
@@ -167,7 +169,7 @@ TEST(http_upload_ends_while_it_waits)
     ASSERT_INT(http_start(w.http, g.req, on_done, &g), 0);
     uv_timer_init(&w.loop, &timer);
     timer.data = &g;
-    uv_timer_start(&timer, free_it, 200, 0);
+    uv_timer_start(&timer, free_it, 10, 10);
     uv_run(&w.loop, UV_RUN_DEFAULT);
     ASSERT_INT(w.done, 0);
     ASSERT_INT(http_running(w.http), 0);

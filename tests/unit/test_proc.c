@@ -1,4 +1,5 @@
 #include "base/base.h"
+#include "base/patience.h"
 
 #include "io/proc.h"
 #include "io/proc_int.h"
@@ -105,7 +106,7 @@ static void finish(uv_loop_t *loop)
 /* Waits until the other thread has seen to the end of all that nobody waits for. */
 static void wait_orphans(void)
 {
-    for (unsigned i = 0; i < 1000 * test_slower(); i++) {
+    for (unsigned i = 0; i < 10000 * test_slower(); i++) {
         siginfo_t info;
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD) {
             return;
@@ -253,7 +254,7 @@ TEST(proc_stop_and_kill)
     proc_stop(c.proc);
     wait_over(&loop, &c);
     ASSERT_TRUE(uv_hrtime() - from >= PROC_GRACE_MS * 1000000ull - 1000000);
-    ASSERT_TRUE(uv_hrtime() - from < 2000000000ull * test_slower());
+    ASSERT_TRUE(uv_hrtime() - from < 20000000000ull * test_slower());
     proc_result(c.proc, &r);
     ASSERT_INT(r.signal, SIGKILL);
     ASSERT_INT(proc_kill(c.proc, SIGTERM), UV_ESRCH);
@@ -304,6 +305,7 @@ TEST(proc_end_all_gives_time_to_those_that_end)
     int fds[2];
     char byte = 0;
     ASSERT_INT(pipe(fds), 0);
+    patience_set(20 * test_slower()); // for a shell on a busy machine
     char script[200];
     (void)snprintf(script, sizeof script,
                    "trap 'sleep 0.02; echo x > /proc/%d/fd/%d; exit' TERM; echo; "
@@ -315,11 +317,9 @@ TEST(proc_end_all_gives_time_to_those_that_end)
         uv_run(&loop, UV_RUN_ONCE);
     }
     proc_free(c.proc);
-    proc_end_all(2000 * test_slower());
+    proc_end_all(20000 * test_slower());
     ASSERT_INT(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
-    if (test_slower() == 1) {
-        ASSERT_INT(read(fds[0], &byte, 1), 1);
-    }
+    ASSERT_INT(read(fds[0], &byte, 1), 1);
     wait_orphans();
     finish(&loop);
 }

@@ -6,6 +6,7 @@
 
 #include "lua_world.h"
 
+#include "base/patience.h"
 #include "bind/bind.h"
 #include "engine/runtime.h"
 #include "engine/task.h"
@@ -18,6 +19,7 @@ static struct runtime rt;
 
 static void begin(size_t jobs)
 {
+    patience_set(20); /* none of these workers is stuck, however late it comes */
     ASSERT_INT(runtime_init(&rt, true), 0);
     ASSERT_INT(bind_open(&rt), 0);
     pool_set_limit(bind_pool(&rt), jobs);
@@ -25,7 +27,7 @@ static void begin(size_t jobs)
 
 static void end(void)
 {
-    task_cancel_all(&rt, CANCEL_PARENT, 2000);
+    task_cancel_all(&rt, CANCEL_PARENT, 20000);
     ASSERT_INT(bind_close_pool(&rt), 0);
     runtime_release(&rt);
 }
@@ -99,7 +101,7 @@ TEST(worker_pool_closes_while_busy)
     for (int i = 0; i < 3; i++) {
         run("require('lash').sleep(0.005) return 'x'", "x");
     }
-    task_cancel_all(&rt, CANCEL_PARENT, 2000);
+    task_cancel_all(&rt, CANCEL_PARENT, 20000);
     ASSERT_INT(spin->state, TASK_DONE);
     ASSERT_INT(nap->state, TASK_DONE);
     ASSERT_INT(queued->state, TASK_DONE);

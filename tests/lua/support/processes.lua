@@ -21,12 +21,12 @@ function M.alive(pid)
     return text and not text:find("%) [ZX]") or false
 end
 
---- Fails unless all are gone within `seconds`.
+--- Fails unless all are gone within `seconds`: by themselves they live longer than any case.
 function M.gone(pids, seconds)
-    local start = lash.now()
+    local ends = lash.hrtime() + (seconds or 20) * t.slower * 1e9
     for pid in pids:gmatch("%d+") do
         while M.alive(pid) do
-            if lash.now() - start > (seconds or 2) * t.slower then
+            if lash.hrtime() > ends then
                 error(("process %s lives"):format(pid), 2)
             end
             lash.sleep(0.002)

@@ -1,4 +1,4 @@
---- Starts tests/program/httpd.py; it ends with the case's process group, or after a minute. The first of a case is
+--- Starts tests/program/httpd.py; it ends with the case's process group, or after five minutes. The first of a case is
 -- the one that tests/run keeps ready, which costs less.
 -- @param options more words for its command line
 -- @return its base URL
@@ -12,7 +12,7 @@ return function(options)
     end
     local tests = os.getenv "LASH_TESTS" or "tests"
     local python = io.open("/usr/bin/python3") and "/usr/bin/python3" or "python3"
-    local pipe = assert(io.popen(("%s -S '%s/program/httpd.py' %s --for 60 </dev/null 2>/dev/null &"):format(
+    local pipe = assert(io.popen(("%s -S '%s/program/httpd.py' %s --for 300 </dev/null 2>/dev/null &"):format(
         python, tests, options or "")))
     return "http://127.0.0.1:" .. assert(pipe:read("l"), "the server did not start")
 end

@@ -26,6 +26,7 @@ local Conversation = {
     open_calls = nil, -- calls of the last answer that have no outcome yet
     answered = nil,   -- the last answer, and
     asked = nil,      -- its calls, nil without any
+    ids = nil,        -- { [id of a call so far] = true }, see lash.provider.history; nil without any
     busy = false,
     run = nil,        -- the task of its present run
     stop = false,     -- somebody wants that run to end
@@ -38,9 +39,9 @@ function M.new(agent)
     return setmetatable({
         agent = agent, -- who has it now; a handoff changes it
         entries = { nil, nil, nil, nil },
-        scratch = { ids = nil, warned = nil }, -- providers' own state of this conversation
+        scratch = { state = nil, warned = nil }, -- providers' own state of this conversation
         -- Room for these at once, as for the first entries: a table that grows is made again.
-        busy = nil, open_calls = nil, answered = nil, asked = nil,
+        busy = nil, open_calls = nil, answered = nil, asked = nil, ids = nil,
     }, Conversation)
 end
 
@@ -119,6 +120,19 @@ local function check_outcomes(calls, items)
     end
 end
 
+--- Notes the ids of calls of an answer among the entries.
+function M.note_ids(conv, calls)
+    local ids = conv.ids or { a = nil, b = nil, c = nil, d = nil } -- room for a few at once
+    conv.ids = ids
+    for i = 1, #calls do
+        local call = calls[i]
+        ids[call.id] = true
+        if call.wrapper then
+            ids[call.wrapper] = true
+        end
+    end
+end
+
 -- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
 -- no request can be made of a history that a provider would refuse.
 -- @return of an answer all its text
@@ -132,6 +146,9 @@ function Conversation:append(entry)
     elseif kind == "answer" then
         open, text = parts_of(entry)
         self.answered, self.asked = entry, open
+        if open then
+            M.note_ids(self, open)
+        end
     end
     local entries = self.entries
     entries[#entries + 1], self.open_calls = entry, open

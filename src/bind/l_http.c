@@ -172,6 +172,16 @@ void l_http_read_request(lua_State *L, struct http_request *req)
     }
 }
 
+/* Pushes the userdata. */
+static struct http_op *new_request(lua_State *L, const char *method, const char *url)
+{
+    struct http_op *http = lua_newuserdatauv(L, sizeof(*http), 1);
+    *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish}};
+    luaL_setmetatable(L, REQUEST_TYPE);
+    http->req = http_request_new(method, url);
+    return http;
+}
+
 static int start(lua_State *L, bool brief)
 {
     const char *method = bind_check_text(L, 1);
@@ -181,11 +191,8 @@ static int start(lua_State *L, bool brief)
     if (h == NULL) {
         return bind_fail(L, "no_libcurl", http_unavailable());
     }
-    struct http_op *http = lua_newuserdatauv(L, sizeof(*http), 1);
-    *http = (struct http_op){.op = {.cancel = request_cancel, .finish = request_finish},
-                             .brief = brief};
-    luaL_setmetatable(L, REQUEST_TYPE);
-    http->req = http_request_new(method, url);
+    struct http_op *http = new_request(L, method, url);
+    http->brief = brief;
     l_http_read_request(L, http->req);
     if (http_start(h, http->req, request_done, http) != 0) {
         struct http_result *res = http_result(http->req);
@@ -194,11 +201,29 @@ static int start(lua_State *L, bool brief)
     return task_wait(L, &http->op);
 }
 
+/* lines(headers) -> what the functions below take in place of these headers as often as they like,
+ * read and checked once | nil, err */
+static int l_lines(lua_State *L)
+{
+    lua_settop(L, 1);
+    struct http_op *http = new_request(L, "", "");
+    l_http_read_headers(L, 1, http->req);
+    struct http_result *res = http_result(http->req);
+    if (res->code != NULL) {
+        return bind_fail(L, res->code, res->message);
+    }
+    size_t len;
+    const char *lines = http_request_lines(http->req, &len);
+    lua_pushlstring(L, lines, len);
+    return 1;
+}
+
 /* send(method, url, headers, body | nil, options)
  * body: a string, or what body() of lash.core.json gave, once;
- * headers: { name = value or list } that is plain, see l_http_headers.c, { name, value, ... } or
- * nil; options: connect_timeout, timeout, idle_timeout (seconds, 0 = none), max_body (bytes),
- * redirects, proxy, ca_file, version_2, content_type (unless the headers have one).
+ * headers: { name = value or list } that is plain, see l_http_headers.c, { name, value, ... }, what
+ * lines() gave, or nil; options: connect_timeout, timeout, idle_timeout (seconds, 0 = none),
+ * max_body (bytes), redirects, proxy, ca_file, version_2, content_type (unless the headers have
+ * one).
  * -> status, body, headers, url, version, seconds to the first byte, seconds in all | nil, err */
 static int l_send(lua_State *L)
 {
@@ -251,6 +276,7 @@ int luaopen_lash_core_http(lua_State *L)
                                          {"exchange", l_exchange},
                                          {"open", l_http_open},
                                          {"file", l_http_file},
+                                         {"lines", l_lines},
                                          {"plain_headers", l_http_plain_headers},
                                          {"header", l_http_header},
                                          {"headers", l_http_headers},

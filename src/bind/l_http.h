@@ -23,8 +23,8 @@ uint64_t l_http_option_ms(lua_State *L, int arg, const char *name, uint64_t stan
 lua_Integer l_http_option_count(lua_State *L, int arg, const char *name, lua_Integer standard);
 
 /* l_http_headers.c */
-/* Adds the headers at `arg` to the request: a plain table, a list { name, value, ... } or nil.
- * Raises on what the Lua side lets nobody pass. */
+/* Adds the headers at `arg` to the request: a plain table, a list { name, value, ... }, what
+ * lines() of the module gave, or nil. Raises on what the Lua side lets nobody pass. */
 void l_http_read_headers(lua_State *L, int arg, struct http_request *req);
 /* Pushes a table of the headers of the answer. */
 void l_http_push_headers(lua_State *L, struct http_request *req);

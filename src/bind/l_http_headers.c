@@ -185,6 +185,12 @@ void l_http_read_headers(lua_State *L, int arg, struct http_request *req)
     if (lua_isnoneornil(L, arg)) {
         return;
     }
+    if (lua_type(L, arg) == LUA_TSTRING) {
+        size_t len;
+        const char *lines = lua_tolstring(L, arg, &len);
+        http_request_add_lines(req, lines, len);
+        return;
+    }
     luaL_checktype(L, arg, LUA_TTABLE);
     luaL_checkstack(L, 8, NULL);
     if (lua_rawlen(L, arg) > 0) {

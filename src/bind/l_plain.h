@@ -89,9 +89,9 @@ const char *plain_check(lua_State *L, int args, size_t *len);
 bool plain_call(lua_State *L, struct plain_calls *calls, struct json_str id, struct json_str name,
                 struct json_str args);
 
-/* responses(text, seen, taken, event) -> items, wire, usage, how many of the items are calls | nil:
- * the text is no ordinary answer of the Responses protocol. event: it is the last event of a
- * stream, in which reasoning must be sealed. */
+/* responses(text, seen, taken, event) -> items, their texts with commas between them, usage, how
+ * many of the items are calls | nil: the text is no ordinary answer of the Responses protocol.
+ * event: it is the last event of a stream, in which reasoning must be sealed. */
 int l_plain_responses(lua_State *L);
 
 /* chat(text, seen, taken) -> list of calls, text or nil, then the numbers of usage (input, output,

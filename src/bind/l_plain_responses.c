@@ -7,7 +7,10 @@ struct plain {
     lua_State *L;
     struct json_reader r;
     bool event;        // the text is the last event of a stream, the answer its field `response`
-    lua_Integer items; // so many are in the lists
+    lua_Integer items; // so many were read
+    size_t list;       // where their array begins,
+    size_t from, to;   // the first and the last of them: offsets into the text
+    bool tight;        // nothing but a comma stands between two
     struct plain_calls calls;
 };
 
@@ -219,7 +222,7 @@ static bool push_reasoning(struct plain *p, const struct item *item)
     return true;
 }
 
-/* Adds an item to both lists. */
+/* Adds an item to the list. */
 static bool read_item(struct plain *p, bool *reasoning)
 {
     lua_State *L = p->L;
@@ -240,9 +243,36 @@ static bool read_item(struct plain *p, bool *reasoning)
     }
     p->items++;
     lua_rawseti(L, AT_ITEMS, p->items);
-    lua_pushlstring(L, p->r.text + start, p->r.end - start);
-    lua_rawseti(L, AT_WIRE, p->items);
+    p->from = p->items == 1 ? start : p->from;
+    p->tight = p->tight && (p->items == 1 || start == p->to + 1);
+    p->to = p->r.end;
     return true;
+}
+
+/* The texts of the items with commas between them, as they go back. */
+static void make_wire(struct plain *p)
+{
+    lua_State *L = p->L;
+    if (p->tight) {
+        lua_pushlstring(L, p->r.text + p->from, p->to - p->from);
+        lua_replace(L, AT_WIRE);
+        return;
+    }
+    struct json_reader r;
+    luaL_Buffer wire;
+    luaL_buffinit(L, &wire);
+    json_reader_init(&r, p->r.text + p->list, p->to - p->list, JSON_DEPTH_DEFAULT);
+    (void)json_next(&r); // the array; what follows was read before
+    for (lua_Integer i = 0; i < p->items; i++) {
+        size_t start = 0;
+        (void)json_skip(&r, json_next(&r), &start);
+        if (i > 0) {
+            luaL_addchar(&wire, ',');
+        }
+        luaL_addlstring(&wire, r.text + start, r.end - start);
+    }
+    luaL_pushresult(&wire);
+    lua_replace(L, AT_WIRE);
 }
 
 static bool read_items(struct plain *p)
@@ -251,9 +281,11 @@ static bool read_items(struct plain *p)
     if (json_next(&p->r) != JSON_ARRAY_BEGIN) {
         return false;
     }
+    p->list = p->r.start;
     for (;;) {
         enum json_token t = json_next(&p->r);
         if (t == JSON_ARRAY_END) {
+            make_wire(p);
             return !reasoning; // such that led to nothing does not go back
         }
         if (t != JSON_OBJECT_BEGIN || !read_item(p, &reasoning)) {
@@ -341,8 +373,10 @@ int l_plain_responses(lua_State *L)
     p.L = L;
     p.event = lua_toboolean(L, AT_EVENT);
     p.items = p.calls.count = 0;
+    p.from = p.to = 0;
+    p.tight = true;
     lua_createtable(L, 4, 0);
-    lua_createtable(L, 4, 0);
+    lua_pushnil(L);
     lua_pushnil(L); // -- text seen taken event items wire usage
     json_reader_init(&p.r, text, len, JSON_DEPTH_DEFAULT);
     if (len > PLAIN_TEXT_MAX || !(p.event ? read_event(&p) : read_answer(&p)) ||

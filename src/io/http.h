@@ -84,6 +84,12 @@ struct http_request *http_request_new(const char *method, const char *url);
  * message: http_result(req)->message says why, and http_start() refuses the request too. */
 int http_request_header(struct http_request *req, const char *name, const char *value);
 
+/* All headers that were added, `len` bytes, for http_request_add_lines(); borrowed as they are. */
+const char *http_request_lines(const struct http_request *req, size_t *len);
+
+/* Adds what http_request_lines() gave of another request; other bytes break the message. */
+void http_request_add_lines(struct http_request *req, const char *lines, size_t len);
+
 /* Was a header of that name, in any case, added? */
 bool http_request_has(const struct http_request *req, const char *name);
 

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* libcurl keeps both for as long as a request waits for its answer; the second with TLS and with
  * big bodies only. 16 KiB is its least for that one. Each filling of it is a turn of the loop, so a
@@ -20,6 +21,8 @@
 /* libcurl asks "Expect: 100-continue" for bodies over 1 MiB: far below that nothing need be said
  * against it. */
 #define NO_EXPECT_FROM ((size_t)64 << 10)
+
+#define AGENT "lash"
 
 /* ---- telling ---- */
 
@@ -67,6 +70,33 @@ static void tell_method(struct teller *t, struct http_request *req)
     }
 }
 
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+/* Of any kind that libcurl knows; it also looks whether the host is one without. */
+static bool has_proxy_in_environment(void)
+{
+    return variable("http_proxy") != NULL || variable("https_proxy") != NULL ||
+           variable("HTTPS_PROXY") != NULL || variable("all_proxy") != NULL ||
+           variable("ALL_PROXY") != NULL;
+}
+
+static void tell_proxy(struct teller *t, const struct http_request *req)
+{
+    bool of_environment = req->proxy == NULL && has_proxy_in_environment();
+    if (!of_environment) {
+        // else libcurl looks through the environment at each request
+        set_ptr(t, CURLOPT_PROXY, req->proxy != NULL ? req->proxy : "");
+        set_ptr(t, CURLOPT_NOPROXY, ""); // or no_proxy of the environment would take it away
+    }
+    if (of_environment || (req->proxy != NULL && *req->proxy != '\0')) {
+        set_ptr(t, CURLOPT_USERAGENT, AGENT); // for the proxy: servers get it in a line of ours
+    }
+}
+
 static void tell_connection(struct teller *t, const struct http_request *req)
 {
     set_long(t, CURLOPT_NOSIGNAL, 1L);
@@ -74,10 +104,7 @@ static void tell_connection(struct teller *t, const struct http_request *req)
     // HTTP/2 uploads over 64 KiB spin in libcurl before 8.0 (curl#10449)
     set_long(t, CURLOPT_HTTP_VERSION,
              (long)(req->version_2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
-    if (req->proxy != NULL) {
-        set_ptr(t, CURLOPT_PROXY, req->proxy);
-        set_ptr(t, CURLOPT_NOPROXY, ""); // or no_proxy of the environment would take it away
-    }
+    tell_proxy(t, req);
     set_ptr(t, CURLOPT_PROTOCOLS_STR, "http,https");
     set_long(t, CURLOPT_FOLLOWLOCATION, 0L);
     set_long(t, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -90,37 +117,31 @@ static void tell_connection(struct teller *t, const struct http_request *req)
     }
 }
 
-struct trust {
-    const char *file; /* NULL = libcurl's own */
-    const char *dir;
-};
-
-static struct trust trust_of_environment(void)
+static void tell_trust(struct teller *t, const struct http_request *req)
 {
-    struct trust trust = {getenv("SSL_CERT_FILE"), getenv("SSL_CERT_DIR")};
-    trust.file = trust.file != NULL && *trust.file != '\0' ? trust.file : NULL;
-    trust.dir = trust.dir != NULL && *trust.dir != '\0' ? trust.dir : NULL;
-    return trust;
-}
-
-static void tell_trust(struct teller *t, const struct http_request *req, const struct trust *trust)
-{
+    const char *file = variable("SSL_CERT_FILE");
     if (req->ca_file != NULL) {
         set_ptr(t, CURLOPT_CAINFO, req->ca_file);
         set_ptr(t, CURLOPT_CAPATH, NULL);
         return;
     }
-    if (trust->file != NULL) {
-        set_ptr(t, CURLOPT_CAINFO, trust->file);
+    if (file != NULL) {
+        set_ptr(t, CURLOPT_CAINFO, file);
     }
     // libcurl keeps the parsed bundle for later connections only where no directory is named, as
     // Debian's default does: reading it again costs some 10 ms of the loop each time
-    set_ptr(t, CURLOPT_CAPATH, trust->dir);
+    set_ptr(t, CURLOPT_CAPATH, variable("SSL_CERT_DIR"));
 }
 
-static char *copy_of(const char *text)
+/* Another one when a variable was set, changed or removed since: to look at those that matter takes
+ * longer than to see that they all are where they were. */
+static uint64_t environment_mark(void)
 {
-    return text != NULL ? xstrdup(text) : NULL;
+    uint64_t mark = 0;
+    for (char **at = environ; at != NULL && *at != NULL; at++) {
+        mark = mark * 31 + (uintptr_t)*at;
+    }
+    return mark;
 }
 
 /* Are handles of such requests kept as they are? Not where something rare was told to them. */
@@ -132,25 +153,23 @@ static bool is_plain(const struct handle *handle, const struct http_request *req
 
 /* All that holds for further requests of its kind, see fits(). */
 static void tell_kind(struct teller *t, struct handle *handle, struct http_request *req,
-                      const struct trust *trust)
+                      uint64_t environment)
 {
     set_ptr(t, CURLOPT_PRIVATE, handle);
     set_ptr(t, CURLOPT_ERRORBUFFER, handle->errbuf);
-    set_ptr(t, CURLOPT_USERAGENT, "lash");
     set_ptr(t, CURLOPT_ACCEPT_ENCODING, ""); // unpacks what it can
     if (!http_easy_connect(t->curl, handle)) {
         t->rc = CURLE_UNKNOWN_OPTION;
     }
     tell_connection(t, req);
-    tell_trust(t, req, trust);
+    tell_trust(t, req);
     tell_method(t, req);
     handle->fresh = false;
     if (is_plain(handle, req)) {
         memcpy(handle->method, req->method, strlen(req->method) + 1);
     }
     handle->sends_body = sends_body(req);
-    handle->ca_file = copy_of(trust->file);
-    handle->ca_dir = copy_of(trust->dir);
+    handle->environment = environment;
 }
 
 /* ---- telling what each request has of its own ---- */
@@ -212,11 +231,13 @@ static void add_line(struct handle *handle, size_t *n, char *line)
 static struct curl_slist *header_list(struct http *h, struct handle *handle,
                                       struct http_request *req)
 {
-    static char no_expect[] = "Expect:";     // no second round trip for bodies over 1 MiB
-    static char no_type[] = "Content-Type:"; // libcurl would call every body a web form
+    static char no_expect[] = "Expect:";        // no second round trip for bodies over 1 MiB
+    static char agent[] = "User-Agent: " AGENT; // as an option libcurl would write it twice
+    static char no_type[] = "Content-Type:";    // libcurl would call every body a web form
     bool expect = !req->upload.used && req->body_len < NO_EXPECT_FROM;
     bool type = !handle->sends_body;
     bool encoding = h->encodings[0] == '\0';
+    bool named = false;
     size_t n = 0;
     char *line = req->lines.data;
     for (size_t i = 0; i < req->nlines; i++, line += strlen(line) + 1) {
@@ -224,6 +245,7 @@ static struct curl_slist *header_list(struct http *h, struct handle *handle,
         expect = expect || header_line_is(line, "Expect", 6);
         type = type || header_line_is(line, "Content-Type", 12);
         encoding = encoding || header_line_is(line, "Accept-Encoding", 15);
+        named = named || header_line_is(line, "User-Agent", 10);
     }
     if (!expect) {
         add_line(handle, &n, no_expect);
@@ -233,6 +255,9 @@ static struct curl_slist *header_list(struct http *h, struct handle *handle,
     }
     if (!encoding) {
         add_line(handle, &n, h->encodings);
+    }
+    if (!named) {
+        add_line(handle, &n, agent);
     }
     for (size_t i = 0; i < n; i++) {
         handle->lines[i].next = i + 1 < n ? &handle->lines[i + 1] : NULL;
@@ -310,9 +335,6 @@ static void forget(const struct curl_api *curl, struct handle *handle)
     curl->easy_reset(handle->easy);
     address_drop(curl, handle->address);
     handle->address = NULL;
-    free(handle->ca_file);
-    free(handle->ca_dir);
-    handle->ca_file = handle->ca_dir = NULL;
     handle->method[0] = '\0';
     handle->timeout_ms = handle->connect_timeout_ms = 0;
     handle->fresh = true;
@@ -322,8 +344,6 @@ static void handle_free(const struct curl_api *curl, struct handle *handle)
 {
     curl->easy_cleanup(handle->easy);
     address_drop(curl, handle->address);
-    free(handle->ca_file);
-    free(handle->ca_dir);
     free(handle->lines);
     free(handle);
 }
@@ -341,24 +361,18 @@ static struct handle *handle_new(const struct curl_api *curl)
     return handle;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static bool fits(const struct handle *handle, const struct http_request *req,
-                 const struct trust *trust)
+static bool fits(const struct handle *handle, const struct http_request *req, uint64_t environment)
 {
     return strcmp(handle->method, req->method) == 0 && handle->sends_body == sends_body(req) &&
-           same_text(handle->ca_file, trust->file) && same_text(handle->ca_dir, trust->dir);
+           handle->environment == environment;
 }
 
 static struct handle *take_spare(struct http *h, const struct http_request *req,
-                                 const struct trust *trust)
+                                 uint64_t environment)
 {
     for (size_t i = h->nspare; i-- > 0;) {
         struct handle *handle = h->spare[i];
-        if (is_plain(handle, req) && fits(handle, req, trust)) {
+        if (is_plain(handle, req) && fits(handle, req, environment)) {
             h->spare[i] = h->spare[--h->nspare];
             return handle;
         }
@@ -376,8 +390,8 @@ static struct handle *take_spare(struct http *h, const struct http_request *req,
 
 int handle_take(struct http *h, struct http_request *req)
 {
-    struct trust trust = trust_of_environment();
-    struct handle *handle = take_spare(h, req, &trust);
+    uint64_t environment = environment_mark();
+    struct handle *handle = take_spare(h, req, environment);
     if (handle == NULL) {
         http_fail(req, "request", "libcurl is out of memory");
         return UV_ENOMEM;
@@ -387,7 +401,7 @@ int handle_take(struct http *h, struct http_request *req)
     req->easy = handle->easy;
     struct teller t = {h->curl, handle->easy, CURLE_OK};
     if (handle->fresh) {
-        tell_kind(&t, handle, req, &trust);
+        tell_kind(&t, handle, req, environment);
     }
     tell_request(&t, handle, req);
     if (t.rc != CURLE_OK) {

@@ -161,8 +161,7 @@ struct handle {
     char method[12]; /* "" = of a request for which handles are not kept */
     bool sends_body;
     struct address *address; /* counted; NULL = libcurl takes the URL apart itself */
-    char *ca_file;           /* owned; of the environment */
-    char *ca_dir;            /* owned; of the environment */
+    uint64_t environment;    /* the mark of what it was then */
     long timeout_ms;
     long connect_timeout_ms;
     long send_buffer;

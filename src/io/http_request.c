@@ -129,6 +129,20 @@ int http_request_header(struct http_request *req, const char *name, const char *
     return 0;
 }
 
+const char *http_request_lines(const struct http_request *req, size_t *len)
+{
+    *len = req->lines.len;
+    return req->lines.data != NULL ? req->lines.data : "";
+}
+
+void http_request_add_lines(struct http_request *req, const char *lines, size_t len)
+{
+    buf_append(&req->lines, lines, len);
+    for (const char *at = lines; at < lines + len; at += strlen(at) + 1) {
+        req->nlines++;
+    }
+}
+
 bool http_request_has(const struct http_request *req, const char *name)
 {
     const char *line = req->lines.data;

@@ -102,7 +102,6 @@ local function check_answer(answer, name)
     expect(type(answer) == "table", "the answer is %s", show(answer))
     expect(answer.type == "answer" and answer.provider == name, "it is no answer of %s", name)
     expect(STOPS[answer.stop], "stop is %s", show(answer.stop))
-    expect(answer.request_id == nil or type(answer.request_id) == "string", "request_id is %s", show(answer.request_id))
     check_usage(answer.usage or {})
     local seen, count = {}, 0
     for key in pairs(answer.items) do

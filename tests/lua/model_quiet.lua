@@ -188,7 +188,7 @@ case("reasoning that has lost its sealed part at the end has that of its done it
     end
     local done = event { type = "response.output_item.done", output_index = 0, item = thought "sealed" }
     local kept, seen = same("openai", { CHUNKED, chunk(done .. last { thought(), MESSAGE }), END })
-    has(kept.answer.wire[1], "sealed")
+    has(kept.answer.wire, "sealed")
     equal(seen, 2)
 end)
 

@@ -163,7 +163,7 @@ case("D13 a cut answer is marked, and its half call", function()
     answer = wire.hear("openai", conv, response({ { type = "reasoning", id = "rs", summary = json.array {} } },
         { status = "incomplete", incomplete_details = { reason = "content_filter" } }))
     equal(answer.stop, "filter")
-    equal(answer.wire, {}) -- reasoning without what it led to is not taken back
+    equal(answer.wire, "") -- reasoning without what it led to is not taken back
 end)
 
 case("a refusal is told from text", function()

@@ -19,6 +19,10 @@ local function view()
         settings = { max_tokens = 1024, effort = "medium", openai = { reasoning = { summary = "auto" } } } }
 end
 
+local function items_back(answer)
+    return json.decode("[" .. answer.wire .. "]")
+end
+
 local function file(name)
     local handle = assert(io.open(QUIRKS .. name, "rb"))
     local text = handle:read "a"
@@ -38,10 +42,7 @@ case("the streams of both turns: requests of the official client, the answers of
         local answer, said = heard(text, view(), conv)
         agrees(answer, said)
         local other = wire.hear("openai", whole, wire.read(JSON .. ("0%d.response.json"):format(round)), view())
-        for i, raw in ipairs(answer.wire) do
-            equal(json.decode(raw), json.decode(other.wire[i]))
-        end
-        equal(#answer.wire, #other.wire)
+        equal(items_back(answer), items_back(other))
         local wires = { answer.wire, other.wire }
         answer.wire, other.wire = nil, nil
         equal(answer, other)
@@ -241,7 +242,7 @@ case("P1 the final answer counts where it differs from the items", function()
     local answer, said = heard(stream { done(0, a), completed { b } })
     equal(answer.items[1].args, '{"i":2}')
     equal(#said.calls, 1) -- what was told stays told
-    equal(answer.wire, { wire.encode(b) })
+    equal(answer.wire, wire.encode(b))
 end)
 
 case("P1 without a list of items at the end those of the stream are the answer", function()
@@ -335,9 +336,9 @@ end)
 case("P3 a sealed part that the final answer has lost goes back from the done item", function()
     local sealed, lost = reasoning("r", "plan", "SEALED"), reasoning("r", "plan")
     local answer = heard(stream { done(0, sealed), done(1, call("a")), completed { lost, call("a") } })
-    equal(answer.wire[1], wire.encode(sealed))
+    equal(items_back(answer)[1], sealed)
     answer = heard(stream { done(0, lost), done(1, call("a")), completed { lost, call("a") } })
-    equal(answer.wire[1], wire.encode(lost))
+    equal(items_back(answer)[1], lost)
 end)
 
 -- ---- J: numbers and bytes ----
@@ -378,7 +379,7 @@ case("J4 J5 P3 items of a stream go back as the bytes that came", function()
         events[4] = '{"response":{"status":"completed","output":' .. final .. '},"type":"response.completed"}'
         local conv = asked()
         local answer = heard(stream(events), nil, conv)
-        equal(answer.wire, raws)
+        equal(answer.wire, table.concat(raws, ","))
         equal(answer.items[3].args, '{"a":[],"o":{}}')
         conv:append(answer)
         conv:append(wire.outcomes(answer, { "ok" }))
@@ -391,8 +392,7 @@ case("J4 P3 an item that needs another id keeps all its other bytes", function()
     local raw = '{"type":"function_call","call_id":"a","name":"f","arguments":"{}","x":[1.0,1e2,{},[],12345678901234567890]}'
     local text = stream { '{"type":"response.completed","response":{"output":[' .. raw .. "," .. raw .. "]}}" }
     local answer = same(text)
-    equal(answer.wire[1], raw)
-    equal(answer.wire[2], '{"arguments":"{}","call_id":"a_2","name":"f","type":"function_call","x":[1.0,1e2,{},[],12345678901234567890]}')
+    equal(answer.wire, raw .. ',{"arguments":"{}","call_id":"a_2","name":"f","type":"function_call","x":[1.0,1e2,{},[],12345678901234567890]}')
 end)
 
 case("D9 ids that come twice are the same in what is told and in the answer", function()

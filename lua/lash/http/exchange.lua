@@ -20,11 +20,25 @@ function M.answer(status, head, body)
     return setmetatable({ status = status, body = body, head = head }, answer)
 end
 
+-- headers -> what the core made of them; themselves where it refuses them: the request tells why
+local lines_of = setmetatable({}, { __mode = "k" })
+
+--- lines(headers) -> headers for the core, read and checked once
+-- @param headers plain table that does not change any more, see lash.core.http; or nil
+function M.lines(headers)
+    local lines = lines_of[headers]
+    if not lines and headers then
+        lines = core.lines(headers) or headers
+        lines_of[headers] = lines
+    end
+    return lines
+end
+
 --- post(url, headers, body, options) -> { status =, body =, headers =, head = } | nil, err
--- @param headers plain table, see lash.core.http
+-- @param headers as of M.lines
 -- @param options of the core: timeout, idle_timeout (seconds), max_body, redirects
 function M.post(url, headers, body, options)
-    local status, text, head = core.exchange("POST", url, headers, body, options)
+    local status, text, head = core.exchange("POST", url, lines_of[headers] or M.lines(headers), body, options)
     if not status then
         return nil, text
     end

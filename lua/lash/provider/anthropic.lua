@@ -188,7 +188,7 @@ function M.read(res, conv, view, target)
     if not blocks then
         return nil, fault.nonsense(target, res, "is no answer of Anthropic's protocol")
     end
-    return answer.answer(context(conv, target), blocks, value, res)
+    return answer.answer(context(conv, target), blocks, value)
 end
 
 M.picker = stream.picker

@@ -153,35 +153,20 @@ function M.encoder(describe)
     end
 end
 
--- All ids of calls so far: none may come again. They are true in `seen`; those of an answer that was not added (yet)
--- are its namer.
-local function seen_ids(conv)
-    conv.scratch = conv.scratch or {}
-    local state, entries = conv.scratch.ids, conv.entries
-    if not state or state.upto > #entries then
-        state = { seen = {}, upto = 0, last = false }
-        conv.scratch.ids = state
-    end
-    local seen = state.seen
-    local count = #entries
-    for i = state.upto + 1, count do
-        local entry = entries[i]
-        local calls = entry.type == "answer" and asked(conv, entry) or NOTHING
-        for n = 1, #calls do
-            local call = calls[n]
-            seen[call.id] = true
-            if call.wrapper then
-                seen[call.wrapper] = true
-            end
-        end
-    end
-    state.upto = count
-    return state
+--- seen(conv) -> { [id of a call so far] = true; what else is there does not count }: none may come again. Those of an
+-- answer that was not added (yet) are its namer.
+function M.seen(conv)
+    return conv.ids or NOTHING
 end
 
---- seen(conv) -> { [id of a call so far] = true; what else is there does not count }
-function M.seen(conv)
-    return seen_ids(conv).seen
+local function ids_anew(conv)
+    conv.ids = nil
+    for _, entry in ipairs(conv.entries) do
+        local calls = entry.type == "answer" and asked(conv, entry)
+        if calls then
+            conversation.note_ids(conv, calls)
+        end
+    end
 end
 
 -- Many ids of answers that failed are forgotten; a few may stay.
@@ -190,14 +175,14 @@ local FEW = 64
 --- namer(conv, taken) -> what M.new_id() takes, for the answer that comes next. `taken`: further ids that must not
 -- be used, or nil.
 function M.namer(conv, taken)
-    local state, entry = seen_ids(conv), #conv.entries + 1
-    local last = state.last
+    conv.scratch = conv.scratch or {}
+    local entry, last = #conv.entries + 1, conv.scratch.namer
     if last and last.entry == entry and last.count > FEW then
-        conv.scratch.ids = nil
-        state = seen_ids(conv)
+        ids_anew(conv)
     end
-    local namer = { seen = state.seen, taken = taken or NOTHING, entry = entry, count = 0 }
-    state.last = namer
+    conv.ids = conv.ids or {}
+    local namer = { seen = conv.ids, taken = taken or NOTHING, entry = entry, count = 0 }
+    conv.scratch.namer = namer
     return namer
 end
 

@@ -222,8 +222,8 @@ function M.read(res, conv, view, target)
     if res.status < 200 or res.status > 299 then
         return nil, errors.refused(target, res)
     end
-    local from, taken = { name = M.name, target = target, res = res }, inputs.used(conv, target)
-    local answer = answers.plain(from, conv, taken, res.body or "")
+    local taken = inputs.used(conv, target)
+    local answer = answers.plain(target, conv, taken, res.body or "")
     if answer then
         return answer
     end
@@ -242,7 +242,7 @@ function M.read(res, conv, view, target)
         return nil, fault.nonsense(target, res, ("has the status '%s'"):format(tostring(value.status)))
     end
     local builder = answers.builder(conv, view, target, taken, value.status == "incomplete")
-    return answers.entry(from, builder, value, value.output, raws)
+    return answers.entry(target, builder, value, value.output, raws)
 end
 
 --- reader(conv, view, target, res) -> reader of a streamed answer; `res` is { status =, headers = }

@@ -4,7 +4,6 @@
 -- A block is { value = decoded, raw = its JSON text, args = text of a call's arguments when that is no JSON
 -- object, picked = whether its value has only what M.BLOCK has }. What goes into `wire` is the raw text, unless
 -- the id, the name or the input cannot be sent so.
-local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 
@@ -211,9 +210,9 @@ local function read_usage(usage)
     }
 end
 
---- answer(ctx, blocks, about, res) -> the answer entry.
+--- answer(ctx, blocks, about) -> the answer entry.
 -- @param about { stop_reason =, stop_details =, usage = } as the server tells them
-function M.answer(ctx, blocks, about, res)
+function M.answer(ctx, blocks, about)
     local items, wire = read_blocks(ctx, blocks)
     local stop = stop_of(ctx, blocks, items, about)
     return {
@@ -225,7 +224,6 @@ function M.answer(ctx, blocks, about, res)
         wire = wire,
         usage = read_usage(about.usage),
         stop = stop,
-        request_id = fault.header(res, "request-id"),
     }
 end
 

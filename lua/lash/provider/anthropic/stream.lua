@@ -389,7 +389,7 @@ function Reader:finish(tail, tell)
     end
     tell_ready(self, tell)
     return answer.answer(ctx, self.blocks, {
-        stop_reason = self.stop_reason, stop_details = self.stop_details, usage = self.usage }, self.res)
+        stop_reason = self.stop_reason, stop_details = self.stop_details, usage = self.usage })
 end
 
 return M

@@ -202,7 +202,6 @@ function Answer:note(value, candidate)
     if history.is_object(value.usageMetadata) and next(value.usageMetadata) then
         self.usage, self.usage_text = value.usageMetadata, nil
     end
-    self.id = self.id or text_of(value.responseId)
     if candidate then
         local reason = text_of(candidate.finishReason)
         if reason and reason ~= "FINISH_REASON_UNSPECIFIED" then
@@ -382,7 +381,6 @@ function Answer:finish()
         wire = wire,
         usage = usage,
         stop = stop,
-        request_id = self.id,
     }
 end
 

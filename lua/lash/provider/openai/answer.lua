@@ -1,9 +1,8 @@
 -- A whole answer of OpenAI's Responses protocol -> the answer's entry. Streams are put together to a whole
 -- answer first, so both ways end here.
 --
--- The items go back in the next request as the exact texts that came (entry.wire): only an item whose id or
+-- The items go back in the next request as the exact texts that came, with commas between them (entry.wire): only an item whose id or
 -- name cannot be sent again gets these, and keeps the bytes of everything else.
-local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local plain = require "lash.core.plain"
@@ -161,7 +160,7 @@ end
 
 -- ---- all items ----
 
--- Makes what goes back of `raws`, in place: a plain list.
+-- @return what goes back, items of JSON with commas between them; `raws` is used up
 local function read_items(builder, output, raws)
     local items = builder.items
     for i = 1, #output do
@@ -187,7 +186,7 @@ local function read_items(builder, output, raws)
         raws[last] = nil
         last = last - 1
     end
-    return setmetatable(raws, nil)
+    return table.concat(raws, ",")
 end
 
 local function object(value)
@@ -250,37 +249,35 @@ function M.is_output(output)
     return true
 end
 
-local function made(from, items, wire, usage, stop)
-    local target = from.target
+local function made(target, items, wire, usage, stop)
     return {
         type = "answer",
-        provider = from.name,
+        provider = "openai",
         origin = target.origin,
         model = target.model,
         items = items,
         wire = wire,
         usage = usage,
         stop = stop,
-        request_id = fault.header(from.res, "x-request-id"),
     }
 end
 
---- entry(from, builder, value, output, raws) -> the answer's entry.
--- from: { target =, res =, name = the provider's }; value: the response, decoded, for its status and usage;
--- output: its items, decoded, with what M.ITEM has at least; raws: list of their texts, the entry's from now on.
-function M.entry(from, builder, value, output, raws)
+--- entry(target, builder, value, output, raws) -> the answer's entry.
+-- value: the response, decoded, for its status and usage; output: its items, decoded, with what M.ITEM has at least;
+-- raws: list of their texts, used up.
+function M.entry(target, builder, value, output, raws)
     local wire = read_items(builder, output, raws)
-    return made(from, builder.items, wire, read_usage(value.usage), stop_of(value, builder.items))
+    return made(target, builder.items, wire, read_usage(value.usage), stop_of(value, builder.items))
 end
 
---- plain(from, conv, taken, text, event) -> the same | nil: of the text of an ordinary answer, or of the event that
+--- plain(target, conv, taken, text, event) -> the same | nil: of the text of an ordinary answer, or of the event that
 -- completes a stream, without errors and in every way as OpenAI writes them. Nothing is lost where this gives nil.
-function M.plain(from, conv, taken, text, event)
+function M.plain(target, conv, taken, text, event)
     local items, wire, usage, calls = plain.responses(text, history.seen(conv), taken, event)
     if not items then
         return nil
     end
-    return made(from, items, wire, usage, calls > 0 and "calls" or "end")
+    return made(target, items, wire, usage, calls > 0 and "calls" or "end")
 end
 
 return M

@@ -38,11 +38,8 @@ local function own_id(call)
 end
 
 local function add_native(state, entry)
-    local parts = state.parts
-    local n = #parts
-    local wire = entry.wire
-    for i = 1, #wire do
-        parts[n + i] = wire[i]
+    if entry.wire ~= "" then
+        state.parts[#state.parts + 1] = entry.wire
     end
     if state.used then
         for _, call in ipairs(state.calls) do

@@ -22,7 +22,7 @@ Reader.__index = Reader
 -- A greater index is no index.
 local INDEX_MAX = 1 << 20
 
---- new(from, conv, view, taken) -> reader. from: as of answer.lua: entry(); taken: ids that no call may get.
+--- new(from, conv, view, taken) -> reader. from: { target =, res = }; taken: ids that no call may get.
 function M.new(from, conv, view, taken)
     return setmetatable({
         from = from, conv = conv, taken = taken,
@@ -370,7 +370,7 @@ end
 local function completed(name, data, from, conv, taken)
     if name == "response.completed"
         or name ~= "error" and data:find('{"type":"response.completed"', 1, true) == 1 then
-        return answers.plain(from, conv, taken, data, true)
+        return answers.plain(from.target, conv, taken, data, true)
     end
     return nil
 end
@@ -529,7 +529,7 @@ local function put_together(self)
         return nil, fault.nonsense(self.from.target, { headers = self.from.res.headers, body = self.final_raw },
             "is no answer of the Responses protocol")
     end
-    local answer = answers.entry(self.from, self.make(cut), value, output, raws)
+    local answer = answers.entry(self.from.target, self.make(cut), value, output, raws)
     if not whole then
         answer.wire = nil -- made up: nothing of it may count as verbatim
     end

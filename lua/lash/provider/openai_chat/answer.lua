@@ -5,7 +5,6 @@
 -- message and of its calls that are not known here, as the texts of their values.
 local assembly = require "lash.provider.openai_chat.calls"
 local errors = require "lash.provider.openai_chat.errors"
-local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local merge = require "lash.provider.openai_chat.merge"
@@ -390,7 +389,6 @@ local function made(from, items, wire, usage, stop)
         wire = wire,
         usage = usage,
         stop = stop,
-        request_id = fault.header(from.res, "x-request-id"),
     }
 end
 

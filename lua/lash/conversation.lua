@@ -23,7 +23,7 @@ local M = {}
 -- @alias item  item.text|item.user|item.call|item.outcome|item.opaque
 local Conversation = {
     __name = "lash.conversation",
-    open_calls = nil, -- calls of the last answer that have no outcome yet
+    open_calls = false, -- calls of the last answer that have no outcome yet
     answered = nil,   -- the last answer, and
     asked = nil,      -- its calls, nil without any
     ids = nil,        -- { [id of a call so far] = true }, see lash.provider.history; nil without any
@@ -41,7 +41,7 @@ function M.new(agent)
         entries = { nil, nil, nil, nil },
         scratch = { state = nil, warned = nil }, -- providers' own state of this conversation
         -- Room for these at once, as for the first entries: a table that grows is made again.
-        busy = nil, open_calls = nil, answered = nil, asked = nil, ids = nil,
+        busy = nil, open_calls = false, answered = nil, asked = nil, ids = nil,
     }, Conversation)
 end
 
@@ -135,12 +135,12 @@ end
 
 -- Appends an entry. Every call has its outcome before anything else follows: asserted here, so that
 -- no request can be made of a history that a provider would refuse.
--- @return of an answer all its text
+-- @return of an answer all its text; its calls, nil without any
 function Conversation:append(entry)
     local kind, open, text = entry.type, self.open_calls, nil
     if kind == "outcomes" then
         check_outcomes(open, entry.items)
-        open = nil
+        open = false
     elseif open then
         error "calls without outcomes"
     elseif kind == "answer" then
@@ -151,8 +151,8 @@ function Conversation:append(entry)
         end
     end
     local entries = self.entries
-    entries[#entries + 1], self.open_calls = entry, open
-    return text
+    entries[#entries + 1], self.open_calls = entry, open or false
+    return text, open
 end
 
 --- items() -> item[]

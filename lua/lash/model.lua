@@ -75,9 +75,9 @@ end
 
 -- ---- sending ----
 
--- A stream is asked for unless somebody says that the server cannot.
-local function streams(target, wanted)
-    return wanted and target.stream ~= false and target.provider.reader ~= nil
+-- Whether one may be asked for: unless somebody says that the server cannot.
+local function streams(target)
+    return target.stream ~= false and target.provider.reader ~= nil
 end
 
 -- target -> its limits: the same table for all requests
@@ -123,14 +123,16 @@ local function send(target, conv, view, listener, begun)
     if provider.answer then
         return told(listener, provider.answer(conv, view, target))
     end
-    local streamed = streams(target, listener:streams())
+    local streamed = streams(target) and listener:streams()
     local request, why = provider.request(conv, view, target, streamed, begun)
     if not request then
         return nil, why
-    elseif streamed then
-        return stream.answer(target, conv, view, request, limits_of(target), listener, begun, not listener:hears())
     end
-    return told(listener, send_whole(target, conv, view, request, limits_of(target), begun))
+    local limits = limits_of(target)
+    if streamed then
+        return stream.answer(target, conv, view, request, limits, listener, begun, not listener:hears())
+    end
+    return told(listener, send_whole(target, conv, view, request, limits, begun))
 end
 
 -- Until when nobody shall ask, by address and key: a rate limit that one conversation met. In a table that all
@@ -320,7 +322,7 @@ function M.dry_run(target, conv, view, opts)
     if target.provider.answer then
         return { method = "LOCAL", url = target.label, headers = {}, body = local_request(target, conv, view) }
     end
-    local request, err = target.provider.request(conv, view, target, streams(target, not opts or opts.stream ~= false))
+    local request, err = target.provider.request(conv, view, target, (not opts or opts.stream ~= false) and streams(target))
     if not request then
         return nil, err
     end

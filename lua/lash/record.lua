@@ -15,6 +15,8 @@ local M = {}
 --- What commands and tests set for all runs, see lash.run.
 M.overrides = require("lash.overrides").inherited()
 
+local overrides = M.overrides
+
 local Run = {
     opts = {},
     heard = false,     -- whether anybody gets its events
@@ -22,12 +24,12 @@ local Run = {
     handoffs = 0,
     called = 0,        -- calls of its answers so far
     last_text = "",
-    before = "",       -- text so far of an answer in the middle of which the model paused
     pieces = nil,      -- texts of the answer that comes
     delivered = false, -- whether anybody got any of them
     current = nil,     -- as of prepare.agent
     label = nil,       -- of the model that was asked last
-    usage = nil,       -- of the answers so far
+    tokens = 0,        -- of the answers so far, with a limit of them
+    cut = nil,         -- the turn whose answer was cut off last
     key = nil,         -- its name for the workers, when it has calls
     dispatched = nil,  -- what the dispatcher knows of it, and
     dispatched_for = nil, -- of which agent that tells; see lash.calls
@@ -48,7 +50,7 @@ end
 
 --- Whether a stream may be asked for: not when anybody says that it cannot be.
 function Run:streams()
-    return M.overrides.stream ~= false and self.opts.stream ~= false and self.conv.agent.streaming ~= false
+    return overrides.stream ~= false and self.opts.stream ~= false and self.conv.agent.streaming ~= false
 end
 
 --- An attempt of a request begins, or, if it `goes_on`, a request for the rest of an answer.
@@ -96,7 +98,7 @@ end
 
 --- The name of the model that an agent of this run has; nil for the default one.
 function Run:model_name(agent)
-    return self.opts.model or M.overrides.model or agent.model
+    return self.opts.model or overrides.model or agent.model
 end
 
 -- ---- why it stops ----
@@ -148,14 +150,15 @@ end
 --- new(conv, opts) -> the record of a run in this conversation; opts as of agent:run, or nil
 function M.new(conv, opts)
     local own, given = conv.agent.on_event, opts and opts.on_event
+    local heard = (own or given or everywhere[1]) and true or nil
     return setmetatable({
         conv = conv,
         opts = opts,
-        limits = limits.merged(conv.agent.limits, opts and opts.limits, M.overrides.limits),
+        limits = limits.merged(conv.agent.limits, opts and opts.limits, overrides.limits),
         listeners = (own or given) and { own or given, own and given } or nil,
-        heard = (own or given or events.listeners[1]) and true or nil,
+        heard = heard,
         caller = engine.current(), -- the task that asked for the run
-        began = engine.hrtime(),
+        began = heard and hrtime(),
         first = #conv.entries + 1, -- of its entries
     }, Run)
 end

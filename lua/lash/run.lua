@@ -17,12 +17,15 @@ local prepare = require "lash.prepare"
 local record = require "lash.record"
 local structured = require "lash.structured"
 
+local append, view_of = conversation.Conversation.append, prepare.view
+
 local M = {}
 
 --- What commands and tests set for all runs: `model` replaces every agent's, `limits` likewise;
 -- `stream = false` asks for whole answers only; `dry_run(request)` gets what model.dry_run makes of the first
 -- request, and does not return. Workers have what lash.overrides tells them.
-M.overrides = record.overrides
+local overrides = record.overrides
+M.overrides = overrides
 
 --- Every reason with which a run ends, and the exit status that it stands for.
 M.REASONS = {
@@ -65,10 +68,6 @@ local function failure(err)
     }, failure_mt)
 end
 
-local function no_usage()
-    return { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 }
-end
-
 -- ---- results ----
 
 local Result = { __name = "lash.result" }
@@ -77,8 +76,22 @@ function Result:__tostring()
     return self.text
 end
 
+local function usage_of(result)
+    local sum, entries = { input = 0, output = 0, cached = 0, reasoning = 0, total = 0 }, result.conversation.entries
+    for i = result._first, result._last do
+        local usage = entries[i].usage
+        if usage then
+            for name, count in pairs(sum) do
+                sum[name] = count + (usage[name] or 0)
+            end
+        end
+    end
+    return sum
+end
+
 -- These are made when somebody looks.
 local LAZY = {
+    usage = usage_of,
     items = function(result)
         return result.conversation:items()
     end,
@@ -115,7 +128,6 @@ local function finish(run, reason, text, err)
     tell_late(run)
     local ok = reason == "done"
     local exit = err and err.exit or reason == "cancelled" and cancelled_exit() or M.REASONS[reason]
-    local usage = run.usage or no_usage()
     local result = setmetatable({
         ok = ok,
         text = text or "",
@@ -125,7 +137,6 @@ local function finish(run, reason, text, err)
         agent = run.conv.agent.name,
         model = run.label,
         turns = run.turn,
-        usage = usage,
         conversation = run.conv,
         error = err,
         _first = run.first,
@@ -133,7 +144,7 @@ local function finish(run, reason, text, err)
     }, Result)
     if run.heard then
         run:emit("run.end", {
-            ok = ok, exit = exit, reason = reason, text = result.text, value = run.value, usage = usage,
+            ok = ok, exit = exit, reason = reason, text = result.text, value = run.value, usage = result.usage,
             turns = run.turn, error = err and err.message or nil,
         })
     end
@@ -147,31 +158,13 @@ local function spent(run)
     local most = run.limits
     if most.requests and limits.reached(most.requests, run.turn) then -- one request a turn
         return "requests"
-    elseif most.tokens and run.usage and limits.reached(most.tokens, run.usage.total) then
+    elseif most.tokens and limits.reached(most.tokens, run.tokens) then
         return "tokens"
     end
     return nil
 end
 
 -- ---- one turn ----
-
-local function add_usage(run, usage)
-    local sum = run.usage
-    if not usage then
-        return
-    elseif not sum then
-        run.usage = {
-            input = usage.input or 0, output = usage.output or 0, cached = usage.cached or 0,
-            reasoning = usage.reasoning or 0, total = usage.total or 0,
-        }
-        return
-    end
-    sum.input = sum.input + (usage.input or 0)
-    sum.output = sum.output + (usage.output or 0)
-    sum.cached = sum.cached + (usage.cached or 0)
-    sum.reasoning = sum.reasoning + (usage.reasoning or 0)
-    sum.total = sum.total + (usage.total or 0)
-end
 
 -- The answer broke off: what was said of it stays in the conversation, as text only.
 local function keep_pieces(run)
@@ -184,19 +177,18 @@ local function keep_pieces(run)
     end
 end
 
-local function dry_request(run, view)
-    local shown, err = model.dry_run(run.current.target, run.conv, view, { stream = run:streams() })
+local function dry_request(run, target, view)
+    local shown, err = model.dry_run(target, run.conv, view, { stream = run:streams() })
     if shown then
-        M.overrides.dry_run(shown)
+        overrides.dry_run(shown)
     end
     return nil, failure(err)
 end
 
-local function request(run, view)
-    if M.overrides.dry_run then
-        return dry_request(run, view)
+local function request(run, target, view)
+    if overrides.dry_run then
+        return dry_request(run, target, view)
     end
-    local target = run.current.target
     local started = run.heard and engine.hrtime()
     run.label = target.label
     local answer, err = model.ask(target, run.conv, view, run)
@@ -205,7 +197,9 @@ local function request(run, view)
         return nil, failure(err)
     end
     run.pieces = nil
-    add_usage(run, answer.usage)
+    if run.limits.tokens and answer.usage then
+        run.tokens = run.tokens + (answer.usage.total or 0)
+    end
     if started then
         run:emit("model.end", {
             stop = answer.stop, usage = answer.usage, ms = (engine.hrtime() - started) // 1000000,
@@ -236,10 +230,10 @@ local function cut_off(run, answer, asked)
     if ENDS[answer.stop] then
         return ENDS[answer.stop]
     end
-    if not asked or run.cut then
+    if not asked or run.cut == run.turn - 1 then
         return "length"
     end
-    run.cut = true
+    run.cut = run.turn
     run.conv:append { type = "note", text = CUT_OFF }
     return nil
 end
@@ -247,7 +241,6 @@ end
 -- What becomes of an answer that ended normally.
 -- @return the result when the run is over
 local function go_on(run, text, asked, last)
-    run.cut = nil
     if last and not (run.repair == run.turn and not asked) then
         if asked then
             calls.answer_all(run, asked, "not run: the limit of turns is reached")
@@ -265,34 +258,37 @@ local function go_on(run, text, asked, last)
     return reason and finish(run, reason, final, why and failure(why))
 end
 
--- @return the result when the run is over
-local function turn(run)
+-- @param before text so far of an answer in the middle of which the model paused
+-- @return the result when the run is over | nil, `before` of the next turn
+local function turn(run, before)
     tell_late(run)
     local budget = spent(run)
     if budget then
         return finish(run, budget, run.last_text)
     end
-    local conv, count, most = run.conv, run.turn + 1, run.limits.turns
+    local conv, count, most, current = run.conv, run.turn + 1, run.limits.turns, run.current
     run.turn = count
     local last = most > 0 and count > most
     if last and run.repair ~= count then -- one request more for a repair is not counted
-        conv:append { type = "note", text = LAST_TURN }
+        append(conv, { type = "note", text = LAST_TURN })
     end
-    local answer, err = request(run, prepare.view(run.current, count == 1, last))
+    local answer, err = request(run, current.target, view_of(current, count == 1, last))
     if not answer then
         return finish(run, "error", run.last_text, err)
     end
-    local text, stop, before = conv:append(answer), answer.stop, run.before
-    local asked = conv.open_calls
-    if before ~= "" then
-        run.before, text = "", before .. text
+    local text, asked = append(conv, answer)
+    local stop = answer.stop
+    if before then
+        text = before .. text
     end
     if text ~= "" then
         run.last_text = text
     end
     if stop == "pause" and not asked then
-        run.before = text -- the model goes on when it is asked again
-        return nil
+        if run.cut == count - 1 then
+            run.cut = count -- as what comes may be
+        end
+        return nil, text -- the model goes on when it is asked again
     elseif stop ~= "end" and stop ~= "calls" and stop ~= "pause" then
         local reason = cut_off(run, answer, asked)
         return reason and finish(run, reason, text ~= "" and text or refusal_text(answer))
@@ -303,14 +299,16 @@ end
 -- ---- the run ----
 
 local function run_to_end(run, message)
-    local result, err
-    run.current, err = prepare.agent(run.conv.agent, run:model_name(run.conv.agent))
-    if not run.current then
+    local conv = run.conv
+    local current, err = prepare.agent(conv.agent, run:model_name(conv.agent))
+    run.current = current
+    if not current then
         return finish(run, "error", "", failure(err))
     end
-    run.conv:append(message)
+    append(conv, message)
+    local result, before
     repeat
-        result = turn(run)
+        result, before = turn(run, before)
     until result
     return result
 end

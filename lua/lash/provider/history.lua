@@ -18,24 +18,6 @@ local ID_MAX = 64
 --- calls(answer) -> list of its call items, in order
 M.calls = conversation.calls
 
--- The entry's place in the history: state.calls are those that outcomes belong to. Raises when a call has no outcome
--- or an outcome no call: that is a fault of lash, and no provider would take it.
-local function follow(state, index, entry, conv)
-    local kind = entry.type
-    if kind == "outcomes" then
-        if not state.open or #entry.items ~= #state.calls then
-            error(("history: entry %d has %d outcomes for %d calls"):format(index, #entry.items,
-                state.open and #state.calls or 0))
-        end
-        state.open = false
-    elseif state.open then
-        error(("history: the calls of entry %d have no outcomes before entry %d"):format(index - 1, index))
-    elseif kind == "answer" then
-        local calls = asked(conv, entry)
-        state.calls, state.open = calls or NOTHING, calls ~= nil
-    end
-end
-
 --- compose(text, string, text, string ...) -> the texts, with the JSON forms of the strings between them. Bytes that
 -- are not UTF-8 become U+FFFD.
 M.compose = core.compose
@@ -61,19 +43,33 @@ function M.state(conv, name, new)
 end
 
 --- continue(state, conv, add) -> nil | why an entry cannot be sent
--- Calls add(state, index, entry, conv) -> nil | why for each entry that came since the last time.
+-- Calls add(state, index, entry, conv) -> nil | why for each entry that came since the last time. state.calls are those
+-- that outcomes belong to. Raises when a call has no outcome or an outcome no call: that is a fault of lash, and no
+-- provider would take it.
 function M.continue(state, conv, add)
-    local entries = conv.entries
+    local entries, open = conv.entries, state.open
     for i = state.upto + 1, #entries do
         local entry = entries[i]
-        follow(state, i, entry, conv)
+        local kind = entry.type
+        if kind == "outcomes" then
+            if not open or #entry.items ~= #state.calls then
+                error(("history: entry %d has %d outcomes for %d calls"):format(i, #entry.items,
+                    open and #state.calls or 0))
+            end
+            open = false
+        elseif open then
+            error(("history: the calls of entry %d have no outcomes before entry %d"):format(i - 1, i))
+        elseif kind == "answer" then
+            local calls = asked(conv, entry)
+            state.calls, open = calls or NOTHING, calls ~= nil
+        end
         local why = add(state, i, entry, conv)
         if why then
             return why
         end
-        state.upto = i
+        state.open, state.upto = open, i
     end
-    if state.open then
+    if open then
         error("history: the last answer has calls without outcomes")
     end
     return nil

@@ -17,7 +17,9 @@ local NONE = {}
 -- Outcomes always enter history, all together: then it is valid whatever comes.
 local function settle(run, calls, outcomes)
     run.conv:append { type = "outcomes", items = outcomes }
-    run.called = run.called + #calls
+    if run.limits.tool_calls then
+        run.called = run.called + #calls
+    end
 end
 
 -- Answers with what it would have told when the run was cancelled before.

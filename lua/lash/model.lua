@@ -322,7 +322,8 @@ function M.dry_run(target, conv, view, opts)
     if target.provider.answer then
         return { method = "LOCAL", url = target.label, headers = {}, body = local_request(target, conv, view) }
     end
-    local request, err = target.provider.request(conv, view, target, (not opts or opts.stream ~= false) and streams(target))
+    local streamed = (not opts or opts.stream ~= false) and streams(target)
+    local request, err = target.provider.request(conv, view, target, streamed)
     if not request then
         return nil, err
     end

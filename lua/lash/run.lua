@@ -245,7 +245,7 @@ local function go_on(run, text, asked, last)
         if asked then
             calls.answer_all(run, asked, "not run: the limit of turns is reached")
         end
-        return finish(run, "turns", structured.salvage(run, run.last_text))
+        return finish(run, "turns", structured.salvage(run, text ~= "" and text or run.last_text))
     end
     local reason, final, why
     if asked then
@@ -254,6 +254,9 @@ local function go_on(run, text, asked, last)
         final = run.last_text
     else
         reason, final, why = structured.judge(run, text)
+        if not reason then
+            run.last_text = text ~= "" and text or run.last_text
+        end
     end
     return reason and finish(run, reason, final, why and failure(why))
 end
@@ -281,7 +284,7 @@ local function turn(run, before)
     if before then
         text = before .. text
     end
-    if text ~= "" then
+    if text ~= "" and (asked or stop ~= "end") then -- else it is the run's last word, as a rule
         run.last_text = text
     end
     if stop == "pause" and not asked then

@@ -1,8 +1,8 @@
 -- A whole answer of OpenAI's Responses protocol -> the answer's entry. Streams are put together to a whole
 -- answer first, so both ways end here.
 --
--- The items go back in the next request as the exact texts that came, with commas between them (entry.wire): only an item whose id or
--- name cannot be sent again gets these, and keeps the bytes of everything else.
+-- The items go back in the next request as the exact texts that came, with commas between them (entry.wire): only an
+-- item whose id or name cannot be sent again gets these, and keeps the bytes of everything else.
 local history = require "lash.provider.history"
 local json = require "lash.json"
 local plain = require "lash.core.plain"

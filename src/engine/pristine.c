@@ -14,6 +14,7 @@ static const char string_key;  /* registry: metatable of strings */
 static const char io_key;      /* registry: the default files of io, by name */
 static const char globals_key; /* registry: list of the names and values of the globals */
 static const char strict_key;  /* registry: metatable of fresh global tables */
+static const char next_key;    /* registry: the global table of the next job */
 
 enum { LOAD_ENV = 4, LOADFILE_ENV = 3 }; /* which argument is the environment */
 
@@ -356,6 +357,8 @@ int pristine_restore(lua_State *L)
     restore_loaded(L);
     restore_basic_types(L);
     restore_random(L);
+    pristine_push_globals(L); /* now, when nobody waits for it */
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &next_key);
     return 0;
 }
 
@@ -427,6 +430,17 @@ void pristine_push_globals(lua_State *L)
     lua_setfield(L, globals, "dofile");
     lua_rawgetp(L, LUA_REGISTRYINDEX, &strict_key);
     lua_setmetatable(L, globals);
+}
+
+void pristine_take_globals(lua_State *L)
+{
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &next_key) == LUA_TTABLE) {
+        lua_pushnil(L);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &next_key);
+    } else {
+        lua_pop(L, 1);
+        pristine_push_globals(L);
+    }
 }
 
 /* Whether the table at `index` was made by pristine_push_globals(). */

@@ -16,12 +16,16 @@ void pristine_keep(lua_State *L);
  * pristine_keep(). */
 void pristine_set_search_path(lua_State *L, const char *path, const char *cpath);
 
-/* A lua_CFunction: puts the standard libraries back as they were kept. */
+/* A lua_CFunction: puts the standard libraries back as they were kept, and makes the globals of the
+ * next job. */
 int pristine_restore(lua_State *L);
 
 /* Pushes a fresh global table: the kept globals, `load` and friends bound to it, and an error for
  * every name that it lacks. */
 void pristine_push_globals(lua_State *L);
+
+/* The same for a job of the worker, whose table was made when it tidied up. */
+void pristine_take_globals(lua_State *L);
 
 /* Of the globals table of a call the empty text, of `load` and friends bound to it their name; NULL
  * for everything else. */

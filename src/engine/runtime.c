@@ -55,10 +55,13 @@ enum { GC_MAJOR = 70, GC_PAUSE = 140 };
  * with conversations that are kept, whenever there is GC_PAUSE % of what there was. Lua's own 100
  * and 200 leave as much garbage as there is live, and our blocks go back to the system only at the
  * end. The pause is not set with LUA_GCINC: each change of the mode collects everything, and a
- * worker does this after each job. */
+ * worker does this after each job. Where it runs it is not started again: that would make the next
+ * job begin with a collection. */
 void runtime_reset_gc(lua_State *L)
 {
-    lua_gc(L, LUA_GCRESTART);
+    if (!lua_gc(L, LUA_GCISRUNNING)) {
+        lua_gc(L, LUA_GCRESTART);
+    }
     lua_gc(L, LUA_GCSETPAUSE, GC_PAUSE);
     lua_gc(L, LUA_GCGEN, 0, GC_MAJOR);
 }

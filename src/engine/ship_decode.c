@@ -269,7 +269,7 @@ int ship_decode(lua_State *L, const char *data, size_t len, int env)
     } else {
         lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     }
-    lua_newtable(L);
+    lua_createtable(L, USUAL_OBJECTS, 0);
     struct decoder d = {L, data, data + len, lua_gettop(L), lua_gettop(L) - 1, 1, 0};
     int base = lua_gettop(L) - 2;
     uint64_t count = get_size(&d);

@@ -412,7 +412,8 @@ void ship_encode(lua_State *L, int count, const char *what, bool data_only)
     struct buf *out = lua_newuserdatauv(L, sizeof(*out), 0);
     buf_init(out);
     luaL_setmetatable(L, SHIP_BUFFER_TYPE);
-    lua_newtable(L);
+    buf_reserve(out, USUAL_BYTES);
+    lua_createtable(L, 0, USUAL_OBJECTS);
     lua_pushnil(L);
     struct encoder e = {L, out, what, data_only, lua_gettop(L) - 1, lua_gettop(L), 1};
     put_size(out, (uint64_t)count);

@@ -15,6 +15,8 @@
 enum {
     MAX_DEPTH = 190, /* below Lua's own limit of nested C calls, and shallow enough for the stack */
     MAX_UPVALUES = 255,
+    USUAL_BYTES = 240, /* room for arguments and results as most are */
+    USUAL_OBJECTS = 2,
 };
 
 enum tag {

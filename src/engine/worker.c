@@ -50,7 +50,7 @@ static int job_results(lua_State *L, int status, lua_KContext ctx)
 static int job_body(lua_State *L)
 {
     struct job *job = lua_touserdata(L, 1);
-    pristine_push_globals(L); // -- job globals
+    pristine_take_globals(L); // -- job globals
     int n = ship_decode(L, job->code.data, job->code.len, 2);
     n += ship_decode(L, job->args.data, job->args.len, 2);
     lua_remove(L, 2); // -- job fn args...

@@ -20,12 +20,14 @@
 
 #include "bind/bind.h"
 #include "bind/fail.h"
+#include "bind/l_http.h"
 #include "bind/l_http_stream.h"
 #include "bind/l_json_pick.h"
 #include "io/timer.h"
 
 #include <lauxlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* With more than this kept back the next event is given, and with it all of them are taken. */
 #define KEPT_MAX ((size_t)8 << 20)
@@ -72,10 +74,9 @@ static void on_event_timeout(void *arg)
     l_stream_wake(s);
 }
 
-void l_stream_start_clock(struct stream *s, lua_State *L)
+void l_stream_start_clock(struct stream *s)
 {
     if (s->event_timeout_ms > 0 && s->timer == NULL) {
-        s->loop = runtime_loop(runtime_of(L));
         s->timer_began_ns = uv_hrtime();
         s->timer = timer_start_ns(s->loop, s->event_left_ns, on_event_timeout, s);
     }
@@ -217,6 +218,50 @@ bool l_stream_find_event(struct stream *s)
     return true;
 }
 
+/* Whether the head that came is that of an event stream. */
+static bool is_events(const struct stream *s)
+{
+    static const char type[] = "text/event-stream";
+    const size_t len = sizeof type - 1;
+    const struct http_result *res = http_result(s->req);
+    bool found = false;
+    for (size_t i = 0; i < res->nheaders; i++) {
+        const char *name, *value;
+        http_result_header(s->req, i, &name, &value);
+        if (strcasecmp(name, "content-type") == 0) {
+            if (strncasecmp(value, type, len) != 0 || strchr("; ", value[len]) == NULL) { // or NUL
+                return false;
+            }
+            found = true;
+        }
+    }
+    return found && res->status >= 200 && res->status <= 299;
+}
+
+bool l_stream_has_begun(struct stream *s)
+{
+    if (s->req == NULL || !http_has_head(s->req)) {
+        return s->done;
+    }
+    return !s->quiet || !is_events(s) || l_stream_find_event(s);
+}
+
+int l_stream_push_begin(lua_State *L, struct stream *s)
+{
+    if (s->req == NULL || !http_has_head(s->req)) {
+        return l_stream_is_broken(s) ? l_stream_push_end(L, s) : -1;
+    }
+    bool events = is_events(s);
+    s->quiet = s->quiet && events;
+    if (s->quiet && s->code == NULL && !l_stream_find_event(s)) {
+        return -1;
+    }
+    lua_pushinteger(L, http_result(s->req)->status);
+    l_http_push_head(L, s->req);
+    lua_pushboolean(L, events);
+    return 3 + (s->quiet ? l_stream_push_event(L, s, WANT_TEXT) : 0);
+}
+
 static int push_table(lua_State *L, const struct sse_event *event)
 {
     lua_createtable(L, 0, 4);
@@ -331,18 +376,26 @@ static int l_last(lua_State *L)
     return s->given ? push_text(L, &s->event) : 0;
 }
 
-/* stream:picks(picker, quiet): what plain() gives; quiet: next() keeps echoes back */
-static int l_picks(lua_State *L)
+/* stream:begin(picker | nil, quiet) -> status, head as of exchange(), is_events [, name, data | nil
+ * | nil, err] | nil, err: the head of an answer to a request without upload. picker: what plain()
+ * gives; quiet: next() keeps echoes back. is_events: its type is that of event streams, and it is
+ * no refusal; if it is quiet too, then what the first next() returns comes at once, else quiet is
+ * off. */
+static int l_begin(lua_State *L)
 {
-    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
-    const struct json_shape *shape = l_json_check_shape(L, 2);
-    bool quiet = lua_toboolean(L, 3);
-    luaL_argcheck(L, !quiet || shape->nvalues >= 2, 2, "it picks less than two values");
-    lua_settop(L, 2);
-    lua_setiuservalue(L, 1, 2);
-    s->shape = shape;
-    s->quiet = quiet;
-    return 0;
+    struct stream *s = l_stream_check(L);
+    lua_settop(L, 3);
+    if (!lua_isnil(L, 2)) {
+        const struct json_shape *shape = l_json_check_shape(L, 2);
+        bool quiet = lua_toboolean(L, 3);
+        luaL_argcheck(L, !quiet || shape->nvalues >= 2, 2, "it picks less than two values");
+        lua_pushvalue(L, 2);
+        lua_setiuservalue(L, 1, 2);
+        s->shape = shape;
+        s->quiet = quiet;
+    }
+    s->event_left_ns = s->event_timeout_ms * 1000000;
+    return l_stream_get(L, s, WANT_BEGIN, 0);
 }
 
 /* stream:kept() -> name, data: of the next event that was kept back; nothing when there is none.
@@ -379,4 +432,4 @@ static int l_stray(lua_State *L)
 
 const luaL_Reg l_stream_event_methods[] = {
     {"event", l_event}, {"next", l_next}, {"plain", l_plain}, {"last", l_last},
-    {"picks", l_picks}, {"kept", l_kept}, {"stray", l_stray}, {NULL, NULL}};
+    {"begin", l_begin}, {"kept", l_kept}, {"stray", l_stray}, {NULL, NULL}};

@@ -50,9 +50,12 @@ static void on_progress(struct http_request *req, void *arg)
 {
     struct stream *s = arg;
     (void)req;
+    bool begins = s->waiter != NULL && s->waiter->what == WANT_BEGIN;
     // half an event, a comment, an echo: nothing that its task would have to see
-    if (!wants_event(s->waiter) || l_stream_find_event(s)) {
+    if (begins ? l_stream_has_begun(s) : !wants_event(s->waiter) || l_stream_find_event(s)) {
         l_stream_wake(s);
+    } else if (begins && http_has_head(req)) {
+        l_stream_start_clock(s);
     }
 }
 
@@ -225,6 +228,9 @@ static int produce(lua_State *L, struct stream *s, enum what what, size_t n)
 {
     luaL_checkstack(L, 12, NULL);
     s->given = false; // its bytes may go
+    if (what == WANT_BEGIN) {
+        return l_stream_push_begin(L, s);
+    }
     if (s->code != NULL) {
         return what == WANT_PLAIN ? 0 : l_stream_push_end(L, s);
     }
@@ -276,8 +282,9 @@ static int wait_on(lua_State *L, struct wait *wait)
     }
     s->waiter = wait;
     wait->op.done = false;
-    if (wants_event(wait)) {
-        l_stream_start_clock(s, L);
+    if (wants_event(wait) ||
+        (wait->what == WANT_BEGIN && s->req != NULL && http_has_head(s->req))) {
+        l_stream_start_clock(s);
     }
     return task_wait(L, &wait->op);
 }
@@ -357,18 +364,6 @@ static int l_head(lua_State *L)
     lua_pushnumber(L, (lua_Number)res->first_byte_us * 1e-6);
     lua_pushstring(L, http_present_url(s->req));
     return 4;
-}
-
-/* stream:brief() -> status, head as of exchange() */
-static int l_brief(lua_State *L)
-{
-    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
-    if (s->req == NULL || !http_has_head(s->req)) {
-        return 0;
-    }
-    lua_pushinteger(L, http_result(s->req)->status);
-    l_http_push_head(L, s->req);
-    return 2;
 }
 
 /* stream:over() -> version, seconds in all, bytes; nothing as long as it is not */
@@ -467,6 +462,7 @@ int l_http_open(lua_State *L)
     list_init(&s->held.node);
     luaL_setmetatable(L, STREAM_TYPE);
     s->req = http_request_new(method, url);
+    s->loop = runtime_loop(runtime_of(L));
     buf_append_str(&s->url, url);
     l_http_read_request(L, s->req);
     read_upload(L, 5, s->req);
@@ -484,10 +480,10 @@ int l_http_open(lua_State *L)
 
 void l_http_open_streams(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"step", l_step},     {"send", l_send},   {"head", l_head},
-                                       {"brief", l_brief},   {"over", l_over},   {"read", l_read},
-                                       {"line", l_line},     {"leave", l_leave}, {"close", l_close},
-                                       {"__close", l_close}, {"__gc", l_gc},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"step", l_step},   {"send", l_send},   {"head", l_head},
+                                       {"over", l_over},   {"read", l_read},   {"line", l_line},
+                                       {"leave", l_leave}, {"close", l_close}, {"__close", l_close},
+                                       {"__gc", l_gc},     {NULL, NULL}};
     bind_type_gc(L, WAIT_TYPE, wait_gc);
     bind_type_push(L, STREAM_TYPE, methods);
     luaL_setfuncs(L, l_stream_event_methods, 0);

@@ -37,8 +37,8 @@ struct stream {
     size_t kept_at;                 /* what was given of them */
     uint64_t event_timeout_ms;
     uint64_t event_left_ns; /* of it, for the event that is waited for */
-    uv_loop_t *loop;        /* of the timer */
-    struct timer *timer;    /* owned while an event is waited for */
+    uv_loop_t *loop;
+    struct timer *timer; /* owned while an event is waited for */
     uint64_t timer_began_ns;
     uint64_t event_given_ns; /* when the last event was; 0 = none yet */
     const char *code;        /* NULL, or why nothing more is read: our own reasons */
@@ -49,7 +49,7 @@ struct stream {
     struct buf stray; /* of the events, once it is closed */
 };
 
-enum what { WANT_STEP, WANT_BYTES, WANT_LINE, WANT_EVENT, WANT_TEXT, WANT_PLAIN };
+enum what { WANT_STEP, WANT_BYTES, WANT_LINE, WANT_EVENT, WANT_TEXT, WANT_PLAIN, WANT_BEGIN };
 
 /* ---- l_http_stream.c ---- */
 
@@ -90,8 +90,16 @@ bool l_stream_find_event(struct stream *s);
 /* Pushes what was found, as `event` or `next` return it. */
 int l_stream_push_event(lua_State *L, struct stream *s, enum what what);
 
+/* Whether the head is there, and with it what begin() waits for; or nothing more comes. Calls no
+ * Lua.
+ */
+bool l_stream_has_begun(struct stream *s);
+
+/* Pushes what begin() returns, or gives -1: more has to come first. */
+int l_stream_push_begin(lua_State *L, struct stream *s);
+
 /* Only waiting for an event counts against its limit: a slow reader is not the server's fault. */
-void l_stream_start_clock(struct stream *s, lua_State *L);
+void l_stream_start_clock(struct stream *s);
 void l_stream_stop_clock(struct stream *s);
 
 /* The transfer is over, and its memory goes, but for what was kept back. */

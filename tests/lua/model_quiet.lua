@@ -134,6 +134,19 @@ case("no event but the last one reaches the reader when that one has all", funct
     equal(others, 6)
 end)
 
+case("whatever type the head says: the same answer or error", function()
+    for _, types in ipairs { "", "Content-Type: TEXT/Event-Stream;charset=x\r\n", "content-type: text/event-stream \r\n",
+        "Content-Type: text/event-streams\r\n", "Content-Type: text/plain\r\n", "Content-Type: application/json\r\n",
+        "Content-Type: text/event-stream\r\nContent-Type: text/html\r\n" } do
+        for _, status in ipairs { "200 OK", "201 Created", "400 Bad Request", "500 Oh" } do
+            local head = ("HTTP/1.1 %s\r\n%sTransfer-Encoding: chunked\r\n\r\n"):format(status, types)
+            local kept = same("openai", { head, 0.01, chunk(BEGIN .. DONE .. last { MESSAGE }), END }, types)
+            local read = status:find "^2" and not types:find "json" and not types:find "html"
+            equal(kept.answer and kept.answer.items[1].text, read and "one two" or nil, types .. status)
+        end
+    end
+end)
+
 case("P6 whatever comes in place of a good end: the same error, the same was said", function()
     local ends = {
         error = event { type = "error", code = "server_error", message = "oops" },

@@ -183,37 +183,32 @@ end
 -- @param quiet nobody wants the answer before it is whole: `tell` matters where it breaks off
 function M.answer(target, conv, view, request, limits, tell, begun, quiet)
     local handle <close>, broken = http.open("POST", request.url, request.headers, request.body, options_of(limits))
-    local step
-    if handle then
-        step, broken = handle:step()
-    end
-    if step ~= "head" then
+    if not handle then
         return nil, fault.transport(target, broken)
     end
-    local provider, res = target.provider, require("lash.http.exchange").answer(handle:brief())
-    if res.status < 200 or res.status > 299 or is_whole(res.head) then
+    local provider = target.provider
+    quiet = quiet and provider.settles ~= nil
+    local called, status, head, is_events, name, data = pcall(handle.begin, handle, provider.picker, quiet)
+    if called and not status then
+        return nil, fault.transport(target, head)
+    end
+    local res = require("lash.http.exchange").answer(called and status or 0, called and head or "")
+    if called and not is_events and (status < 200 or status > 299 or is_whole(head)) then
         return read_whole(handle, target, res, conv, view, tell, begun)
     end
-    local picker, called, name, data = provider.picker, true, nil, nil
-    quiet = quiet and provider.settles ~= nil
-    if picker then
-        handle:picks(picker, quiet)
-    end
-    if quiet then
-        called, name, data = pcall(handle.next, handle, true)
-        local answer = called and name and provider.settles(name, data, conv, view, target, res)
-        if answer then
-            handle:leave()
-            return answer
-        end
+    quiet = quiet and is_events
+    local answer = quiet and name and provider.settles(name, data, conv, view, target, res)
+    if answer then
+        handle:leave()
+        return answer
     end
     local reader = provider.reader(conv, view, target, res, begun)
     local coming = setmetatable({
-        handle = handle, reader = reader, tell = tell, picker = picker, event = {}, first = nil, more = false,
+        handle = handle, reader = reader, tell = tell, picker = provider.picker, event = {}, first = nil, more = false,
     }, Coming)
     if not called then
         coming:replay()
-        error(name, 0)
+        error(status, 0)
     end
     if quiet then
         return read_stream(coming, target, res, read_quietly, name, data)

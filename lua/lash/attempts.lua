@@ -49,8 +49,19 @@ local function cancelled(job, reason)
     return M.cancelled(job.tool, reason, job.batch.spec.cause)
 end
 
+--- The name of a call in its run, "TURN.INDEX".
+-- @param batch of lash.dispatch
+function M.label(batch, at)
+    local prefix = batch.prefix
+    if not prefix then
+        prefix = batch.spec.turn .. "."
+        batch.prefix = prefix
+    end
+    return prefix .. at
+end
+
 local function label_of(job)
-    return job.batch.spec.turn .. "." .. job.at
+    return M.label(job.batch, job.at)
 end
 
 local function context_of(job, n)

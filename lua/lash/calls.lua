@@ -1,6 +1,7 @@
 --- What becomes of the calls of one answer: the budget, handoffs, the dispatcher; and always one outcome per
 -- call, all of them appended to the conversation together, in call order.
 local dispatch = require "lash.dispatch"
+local events = require "lash.events"
 local handoff = require "lash.handoff"
 local limits = require "lash.limits"
 local log = require "lash.log"
@@ -44,7 +45,7 @@ local function spec_of(run, agent)
         fail_fast = agent.fail_fast,
         key = run.key,
         emit = run.heard and function(kind, fields)
-            run:emit(kind, fields, agent.name)
+            events.emit(run, kind, agent.name, fields)
         end or nil,
         on_traceback = system.verbosity() >= 2 and tell_traceback or nil,
         cause = function()

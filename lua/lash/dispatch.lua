@@ -14,7 +14,7 @@ local timer = require "lash.core.timer"
 local tool = require "lash.tool"
 
 local decode, fits, hrtime = json.decode, require("lash.core.accept").fits, engine.hrtime
-local once, prepared = attempts.once, tool.prepared
+local label, once, made_of, prepared = attempts.label, attempts.once, tool.made_of, tool.prepared
 
 local M = {}
 
@@ -65,7 +65,7 @@ function M.classify(call, tools)
     else
         args, err = decode(text)
     end
-    local its, ok, fault = prepared(found), nil, nil
+    local its, ok, fault = made_of[found] or prepared(found), nil, nil
     if its.plan and fits(its.plan, args) then
         return found, args, its
     end
@@ -122,7 +122,7 @@ end
 local function tell_end(batch, i)
     local spec, item = batch.spec, batch.outcomes[i]
     spec.emit("call.end", {
-        call = spec.turn .. "." .. i, name = item.name, status = item.status, ms = item.ms, output = item.output,
+        call = label(batch, i), name = item.name, status = item.status, ms = item.ms, output = item.output,
     })
 end
 
@@ -149,7 +149,7 @@ local function note_start(batch, i, found)
     if spec.emit then
         spec.emit("call.start", {
             type = "call.start", -- as what it becomes anyway: the table is made large enough at once
-            call = spec.turn .. "." .. i,
+            call = label(batch, i),
             name = call.name,
             mark = found and found.mark,
             args = call.args == "" and "{}" or call.args,
@@ -165,7 +165,8 @@ end
 
 -- ---- permits ----
 
-local function add_slot(permits, found, barrier)
+-- @param barrier whether no other call of the batch runs beside it
+local function add_slot(batch, permits, found, barrier)
     local number = permits:add(barrier)
     if type(found.parallel) == "string" then
         permits:limit(number, "=", found.parallel, 1)
@@ -176,9 +177,9 @@ local function add_slot(permits, found, barrier)
     -- A sync call starts when a worker is free for it, so its deadline counts from there. On a worker it
     -- never waits: the worker itself is such a call, and does the work when nobody else is free.
     if found.mark == "sync" and not engine.in_worker() then
-        permits:limit(number, "s", "sync", engine.jobs())
+        batch.workers = batch.workers or engine.jobs()
+        permits:limit(number, "s", "sync", batch.workers)
     end
-    return number
 end
 
 -- Waits until the one slot gets its permit, for at most `seconds` (nil or 0: for ever).
@@ -211,7 +212,7 @@ local function pauses(job, number)
         permits:rest(number)
         timer.sleep(seconds)
         again = engine.batch(1)
-        add_slot(again, job.tool, false)
+        add_slot(job.batch, again, job.tool, false)
         again:start()
         return turn_comes(again, wait)
     end
@@ -244,7 +245,7 @@ local function progress_teller(job)
         if not batch.outcomes[i] and type(report) == "table" then
             local text = report.text
             batch.spec.emit("call.progress", {
-                call = batch.spec.turn .. "." .. i, name = batch.calls[i].name, fraction = tonumber(report.fraction),
+                call = label(batch, i), name = batch.calls[i].name, fraction = tonumber(report.fraction),
                 text = type(text) == "string" and outcome.cap(outcome.error_text(text), PROGRESS) or nil,
             })
         end
@@ -318,16 +319,15 @@ end
 local function run_all(batch, n, plain)
     local permits <close> = engine.batch(batch.spec.cap or M.CONCURRENCY)
     local jobs, run, wait = batch.jobs, batch.spec.fail_fast and run_guarded or run_call, batch.spec.wait
-    if plain then
-        permits:add(false, n)
-    else
+    batch.permits = permits
+    if not plain then
         for slot = 1, n do
             local found = jobs[slot].tool
-            add_slot(permits, found, found.parallel == false)
+            add_slot(batch, permits, found, found.parallel == false)
         end
+        n = 0 -- more
     end
-    batch.permits = permits
-    if permits:start() == 0 or not wait or wait <= 0 then
+    if permits:start(n) == 0 or not wait or wait <= 0 then
         permits:run(run, jobs, batch.tasks)
     else
         local watch <close> = engine.group()
@@ -392,8 +392,9 @@ function M.run(calls, spec)
         tasks = { nil, nil, nil, nil }, -- of those that have begun: as many
         permits = nil, -- their slots are the indices of jobs and tasks
     }
-    -- Later perhaps: stopped = a call has failed, with fail_fast; failures =, as it is returned; fault = what lash
-    -- failed with, for the model; untold = positions of those whose end was not told
+    -- Later perhaps: stopped = true: a call has failed, with fail_fast; failures =, as it is returned; fault = what
+    -- lash failed with, for the model; untold = positions of those whose end was not told; workers = how many there
+    -- may be; prefix = of the labels, see lash.attempts
     local skip = spec.skip
     local ok, err = true, nil
     local n, plain = classify_all(batch, skip)

@@ -47,6 +47,9 @@ local FIELDS = {
 -- What is made of a tool once, see M.prepared. Not part of the tool, so that tools can travel to workers.
 local made_of = setmetatable({}, { __mode = "k" })
 
+--- Tool -> that, as far as it was made: for those who look often.
+M.made_of = made_of
+
 -- Whether a function has a second parameter. The context is not made for one that cannot see it.
 local function has_second(fn)
     local info = debug.getinfo(fn, "u")

@@ -30,7 +30,7 @@ struct lua_batch {
 
 static struct lua_batch *check_batch(lua_State *L)
 {
-    struct lua_batch *b = luaL_checkudata(L, 1, BATCH_TYPE);
+    struct lua_batch *b = runtime_userdata(L, 1, runtime_of(L)->batch_type, BATCH_TYPE);
     luaL_argcheck(L, b->batch != NULL, 1, "the batch is closed");
     return b;
 }
@@ -56,22 +56,18 @@ static int l_batch(lua_State *L)
     struct runtime *rt = runtime_of(L);
     group_init(&b->group, rt, NULL);
     list_init(&b->lent);
-    luaL_setmetatable(L, BATCH_TYPE);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, rt->batch_type);
+    lua_setmetatable(L, -2);
     bool counted = !lua_toboolean(L, 2) && (rt->current == NULL || !rt->current->in_call);
     b->batch = batch_new(&rt->dispatcher, (size_t)cap, counted, batch_wake, b);
     return 1;
 }
 
-/* batch:add(barrier [, n]) -> the number of the new slot, the last one of n */
+/* batch:add(barrier) -> the number of the new slot */
 static int l_batch_add(lua_State *L)
 {
     struct lua_batch *b = check_batch(L);
-    lua_Integer n = luaL_optinteger(L, 3, 1);
-    luaL_argcheck(L, n >= 1 && n <= INT_MAX, 3, "at least one slot is added");
-    size_t slot = 0;
-    for (lua_Integer i = 0; i < n; i++) {
-        slot = batch_add(b->batch, lua_toboolean(L, 2));
-    }
+    size_t slot = batch_add(b->batch, lua_toboolean(L, 2));
     lua_pushinteger(L, (lua_Integer)slot + 1);
     return 1;
 }
@@ -99,10 +95,16 @@ static int l_batch_limit(lua_State *L)
     return 0;
 }
 
-/* batch:start() -> slots that have to wait for their permit */
+/* batch:start([n]) -> slots that have to wait for their permit. Before, n slots are added that need
+ * no more than that. */
 static int l_batch_start(lua_State *L)
 {
     struct batch *b = check_batch(L)->batch;
+    lua_Integer n = luaL_optinteger(L, 2, 0);
+    luaL_argcheck(L, n >= 0 && n <= INT_MAX, 2, "expected a number of slots");
+    for (lua_Integer i = 0; i < n; i++) {
+        (void)batch_add(b, false);
+    }
     batch_start(b);
     lua_pushinteger(L, (lua_Integer)batch_pending(b));
     return 1;
@@ -281,7 +283,7 @@ static int l_batch_abandon(lua_State *L)
 
 static int l_batch_close(lua_State *L)
 {
-    struct lua_batch *b = luaL_checkudata(L, 1, BATCH_TYPE);
+    struct lua_batch *b = runtime_userdata(L, 1, runtime_of(L)->batch_type, BATCH_TYPE);
     lua_settop(L, 1);
     if (b->group.live == 0) {
         drop(b);
@@ -301,7 +303,7 @@ static int l_batch_close(lua_State *L)
 
 static int l_batch_gc(lua_State *L)
 {
-    drop(luaL_checkudata(L, 1, BATCH_TYPE));
+    drop(runtime_userdata(L, 1, runtime_of(L)->batch_type, BATCH_TYPE));
     return 0;
 }
 
@@ -323,7 +325,8 @@ void bind_add_batch(lua_State *L)
     luaL_newmetatable(L, NEXT_TYPE);
     bind_type_push(L, BATCH_TYPE, methods);
     bind_type_hide(L, BATCH_TYPE, NULL);
-    lua_pop(L, 2);
+    runtime_of(L)->batch_type = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pop(L, 1);
     lua_pushcfunction(L, l_batch);
     lua_setfield(L, -2, "batch");
 }

@@ -59,6 +59,7 @@ struct runtime {
     struct anchors anchors;                 /* what running tasks live on */
     int task_type;                          /* their metatable, in the registry */
     int join_type;                          /* ... of the operations that wait for their end */
+    int batch_type;                         /* ... and of the batches of calls */
     bool (*is_library)(const char *source); /* of a function: is it the library's own? */
     struct worker *worker;                  /* the worker whose runtime this is; NULL on main */
     struct pool *pool;                      /* borrowed; NULL until it is made */

@@ -570,8 +570,7 @@ end)
 t.case("D6 tasks that were cancelled before their first step give their permits back", function()
     local runner = lash.spawn(function()
         local batch <close> = engine.batch(2)
-        batch:add(false, 2)
-        batch:start()
+        batch:start(2)
         local tasks = setmetatable({}, { __newindex = error }) -- never asked
         batch:run(function(_, slot)
             if slot == 1 then
@@ -586,7 +585,7 @@ end)
 
 t.case("a batch whose run() is used wrongly says so, and one that is taken away harms nobody", function()
     local batch <close> = engine.batch(2)
-    t.raises("at least one slot", batch.add, batch, false, 0)
+    t.raises("a number of slots", batch.start, batch, -1)
     t.raises("function expected", batch.run, batch, 1, {}, {})
     t.raises("table expected", batch.run, batch, print, {}, nil)
     batch:add(false)

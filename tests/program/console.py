@@ -70,7 +70,7 @@ class Console:
             self.screen.feed(whole[:cut])
         return ready
 
-    def wait(self, check, limit=15):
+    def wait(self, check, limit=25):
         """Until check(screen) is true, which is looked at after each piece of output; returns what it gave."""
         end = time.monotonic() + limit * SLOWER
         while True:
@@ -84,7 +84,7 @@ class Console:
                 assert found, "it ended with %r before this came:\n%s" % (self.process.wait(), self.screen.text())
                 return found
 
-    def see(self, *parts, limit=15):
+    def see(self, *parts, limit=25):
         """Until all these texts are on the screen."""
         return self.wait(lambda s: all(part in s.text() for part in parts), limit)
 
@@ -162,7 +162,7 @@ class Console:
         self.screen.narrow(columns)
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.screen.rows, columns, 0, 0))
 
-    def exit_status(self, limit=15):
+    def exit_status(self, limit=25):
         """Waits for its end, and takes the rest. The terminal must be as it was."""
         end = time.monotonic() + limit * SLOWER
         while self.end not in self.pump(end - time.monotonic(), [self.end]):

@@ -181,7 +181,7 @@ def test_load_limit():
     write("spins.lua", "while true do end")
     write("waits.lua", "lash.sleep(60)")
     for name in ("spins.lua", "waits.lua"):
-        one_line(expect(lash("ask", "-m", "demo", "--timeout", "100ms", "-t", name, "hi"), 124, "", name))
+        one_line(expect(lash("ask", "-m", "demo", "--timeout", "1s", "-t", name, "hi"), 124, "", name))
 
 
 def play(*turns):

@@ -77,6 +77,6 @@ def test_limits():
     one_line(expect(lash("ask", "-m", agent(calls("nap", "fine", "nap")), "-t", "agent.lua", "--timeout", "200ms", "go"),
                     124, "", "--timeout"))
     one_line(expect(lash("-m", agent(calls("nap", "nap")), "--timeout", "200ms", "agent.lua"), 124, "", "--timeout"))
-    one = objects(expect(lash("ask", "-m", agent(calls("nap", "fine", "nap")), "-t", "agent.lua", "--timeout", "500ms",
+    one = objects(expect(lash("ask", "-m", agent(calls("nap", "fine", "nap")), "-t", "agent.lua", "--timeout", "3s",
                               "--json", "go"), 124))[0]
     assert one["reason"] == "time" and [c["status"] for c in one["calls"]] == ["cancelled", "ok", "cancelled"], one

@@ -61,8 +61,8 @@ def test_endless_pages():
     """models: a list without an end is an error, not a part of it"""
     count = iter(range(10000))
     with Lists({"g": lambda request: (200, gemini("a", token=str(next(count))))}) as server:
-        one_line(expect(models("gemini", GEMINI_API_KEY="g", GOOGLE_GEMINI_BASE_URL=server.url("g")), 76, "",
-                        "more than 100 pages"))
+        one_line(expect(models("gemini", "--timeout", "1h", GEMINI_API_KEY="g",
+                               GOOGLE_GEMINI_BASE_URL=server.url("g")), 76, "", "more than 100 pages"))
 
 
 def test_one_fails():
@@ -93,7 +93,7 @@ def test_slow():
     """models: each provider has its own time; a slow one holds up no other"""
     hold = threading.Event()
     with Lists({"o": (200, data("a")), "g": lambda request: hold.wait(60) and (200, {}) or (200, {})}) as server:
-        r = models("--timeout", "300ms", OPENAI_API_KEY="k", OPENAI_BASE_URL=server.url("o"), GEMINI_API_KEY="g",
+        r = models("--timeout", "3s", OPENAI_API_KEY="k", OPENAI_BASE_URL=server.url("o"), GEMINI_API_KEY="g",
                    GOOGLE_GEMINI_BASE_URL=server.url("g"))
         hold.set()
         one_line(expect(r, 0, "openai/a\n", ["gemini: no answer of", "--timeout"]))

@@ -13,6 +13,7 @@ BUILD = os.environ["LASH_SO"]
 
 HELPERS = r"""
 local fake = require "fake"
+require("lash.core.engine").patience(20) -- no worker is given up, however late it comes
 -- The number of threads, once it is 1 or a second of the processor has gone by: the kernel counts a thread that
 -- has been joined for a moment longer (pthread_join waits for its memory to be let go, not for its entry).
 local function threads()

@@ -237,7 +237,7 @@ def test_gate_of_workers():
 
 def test_idle_timers():
     """T8 silence ends a stream, and so do keep-alives without anything new; keep-alives hold the first timer back"""
-    wait = 0.25 * SLOWER
+    wait = min(SLOWER, 4)
     quiet, chatty = config(idle_timeout=wait), None
     cases = [(provider, "none") for provider in ALL]
     reply = {"text": TEXT, "pieces": 5, "pause_after": 6}
@@ -246,7 +246,7 @@ def test_idle_timers():
         for case, result in zip(cases, run_all(server, cases, lambda case: case[0], env=quiet)):
             assert result["exit"] == 75 and case[0] in result["error"], (case, result)
             assert TEXT.startswith(result["told"]) and result["told"], (case, result)
-        assert time.monotonic() - start < 10 * SLOWER
+        assert time.monotonic() - start < 25 * SLOWER
         followed(server)
     chatty = config(idle_timeout=wait, event_timeout=3 * wait)
     cases = [(provider, kind) for provider in ALL for kind in ("comments", "pings")]

@@ -161,7 +161,7 @@ class Server:
 
     def requests(self):
         """The log so far, `body` parsed as `json` where it is JSON; of all requests but those that wait."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         lines = self.lines()
         while time.monotonic() < end:   # a line is written behind the last byte of its answer
             stats = self.stats()

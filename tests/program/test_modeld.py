@@ -346,7 +346,7 @@ class Scripts(unittest.TestCase):
             self.until(lambda: server.stats()["waiting"] == 0)
             self.assertIsNone(server.requests()[-1]["status"])
 
-    def until(self, true, seconds=10):
+    def until(self, true, seconds=30):
         end = time.monotonic() + seconds
         while not true():
             self.assertLess(time.monotonic(), end, "waited in vain")

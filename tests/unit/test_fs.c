@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -265,11 +266,17 @@ TEST(fs_fifo)
     char *data = xmalloc(len);
     memset(data, 'p', len);
     struct fs_request *reader = fs_read(&w.loop, "pipe", LIMIT, count_done, &w);
-    for (int i = 0; i < 20; i++) {
+    int held; // until somebody reads it cannot be opened
+    while ((held = open("pipe", O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0) {
+        ASSERT_INT(errno, ENXIO);
         uv_run(&w.loop, UV_RUN_NOWAIT);
         usleep(1000);
     }
     struct fs_request *writer = fs_write(&w.loop, "pipe", data, len, &plain, count_done, &w);
+    for (int before = w.done; w.done == before;) {
+        uv_run(&w.loop, UV_RUN_ONCE);
+    }
+    close(held);
     uv_run(&w.loop, UV_RUN_DEFAULT);
     ASSERT_INT(w.done, 5);
     ASSERT_STR(fs_result(writer)->code ? fs_result(writer)->message : "", "");

@@ -1,9 +1,10 @@
 --- Agents: instructions, a model, tools, and other agents to hand over to.
 local declare = require "lash.declare"
+local lazy = require "lash.lazy"
 local limits = require "lash.limits"
 local prompt = require "lash.prompt"
 local retries = require "lash.retries"
-local structured = require "lash.structured"
+local structured = lazy "lash.structured"
 local tool = require "lash.tool"
 
 local M = {}

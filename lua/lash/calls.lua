@@ -2,7 +2,8 @@
 -- call, all of them appended to the conversation together, in call order.
 local dispatch = require "lash.dispatch"
 local events = require "lash.events"
-local handoff = require "lash.handoff"
+local lazy = require "lash.lazy"
+local handoff = lazy "lash.handoff"
 local limits = require "lash.limits"
 local log = require "lash.log"
 local outcome = require "lash.outcome"

@@ -1,10 +1,11 @@
 --- What an agent's requests need, made before the first of them: its model, its instructions (all parts at
 -- once, kept in order), its tools and the agents that it may hand over to.
-local handoff = require "lash.handoff"
+local lazy = require "lash.lazy"
+local handoff = lazy "lash.handoff"
 local json = require "lash.json"
 local model = require "lash.model"
 local prompt = require "lash.prompt"
-local tasks = require "lash.tasks"
+local tasks = lazy "lash.tasks"
 
 local M = {}
 

@@ -4,7 +4,8 @@
 --   together, in call order -> next turn
 --
 -- Turn counter, budgets and cancel belong to the run: a handoff resets none.
-local attach = require "lash.attach"
+local lazy = require "lash.lazy"
+local attach = lazy "lash.attach"
 local calls = require "lash.calls"
 local conversation = require "lash.conversation"
 local cancelled_exit = require("lash.failure").cancelled_exit
@@ -15,7 +16,7 @@ local limits = require "lash.limits"
 local model = require "lash.model"
 local prepare = require "lash.prepare"
 local record = require "lash.record"
-local structured = require "lash.structured"
+local structured = lazy "lash.structured"
 
 local append, view_of = conversation.Conversation.append, prepare.view
 
@@ -253,7 +254,11 @@ local function go_on(run, text, asked, last)
         reason, why = calls.run(run, asked)
         final = run.last_text
     else
-        reason, final, why = structured.judge(run, text)
+        if run.current.agent.output then
+            reason, final, why = structured.judge(run, text)
+        else
+            reason, final = text:find("%S") and "done" or "empty", text
+        end
         if not reason then
             run.last_text = text ~= "" and text or run.last_text
         end
@@ -354,7 +359,12 @@ end
 
 -- @return the entry of the message
 local function check_message(message, opts, level)
-    local entry, wrong = attach.entry(message)
+    local entry, wrong
+    if type(message) == "string" and utf8.len(message) then
+        entry = { type = "user", text = message }
+    else
+        entry, wrong = attach.entry(message)
+    end
     if not entry then
         error(wrong, level + 1)
     elseif opts ~= nil and type(opts) ~= "table" then

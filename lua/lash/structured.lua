@@ -269,16 +269,14 @@ end
 local AGAIN = "Your answer does not fit the JSON Schema that it must follow: %s. Answer again with one JSON value that "
     .. "fits: no other text, no code fence."
 
---- judge(run, text): what a final answer is worth.
--- @return "done" and the text of the answer, with run.value set where the agent binds it to a schema |
+--- judge(run, text): what a final answer is worth, of an agent that binds it to a schema.
+-- @return "done" and the text of the answer, with run.value set |
 --   "empty" and the text | "output", the text and { code, exit, message } when the second try did not fit
 --   either | nil: the model has been told what is wrong, and is to be asked once more
 function M.judge(run, text)
     local output = run.current.agent.output
     if not text:find("%S") then
         return "empty", text
-    elseif not output then
-        return "done", text
     end
     local fits, value, clean = read_answer(run, output, text)
     if fits then

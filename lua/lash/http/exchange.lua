@@ -1,7 +1,8 @@
 --- Requests of lash itself whose answers are wanted whole: to models. What a user writes is checked by lash.http,
 -- which costs more than all else here.
 local core = require "lash.core.http"
-local stream = require "lash.http.stream"
+local lazy = require "lash.lazy"
+local stream = lazy "lash.http.stream"
 
 local M = {}
 

@@ -5,7 +5,8 @@
 -- of the program when the error ends it; `retry` says that the same request may work in a while,
 -- `after` (seconds) when, if the provider told. Keys never stand in a message.
 local json = require "lash.json"
-local time = require "lash.time"
+local lazy = require "lash.lazy"
+local time = lazy "lash.time"
 local timer = require "lash.core.timer"
 
 local M = {}

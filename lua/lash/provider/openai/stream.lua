@@ -8,11 +8,12 @@
 -- index, then by being the last one.
 local answers = require "lash.provider.openai.answer"
 local core = require "lash.core.json"
-local errors = require "lash.provider.openai.errors"
+local lazy = require "lash.lazy"
+local errors = lazy "lash.provider.openai.errors"
 local fault = require "lash.provider.fault"
 local history = require "lash.provider.history"
 local json = require "lash.json"
-local mend = require "lash.provider.mend"
+local mend = lazy "lash.provider.mend"
 
 local M = {}
 

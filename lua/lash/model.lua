@@ -99,40 +99,32 @@ end
 
 local loaded = package.loaded
 
-local function send_whole(target, conv, view, request, limits, begun)
-    local exchange = loaded["lash.http.exchange"] or require "lash.http.exchange" -- with the first request
-    local res, broken = exchange.post(request.url, request.headers, request.body, limits)
-    if not res then
-        return nil, fault.transport(target, broken)
+-- One attempt. The listener is told what comes; of a whole answer at its end, as if it had come in pieces.
+-- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
+local function send(target, conv, view, listener, begun)
+    local provider = target.provider
+    local answer, err, more
+    if provider.answer then
+        answer, err = provider.answer(conv, view, target)
+    else
+        local streamed = streams(target) and listener:streams()
+        local request, why = provider.request(conv, view, target, streamed, begun)
+        if not request then
+            return nil, why
+        elseif streamed then
+            return stream.answer(target, conv, view, request, limits_of(target), listener, begun, not listener:hears())
+        end
+        local exchange = loaded["lash.http.exchange"] or require "lash.http.exchange" -- with the first request
+        local res, broken = exchange.post(request.url, request.headers, request.body, limits_of(target))
+        if not res then
+            return nil, fault.transport(target, broken)
+        end
+        answer, err, more = provider.read(res, conv, view, target, begun)
     end
-    return target.provider.read(res, conv, view, target, begun)
-end
-
--- A whole answer is told at its end, as if it had come in pieces.
-local function told(listener, answer, err, more)
     if answer and listener:hears() then
         stream.tell(answer, listener)
     end
     return answer, err, more
-end
-
--- One attempt. The listener is told what comes.
--- @return answer | nil, err | nil, nil, begun: the provider has more of the answer, for another request with `begun`
-local function send(target, conv, view, listener, begun)
-    local provider = target.provider
-    if provider.answer then
-        return told(listener, provider.answer(conv, view, target))
-    end
-    local streamed = streams(target) and listener:streams()
-    local request, why = provider.request(conv, view, target, streamed, begun)
-    if not request then
-        return nil, why
-    end
-    local limits = limits_of(target)
-    if streamed then
-        return stream.answer(target, conv, view, request, limits, listener, begun, not listener:hears())
-    end
-    return told(listener, send_whole(target, conv, view, request, limits, begun))
 end
 
 -- Until when nobody shall ask, by address and key: a rate limit that one conversation met. In a table that all

@@ -137,9 +137,10 @@ void *memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct memory *m = ud;
     if (nsize == 0) {
-        size_t old = ptr != NULL ? osize : 0;
-        m->used -= old;
-        give_back(m, ptr, old);
+        if (ptr != NULL) { // of empty tables too Lua frees all parts
+            m->used -= osize;
+            give_back(m, ptr, osize);
+        }
         return NULL;
     }
     if (ptr == NULL && m->limit == 0 && in_blocks(m, nsize)) {

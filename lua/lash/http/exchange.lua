@@ -6,7 +6,7 @@ local stream = lazy "lash.http.stream"
 
 local M = {}
 
-local answer = {}
+local exchange, answer = core.exchange, {}
 
 -- As a rule one header is looked at, with lash.core.http.header(res.head, name), and all only when something is wrong.
 function answer.__index(res, name)
@@ -39,7 +39,7 @@ end
 -- @param headers as of M.lines
 -- @param options of the core: timeout, idle_timeout (seconds), max_body, redirects
 function M.post(url, headers, body, options)
-    local status, text, head = core.exchange("POST", url, lines_of[headers] or M.lines(headers), body, options)
+    local status, text, head = exchange("POST", url, lines_of[headers] or M.lines(headers), body, options)
     if not status then
         return nil, text
     end

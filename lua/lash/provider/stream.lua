@@ -182,7 +182,9 @@ end
 -- @param begun what an earlier request brought of this answer, for the provider
 -- @param quiet nobody wants the answer before it is whole: `tell` matters where it breaks off
 function M.answer(target, conv, view, request, limits, tell, begun, quiet)
-    local handle <close>, broken = http.open("POST", request.url, request.headers, request.body, options_of(limits))
+    local exchange = require "lash.http.exchange" -- with the first request
+    local headers = exchange.lines(request.headers)
+    local handle <close>, broken = http.open("POST", request.url, headers, request.body, options_of(limits))
     if not handle then
         return nil, fault.transport(target, broken)
     end
@@ -192,7 +194,7 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
     if called and not status then
         return nil, fault.transport(target, head)
     end
-    local res = require("lash.http.exchange").answer(called and status or 0, called and head or "")
+    local res = exchange.answer(called and status or 0, called and head or "")
     if called and not is_events and (status < 200 or status > 299 or is_whole(head)) then
         return read_whole(handle, target, res, conv, view, tell, begun)
     end

@@ -274,6 +274,10 @@ def test_blocked_read():
     read, wrote = os.pipe()
     p = Program("-e", "print('started') io.flush() print(io.read()) print('after')", stdin=read)
     p.until("started")
+    def blocks():
+        with open(f"/proc/{p.process.pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "S"
+    wait_for(blocks)    # a signal that comes just before the read does not end it, only a second one does
     p.send()
     out, err = p.end(signal.SIGINT)
     assert "after" not in out and err == "lash: cancelled\n", (out, err)

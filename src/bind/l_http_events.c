@@ -22,6 +22,7 @@
 #include "bind/fail.h"
 #include "bind/l_http.h"
 #include "bind/l_http_stream.h"
+#include "bind/l_json.h"
 #include "bind/l_json_pick.h"
 #include "io/timer.h"
 
@@ -287,11 +288,114 @@ static int push_text(lua_State *L, const struct sse_event *event)
     return 2;
 }
 
+/* ---- events that are alike ---- */
+
+/* Most events of a stream are like the one before, but for a text. What was picked of that one is
+ * kept, as its bytes go; `text` is that of the strings, which are short as a rule. */
+struct picks {
+    int slot; /* of what may differ */
+    bool known;
+    struct json_picked values[JSON_PICK_VALUES];
+    char text[160];
+};
+
+static void remember(struct picks *before, int nvalues, const struct json_picked *values)
+{
+    size_t used = 0;
+    before->known = false;
+    for (int i = 0; i < nvalues; i++) {
+        struct json_picked *value = &before->values[i];
+        *value = values[i];
+        if (i == before->slot || value->kind != PICKED_STRING) {
+            continue;
+        }
+        if (value->str.len > sizeof before->text - used) {
+            return;
+        }
+        value->str.raw = memcpy(before->text + used, value->str.raw, value->str.len);
+        used += value->str.len;
+    }
+    before->known = true;
+}
+
+static bool is_same(const struct json_picked *a, const struct json_picked *b)
+{
+    if (a->kind != b->kind) {
+        return false;
+    }
+    if (a->kind == PICKED_STRING) {
+        return a->str.len == b->str.len && a->str.escaped == b->str.escaped &&
+               memcmp(a->str.raw, b->str.raw, a->str.len) == 0;
+    }
+    return a->kind == PICKED_NOTHING || a->kind == PICKED_NULL || a->integer == b->integer;
+}
+
+/* Whether only their texts differ, and there is one. */
+static bool is_like(const struct picks *before, int nvalues, const struct json_picked *values)
+{
+    const struct json_picked *text = &values[before->slot];
+    if (text->kind != PICKED_STRING || text->str.len == 0) {
+        return false;
+    }
+    for (int i = 0; i < nvalues; i++) {
+        if (i != before->slot && !is_same(&before->values[i], &values[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* again() -> text: see repeats(). The stream is an upvalue, as this is called for each delta. */
+static int l_again(lua_State *L)
+{
+    struct stream *s = lua_touserdata(L, lua_upvalueindex(1));
+    struct json_picked values[JSON_PICK_VALUES];
+    l_stream_check_free(L, s);
+    s->given = false;
+    if (s->code != NULL || s->before == NULL || !s->before->known || !l_stream_find_event(s) ||
+        !s->found || !pick(s, values) || !is_like(s->before, s->shape->nvalues, values)) {
+        return 0;
+    }
+    s->found = false;
+    if (s->event_timeout_ms > 0) {
+        s->event_given_ns = uv_hrtime();
+    }
+    luaL_checkstack(L, 2, NULL);
+    l_json_push_string(L, values[s->before->slot].str);
+    return 1;
+}
+
+/* stream:repeats(n) -> again: a function that gives the n-th value of the next event, a text that
+ * is not empty, where all its others are those that plain() has picked last; nothing where they are
+ * not, or no event is there yet: then plain() is asked. It does not wait, and the limit for an
+ * event begins anew with the next plain(true). */
+static int l_repeats(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    lua_Integer n = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, s->shape != NULL && n >= 1 && n <= s->shape->nvalues, 2, "no value is that");
+    if (s->before == NULL) {
+        s->before = xcalloc(1, sizeof *s->before);
+    }
+    s->before->slot = (int)n - 1;
+    s->before->known = false;
+    lua_settop(L, 1);
+    lua_pushcclosure(L, l_again, 1);
+    return 1;
+}
+
 /* Nothing, where they cannot be picked. */
 static int push_plain(lua_State *L, const struct stream *s)
 {
     struct json_picked values[JSON_PICK_VALUES];
-    return !s->quiet && pick(s, values) ? l_json_push_picked(L, s->shape, values) : 0;
+    bool picked = !s->quiet && pick(s, values);
+    if (s->before != NULL) {
+        s->before->known = false;
+        if (picked) {
+            remember(s->before, s->shape->nvalues, values);
+        }
+    }
+    return picked ? l_json_push_picked(L, s->shape, values) : 0;
 }
 
 int l_stream_push_event(lua_State *L, struct stream *s, enum what what)
@@ -431,5 +535,6 @@ static int l_stray(lua_State *L)
 }
 
 const luaL_Reg l_stream_event_methods[] = {
-    {"event", l_event}, {"next", l_next}, {"plain", l_plain}, {"last", l_last},
-    {"begin", l_begin}, {"kept", l_kept}, {"stray", l_stray}, {NULL, NULL}};
+    {"event", l_event}, {"next", l_next},   {"plain", l_plain},
+    {"last", l_last},   {"begin", l_begin}, {"repeats", l_repeats},
+    {"kept", l_kept},   {"stray", l_stray}, {NULL, NULL}};

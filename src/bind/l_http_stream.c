@@ -12,6 +12,7 @@
 #include "io/url.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define WAIT_TYPE "lash.http.stream.wait"
@@ -301,13 +302,18 @@ static int wait_finish(lua_State *L, struct op *op)
     return pushed;
 }
 
-struct stream *l_stream_check(lua_State *L)
+void l_stream_check_free(lua_State *L, const struct stream *s)
 {
-    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
     task_check(L);
     if (s->waiter != NULL) {
         must_be_alone(L);
     }
+}
+
+struct stream *l_stream_check(lua_State *L)
+{
+    struct stream *s = luaL_checkudata(L, 1, STREAM_TYPE);
+    l_stream_check_free(L, s);
     return s;
 }
 
@@ -429,6 +435,8 @@ static int l_gc(lua_State *L)
     buf_release(&s->shown);
     buf_release(&s->stray);
     buf_release(&s->kept);
+    free(s->before);
+    s->before = NULL;
     return 0;
 }
 

@@ -32,6 +32,7 @@ struct stream {
     bool given;             /* nothing was asked for since it was */
     bool event_too_large;
     const struct json_shape *shape; /* NULL, or what is picked out of events */
+    struct picks *before;           /* owned; NULL, or what plain() picked last */
     bool quiet;                     /* echoes are kept back: see l_http_events.c */
     struct buf kept;                /* these */
     size_t kept_at;                 /* what was given of them */
@@ -77,6 +78,9 @@ void l_stream_wake(struct stream *s);
 
 /* The stream that is argument 1, which nobody waits for. A cancelled task raises. */
 struct stream *l_stream_check(lua_State *L);
+
+/* The same of a stream that is at hand. */
+void l_stream_check_free(lua_State *L, const struct stream *s);
 
 /* Results, or the wait for them. */
 int l_stream_get(lua_State *L, struct stream *s, enum what what, size_t n);

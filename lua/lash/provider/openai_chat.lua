@@ -363,11 +363,22 @@ end
 
 --- reader:plain(tell, ...) -> "more" | nil: see the interface of providers.
 function Reader:plain(tell, content, index, first, second, object)
-    if index ~= 0 and index ~= nil or object == "error" or not self.draft:plain(content, first, second, tell) then
+    if index ~= 0 and index ~= nil or object == "error" then
+        return nil
+    end
+    local added = self.draft:plain(content, first, second, tell)
+    if not added then
         return nil
     end
     self.said = true
-    return "more"
+    return "more", added == "text"
+end
+
+--- reader:again(tell, text): another chunk of which only the content is another.
+Reader.TEXT = 1
+
+function Reader:again(tell, text)
+    self.draft:add_text(text, tell)
 end
 
 -- What an event has that is no JSON object.

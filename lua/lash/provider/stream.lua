@@ -9,6 +9,9 @@
 -- and, so that most events need not be decoded,
 --   picker           of lash.core.json: what of an event may be enough
 --   reader:plain(tell, ...) -> as event(), of what was picked | nil: nothing has changed, event() shall read it
+--                    | "more", true: another one of which all is the same but the picked value reader.TEXT, a text,
+--                    may go to
+--   reader:again(tell, text)
 -- and, where the last event can have all of the answer once more, those that it repeats with a mark in the picker
 -- (see l_http_events.c), and
 --   settles(name, data, conv, view, target, res) -> answer | nil: whether an event is such a one
@@ -77,8 +80,16 @@ end
 local function read_events(coming)
     local handle, reader, tell = coming.handle, coming.reader, coming.tell
     local picked_of, plain, what, err = handle.plain, reader.plain or nothing, "more", nil
+    local add, again = reader.again, reader.again and handle:repeats(reader.TEXT)
     while true do
         what, err = plain(reader, tell, picked_of(handle, what == "more"))
+        if err == true and add then
+            local text = again()
+            while text do
+                add(reader, tell, text)
+                text = again()
+            end
+        end
         if not what then -- no event, or none of the usual ones
             local name, data = handle:last()
             if not name then

@@ -339,7 +339,8 @@ function Reader:plain(tell, kind, index, delta, text, raw_text, thinking, raw_th
         if list and text and text ~= "" then
             list[#list + 1] = raw_text or text
             tell("text", text)
-            return "more"
+            self.list = list
+            return "more", raw_text == nil
         end
         return add_text(self, index_of(index), text, raw_text, tell)
     elseif delta == "thinking_delta" then
@@ -350,6 +351,15 @@ function Reader:plain(tell, kind, index, delta, text, raw_text, thinking, raw_th
         return nil
     end
     return add_input(block, input)
+end
+
+--- reader:again(tell, text): another delta of text of the same block, without escapes.
+Reader.TEXT = 4
+
+function Reader:again(tell, text)
+    local list = self.list
+    list[#list + 1] = text
+    tell("text", text)
 end
 
 --- reader:event(event, tell) -> "more" | "idle" | "end" | nil, err

@@ -36,6 +36,7 @@ function M.new(from, conv, view, taken)
         ids = {},     -- id of an item -> the slot that had it first
         calls = {},   -- id of a call -> the slot that had it first
         head = nil,   -- the slot of the delta before, as long as nothing changed, and what that said of it
+        pieces = nil, kind = nil, -- where the text of that went, and what it was told as
         next = 0,     -- the first place whose item is not done
         ready = nil,  -- builder of the calls before `next`
         looked_at = 0, found = 0, -- how many of its items were looked at, how many of them are calls
@@ -356,15 +357,26 @@ function Reader:plain(tell, event, text, id, index, part)
         end
     end
     local pieces = slot[where]
-    if pieces then
-        pieces[#pieces + 1] = text
-    else
-        slot[where] = { text }
+    if not pieces then
+        pieces = {}
+        slot[where] = pieces
     end
+    self.pieces, self.kind = pieces, kind
+    self:again(tell, text)
+    return "more", true
+end
+
+--- reader:again(tell, text): another delta of the same kind at the same place.
+Reader.TEXT = 2
+
+function Reader:again(tell, text)
+    local pieces, kind = self.pieces, self.kind
+    pieces[#pieces + 1] = text
     if kind then
-        tell_text(self, kind, text, tell)
+        pieces = self.said[kind]
+        pieces[#pieces + 1] = text
+        tell(kind, text)
     end
-    return "more"
 end
 
 -- The answer that an event gives which is the last one of an ordinary answer | nil

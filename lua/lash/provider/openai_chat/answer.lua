@@ -223,8 +223,11 @@ end
 
 local null = json.null
 
---- draft:plain(content, reasoning_content, reasoning, tell) -> whether it could be added: a delta in which nothing else
--- counts than these, of which one says something.
+--- draft:add_text(piece, tell): a piece of its text that is not empty.
+Draft.add_text = add_text
+
+--- draft:plain(content, reasoning_content, reasoning, tell) -> whether it could be added ("text": by draft:add_text()):
+-- a delta in which nothing else counts than these, of which one says something.
 function Draft:plain(content, first, second, tell)
     if first == null or first == "" then
         first = nil
@@ -241,7 +244,7 @@ function Draft:plain(content, first, second, tell)
     if thought then
         return add_reasoning(self, first and REASONING[1] or REASONING[2], thought, tell)
     end
-    return add_text(self, content, tell)
+    return add_text(self, content, tell) and "text"
 end
 
 --- draft:whole(message, raw, tell): a whole message in a stream. After pieces of it: what they left out.

@@ -119,6 +119,7 @@ local function send(target, conv, view, listener, begun)
         if not res then
             return nil, fault.transport(target, broken)
         end
+        fault.log_id(target, res)
         answer, err, more = provider.read(res, conv, view, target, begun)
     end
     if answer and listener:hears() then

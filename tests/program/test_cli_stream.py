@@ -72,7 +72,17 @@ def test_terminal_reasoning():
     assert quiet == "Forty-two.\r\n", repr(quiet)
     with modeld.Server(script) as server:
         r = lash("-v", "ask", *MODEL, "hi", env=server.env)
-    assert r.out == "Forty-two.\n" and "answer after" in r.err and len(r.err.splitlines()) == 2, r
+    assert r.out == "Forty-two.\n" and "answer after" in r.err and len(r.err.splitlines()) == 3, r
+
+
+def test_request_id():
+    """ask -v: the id under which the server knows its answer is told, streamed or not; that of an error once"""
+    script = [{"first": [{"status": 500}], "reply": {"text": "Forty-two."}}]
+    for more in ([], ["--no-stream"]):
+        with modeld.Server(script) as server:
+            r = lash("-v", *more, "ask", *MODEL, "hi", env=server.env)
+        assert r.out == "Forty-two.\n" and r.err.count("request req_1") == 1, r
+        assert "debug: openai/gpt-5 answers: request req_2\n" in r.err, r
 
 
 def test_terminal_error():

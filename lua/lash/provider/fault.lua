@@ -6,6 +6,8 @@
 -- `after` (seconds) when, if the provider told. Keys never stand in a message.
 local json = require "lash.json"
 local lazy = require "lash.lazy"
+local log = lazy "lash.log"
+local system = require "lash.core.system"
 local time = lazy "lash.time"
 local timer = require "lash.core.timer"
 
@@ -96,6 +98,14 @@ end
 local function request_id(res)
     local id = M.header(res, "x-request-id") or M.header(res, "request-id") or M.header(res, "x-goog-request-id")
     return id and clean(id:sub(1, 100))
+end
+
+--- log_id(target, res): with -v, under which id the server knows what it has answered. Errors have it in their text.
+function M.log_id(target, res)
+    local id = system.verbosity() >= 2 and res.status < 300 and request_id(res)
+    if id then
+        log.debug(("%s answers: request %s"):format(target.label, id))
+    end
 end
 
 local function seconds(text)

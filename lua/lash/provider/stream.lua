@@ -206,6 +206,7 @@ function M.answer(target, conv, view, request, limits, tell, begun, quiet)
         return nil, fault.transport(target, head)
     end
     local res = exchange.answer(called and status or 0, called and head or "")
+    fault.log_id(target, res)
     if called and not is_events and (status < 200 or status > 299 or is_whole(head)) then
         return read_whole(handle, target, res, conv, view, tell, begun)
     end

@@ -277,7 +277,7 @@ def test_blocked_read():
     def blocks():
         with open(f"/proc/{p.process.pid}/stat", encoding="ascii") as stat:
             return stat.read().rpartition(")")[2].split()[0] == "S"
-    wait_for(blocks)    # a signal that comes just before the read does not end it, only a second one does
+    wait_for(blocks)    # a signal that comes just before the read ends it later, see test_read_after_signal
     p.send()
     out, err = p.end(signal.SIGINT)
     assert "after" not in out and err == "lash: cancelled\n", (out, err)
@@ -447,6 +447,23 @@ def test_execute_after_signal():
     p = Program("-e", TWO)
     out, _ = p.end(signal.SIGINT)
     assert "the child runs" not in out and os.path.isdir("first"), out
+
+
+# The two of them run with no Lua between, the second with a format of io.read as its command: "l".
+READS = """package.searchers = { os.execute, io.read }
+require "l" """
+
+
+def test_read_after_signal():
+    """T9 run: a signal that comes just before a blocking read, where Lua cannot look, ends it in the end"""
+    write("l", "#!/bin/sh\nkill -INT $(cat pid)\n")
+    os.chmod("l", 0o755)
+    read, wrote = os.pipe()
+    p = Program("-e", "io.open('pid', 'w'):write(io.open('/proc/self/stat'):read('n')):close() " + READS,
+                stdin=read, env={"PATH": os.getcwd() + ":" + os.environ["PATH"]})
+    p.end(signal.SIGINT)
+    os.close(read)
+    os.close(wrote)
 
 
 def test_execute_at_prompt():

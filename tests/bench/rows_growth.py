@@ -61,7 +61,7 @@ class GrowthRows:
         return [(ms - small) / megabytes for ms in self.large(result, *options)]
 
     def grown_part(self, options, conversations):
-        """% of memory that came with so many conversations, after half as many."""
+        """% of memory that came with so many conversations, after as many."""
         with Server(self, *options) as server:
             runs = [self.script(server, "sequence.lua", "flat", conversations) for _ in range(3)]
         return [(after / before - 1) * 100 for before, after in runs]

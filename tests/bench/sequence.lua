@@ -3,8 +3,9 @@
 --     lash sequence.lua flat|kept CONVERSATIONS
 --
 -- `flat` prints kB resident before so many and after them: the least of five readings at either end, for malloc() may
--- keep some 100 kB or not, and what is in use is in all of them. Half as many come first: until then the heap grows to
--- what the largest garbage between two collections needs. `kept`, where every conversation stays after its answer:
+-- keep some 100 kB or not, and what is in use is in all of them. As many come first, with readings: until then the heap
+-- grows to what the largest garbage between two collections needs, and the collections of readings move that a little,
+-- some ten times. `kept`, where every conversation stays after its answer:
 -- kB before the first and at the end.
 local lash = require "lash"
 
@@ -58,7 +59,9 @@ if kept then
     talk(count)
     print(before, resident())
 else
-    talk(count // 2)
+    for _ = 1, 4 do
+        least()
+    end
     local before = least()
     talk(count * 3 // 4)
     print(before, least())

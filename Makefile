@@ -51,13 +51,13 @@ LIBS = $(PKG_LIBS) -ldl -lm
 
 SRC = $(wildcard src/*/*.c)
 OBJ = $(SRC:src/%.c=$(B)/%.o) $(B)/embedded.o $(if $(findstring thread,$(SAN)),$(B)/tsan.o)
-# What every start or call of a tool reads stands side by side: memory is mapped in pieces of 64 kB.
+# What every start or call of a tool reads stands apart: memory is mapped in large pieces.
 LUA_START = $(patsubst %,lua/lash/%.lua,init cmd/init cmd/run cmd/settings failure options script json \
 	declared declare tool params schema schema/arguments schema/combine schema/compile schema/evaluate \
-	schema/keywords schema/uri schema/value size uri near dispatch attempts outcome retries context \
+	schema/keywords schema/accept schema/uri schema/value size uri near dispatch attempts outcome retries context \
 	cmd/call cmd/input cmd/output arguments)
 LUA_FILES = $(sort $(wildcard lua/lash/*.lua lua/lash/*/*.lua lua/lash/*/*/*.lua)) $(sort $(wildcard lua/lash/help/*.txt))
-LUA_SRC = $(wildcard $(LUA_START)) $(filter-out $(LUA_START),$(LUA_FILES))
+LUA_REST = $(filter-out $(LUA_START),$(LUA_FILES))
 UNIT = $(wildcard tests/unit/*.c)
 
 .PHONY: all demo test check-all asan tsan valgrind lint format bench install uninstall stress stress-asan \
@@ -86,9 +86,9 @@ $(B)/embedded.o: $(B)/embedded.c $(B)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-$(B)/embedded.c: $(B)/embed $(LUA_SRC) $(B)/lua-list
+$(B)/embedded.c: $(B)/embed $(LUA_START) $(LUA_REST) $(B)/lua-list
 	@echo "  EMBED $@"
-	$(Q)$(B)/embed lua $(LUA_SRC) > $@.tmp && mv $@.tmp $@
+	$(Q)$(B)/embed lua $(LUA_START) -- $(LUA_REST) > $@.tmp && mv $@.tmp $@
 
 $(B)/embed: scripts/embed.c $(B)/flags
 	@echo "  CC    $<"
@@ -102,7 +102,7 @@ $(B)/flags: FORCE
 	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(B)/lua-list: FORCE
 	@mkdir -p $(B)
-	@echo '$(LUA_SRC)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@echo '$(LUA_START) -- $(LUA_REST)' > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(B)/unit: $(UNIT:tests/unit/%.c=$(B)/unit-obj/%.o) $(OBJ)
 	@echo "  LINK  $@"

@@ -1,12 +1,13 @@
 /*
- * embed ROOT FILE...: prints one C file that holds each FILE as a byte array, and a table of them
- * by name: ROOT/lash/cmd/ask.lua becomes "lash.cmd.ask", ROOT/lash/help/run.txt "lash.help.run".
- * Of Lua files also what the compiler makes of them: parsing was most of the time in which a
- * command starts. Names of locals and upvalues are left out: to make them again was the fourth part
- * of the rest, and the collector would look at them ever after. Lines stay, for tracebacks.
- * The text stays: `lash help` reads it, and another release of Lua compiles it.
- * Arrays, not string literals: C compilers need not take long literals. Those of the texts are not
- * const: then they lie beside the program's data and not between what every start maps.
+ * embed ROOT START... -- FILE...: prints one C file that holds each FILE as a byte array, and a
+ * table of them by name: ROOT/lash/cmd/ask.lua becomes "lash.cmd.ask", ROOT/lash/help/run.txt
+ * "lash.help.run". Of Lua files also what the compiler makes of them: parsing was most of the time
+ * in which a command starts. Names of locals and upvalues are left out: to make them again was the
+ * fourth part of the rest, and the collector would look at them ever after. Lines stay, for
+ * tracebacks. The text stays: `lash help` reads it, and another release of Lua compiles it. Arrays,
+ * not string literals: C compilers need not take long literals. Only the bytecode of the START
+ * files is const: a system that maps a file in large pieces maps the rest of a segment along with
+ * what is read of it, and every start reads these. All else lies beside the program's data.
  */
 #include <lauxlib.h>
 #include <lua.h>
@@ -19,6 +20,7 @@ struct file {
     const char *path; /* as it was given */
     const char *name; /* below ROOT */
     int index;
+    bool starts; /* one of the first list */
 };
 
 static void fail(const char *what, const char *name)
@@ -193,7 +195,7 @@ static void print_code(lua_State *L, const struct file *file)
         fail("it cannot be dumped", file->path);
     }
     struct copy c = {dump.data, dump.data + dump.len, false, &count, file->path};
-    printf("static const unsigned char code_%d[] = {", file->index);
+    printf("static %sunsigned char code_%d[] = {", file->starts ? "const " : "", file->index);
     copy_bytes(&c, CODE_HEADER + 1);
     copy_function(&c);
     printf("0};\n");
@@ -233,40 +235,54 @@ static void print_entry(const struct file *file)
     }
 }
 
-static struct file file_at(const char *root, char **argv, int i)
+static struct file file_of(const char *root, const char *path, int index, bool starts)
 {
     size_t len = strlen(root);
-    if (strncmp(argv[i], root, len) != 0 || argv[i][len] != '/') {
-        fail("not below the root", argv[i]);
+    if (strncmp(path, root, len) != 0 || path[len] != '/') {
+        fail("not below the root", path);
     }
-    return (struct file){argv[i], argv[i] + len + 1, i};
+    return (struct file){path, path + len + 1, index, starts};
+}
+
+static void print_all(lua_State *L, const struct file *files, int n)
+{
+    printf("#include \"base/base.h\"\n\n#include \"bind/embedded.h\"\n\n");
+    for (int i = 0; i < n; i++) {
+        print_text(L, &files[i]);
+    }
+    for (int i = 0; i < n; i++) { /* apart from the texts: what nobody reads takes no memory */
+        if (is_lua(&files[i])) {
+            print_code(L, &files[i]);
+        }
+    }
+    printf("const char *const embedded_release = \"%s\";\n", LUA_RELEASE);
+    printf("const struct embedded_file embedded_files[] = {\n");
+    for (int i = 0; i < n; i++) {
+        print_entry(&files[i]);
+    }
+    printf("    {0},\n};\n");
 }
 
 int main(int argc, char **argv)
 {
     lua_State *L = luaL_newstate();
-    if (argc < 2 || L == NULL) {
-        fprintf(stderr, "usage: embed ROOT FILE...\n");
+    struct file *files = calloc((size_t)argc, sizeof(*files));
+    if (argc < 2 || L == NULL || files == NULL) {
+        fprintf(stderr, "usage: embed ROOT START... -- FILE...\n");
         return 1;
     }
-    printf("#include \"base/base.h\"\n\n#include \"bind/embedded.h\"\n\n");
+    int n = 0;
+    bool starts = true;
     for (int i = 2; i < argc; i++) {
-        struct file file = file_at(argv[1], argv, i);
-        print_text(L, &file);
-    }
-    for (int i = 2; i < argc; i++) { /* apart from the texts: what nobody reads takes no memory */
-        struct file file = file_at(argv[1], argv, i);
-        if (is_lua(&file)) {
-            print_code(L, &file);
+        if (strcmp(argv[i], "--") == 0) {
+            starts = false;
+        } else {
+            files[n] = file_of(argv[1], argv[i], n, starts);
+            n++;
         }
     }
-    printf("const char *const embedded_release = \"%s\";\n", LUA_RELEASE);
-    printf("const struct embedded_file embedded_files[] = {\n");
-    for (int i = 2; i < argc; i++) {
-        struct file file = file_at(argv[1], argv, i);
-        print_entry(&file);
-    }
-    printf("    {0},\n};\n");
+    print_all(L, files, n);
+    free(files);
     lua_close(L);
     return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -28,9 +28,11 @@ class StartRows:
         return [r["wall_ns"] / 1e6 for r in lash], [r["wall_ns"] / 1e6 for r in stock], "lua5.4"
 
     def installed(self):
-        """lash as packages install it. Of a file that a linker has just written more is mapped at once."""
+        """lash as packages install it. Of a file that was just written more is mapped at once."""
         path = os.path.join(self.dir, "stripped-lash")
         subprocess.run(["strip", "-o", path, self.lash()], check=True)
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
         return path
 
     def start_memory(self, *arguments):

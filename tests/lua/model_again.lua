@@ -1,37 +1,18 @@
 -- Deltas that are like the one before but for their text take a shorter way: whoever listens hears the same.
 local engine = require "lash.core.engine"
 local json = require "lash.json"
+local kept = require "support.kept"
 local lash = require "lash"
-local start_server = require "support.serve"
-local stream = require "lash.provider.stream"
 local t = require "t"
 local timer = require "lash.core.timer"
-local wire = require "support.wire"
 
 local case, equal, ok = t.case, t.equal, t.ok
-
-local CHUNKED = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-local NAMES = { ["openai-responses"] = "openai", ["openai-chat"] = "openai_chat", gemini = "gemini", anthropic = "anthropic" }
-
-local function chunk(text)
-    local bytes = text:gsub("[\x80-\xff]", function(c) return utf8.char(c:byte()) end)
-    return ("%x\r\n%s\r\n"):format(#text, bytes)
-end
-
-local base
-local asked = 0
 
 -- @param shorter whether the shorter way may be taken
 -- @return what stream.answer gave, how often that way was taken
 local function ask(name, text, shorter, tell)
-    base = base or start_server()
-    asked = asked + 1
-    local id = asked
-    assert(lash.http.post(base .. "/keep/" .. id, { json = json.array { CHUNKED, chunk(text), "0\r\n\r\n" } }))
-    local target = wire.target(name, { base_url = base .. "/kept/" .. id, shown_url = "URL", quirks = {}, headers = {} })
-    local provider, taken = target.provider, 0
-    target.provider = setmetatable({ reader = function(...)
-        local reader = provider.reader(...)
+    local taken = 0
+    local function watch(reader)
         local plain, again = reader.plain, reader.again
         function reader.plain(...)
             local what, more = plain(...)
@@ -41,16 +22,12 @@ local function ask(name, text, shorter, tell)
             taken = taken + 1
             return again(...)
         end
-        return reader
-    end }, { __index = provider })
-    local conv = wire.conversation { { type = "user", text = "x" } }
-    local view = { agent = "a", settings = {}, tools = wire.tools() }
-    local request = assert(target.provider.request(conv, view, target, true))
-    local answer, err = stream.answer(target, conv, view, request, {}, tell)
+    end
+    local answer, err, words = kept.ask(name, { kept.CHUNKED, kept.chunk(text), kept.END }, watch, tell)
     if answer then
         answer.origin = nil
     end
-    return { answer = answer, err = err and { err.code, (err.message:gsub("/kept/%d+", "/kept")) } }, taken
+    return { answer = answer, err = err and { err.code, words } }, taken
 end
 
 -- Both ways. @return what is told, how often the shorter one was taken
@@ -72,7 +49,7 @@ case("P2 every stream of the fixtures is told alike", function()
     for _, pattern in ipairs { "captures/*/*/*.sse", "quirks/*/*.sse" } do
         lash.map(assert(lash.fs.glob(root .. pattern)), function(path)
             local file <close> = assert(io.open(path, "rb"))
-            local name = NAMES[path:match "fixtures/%w+/([^/]+)"]
+            local name = kept.NAMES[path:match "fixtures/%w+/([^/]+)"]
             local _, taken = same(name, file:read "a", path)
             count[name] = (count[name] or 0) + taken
         end, { raise = true, limit = 8 })

@@ -2,42 +2,25 @@
 -- the answer, the error and what was said of an answer that broke off are the same as for who listens.
 local conversation = require "lash.conversation"
 local json = require "lash.json"
+local kept = require "support.kept"
 local lash = require "lash"
-local start_server = require "support.serve"
 local stream = require "lash.provider.stream"
 local t = require "t"
 local wire = require "support.wire"
 
 local case, equal, has, ok = t.case, t.equal, t.has, t.ok
 
-local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-local CHUNKED = HEAD .. "Transfer-Encoding: chunked\r\n\r\n"
-local END = "0\r\n\r\n"
-local NAMES = { ["openai-responses"] = "openai", ["openai-chat"] = "openai_chat", gemini = "gemini", anthropic = "anthropic" }
-
-local function chunk(text)
-    local bytes = text:gsub("[\x80-\xff]", function(c) return utf8.char(c:byte()) end)
-    return text == "" and "" or ("%x\r\n%s\r\n"):format(#text, bytes)
-end
+local chunk, CHUNKED, END, NAMES = kept.chunk, kept.CHUNKED, kept.END, kept.NAMES
 
 local function event(value)
     local data = type(value) == "string" and value or assert(json.encode(value))
     return "data: " .. data .. "\n\n"
 end
 
-local base
-local asked = 0
-
 -- @return { answer =, err =, text =, reasoning = what was told }, how many events the reader saw one by one
 local function ask(name, steps, quiet, limits)
-    base = base or start_server()
-    asked = asked + 1
-    local id = asked
-    assert(lash.http.post(base .. "/keep/" .. id, { json = json.array(steps) }))
-    local target = wire.target(name, { base_url = base .. "/kept/" .. id, shown_url = "URL", quirks = {}, headers = {} })
-    local provider, seen = target.provider, 0
-    target.provider = setmetatable({ reader = function(...)
-        local reader = provider.reader(...)
+    local seen, told = 0, { text = {}, reasoning = {} }
+    local function watch(reader)
         local read, plain = reader.event, reader.plain
         function reader.event(...)
             seen = seen + 1
@@ -48,17 +31,12 @@ local function ask(name, steps, quiet, limits)
             seen = seen + (what and 1 or 0)
             return what
         end
-        return reader
-    end }, { __index = provider })
-    local conv = wire.conversation { { type = "user", text = "x" } }
-    local view = { agent = "a", settings = {}, tools = wire.tools() }
-    local request = assert(target.provider.request(conv, view, target, true))
-    local told = { text = {}, reasoning = {} }
-    local answer, err = stream.answer(target, conv, view, request, limits or {}, function(kind, what)
+    end
+    local answer, err, words = kept.ask(name, steps, watch, function(kind, what)
         table.insert(told[kind] or {}, what)
         return not quiet
-    end, nil, quiet)
-    return { answer = answer, err = err and { err.code, (err.message:gsub("/kept/%d+", "/kept")), err.retry, err.exit },
+    end, limits, quiet)
+    return { answer = answer, err = err and { err.code, words, err.retry, err.exit },
         text = table.concat(told.text), reasoning = table.concat(told.reasoning) }, seen
 end
 
@@ -206,7 +184,7 @@ case("reasoning that has lost its sealed part at the end has that of its done it
 end)
 
 case("P5 a run without listener keeps what was said of an answer that broke off, once", function()
-    base = base or start_server()
+    local base = kept.base()
     assert(lash.http.post(base .. "/keep/run", { json = json.array { CHUNKED, chunk(BEGIN), json.null } }))
     local target = wire.target("openai", { base_url = base .. "/kept/run", shown_url = "URL", quirks = {}, headers = {} })
     local model = require "lash.model"
@@ -222,7 +200,7 @@ case("P5 a run without listener keeps what was said of an answer that broke off,
 end)
 
 case("a run that is cancelled in mid-stream keeps what was kept back", function()
-    base = base or start_server()
+    local base = kept.base()
     assert(lash.http.post(base .. "/keep/stop", { json = json.array { CHUNKED, chunk(BEGIN .. delta " three"), { wait = "never" } } }))
     local target = wire.target("openai", { base_url = base .. "/kept/stop", shown_url = "URL", quirks = {}, headers = {} })
     local model = require "lash.model"

@@ -1,11 +1,11 @@
 --- Ask mode: a line goes to the current agent, its answer streams in.
 local display = require "lash.console.display"
 local engine = require "lash.core.engine"
-local later = require "lash.console.later"
+local lazy = require "lash.lazy"
 local script = require "lash.script"
 local turn = require "lash.console.turn"
 
-local attach = later "lash.console.attach"
+local attach = lazy "lash.console.attach"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- One entry of Lua: compiled with the session's locals, run as a task that Ctrl-C can end, its results shown.
 local engine = require "lash.core.engine"
-local later = require "lash.console.later"
+local lazy = require "lash.lazy"
 local locals = require "lash.console.locals"
 local read = require "lash.console.read"
 local script = require "lash.script"
@@ -8,7 +8,7 @@ local system = require "lash.core.system"
 local text = require "lash.text"
 local turn = require "lash.console.turn"
 
-local show = later "lash.console.show"
+local show = lazy "lash.console.show"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- The history of what was entered: $XDG_STATE_HOME/lash/history (~/.local/state/lash/history), readable by its
 -- owner only; an entry a line, with `\n` for its own line ends and `\\` for a backslash.
-local fs = require "lash.console.later" "lash.fs"
+local fs = require "lash.lazy" "lash.fs"
 
 local M = {}
 

@@ -6,15 +6,15 @@
 local engine = require "lash.core.engine"
 local evaluate = require "lash.console.evaluate"
 local lash = require "lash"
-local later = require "lash.console.later"
+local lazy = require "lash.lazy"
 local read = require "lash.console.read"
 local script = require "lash.script"
 local signals = require "lash.core.signals"
 local system = require "lash.core.system"
 local turn = require "lash.console.turn"
 
-local ask = later "lash.console.ask"
-local commands = later "lash.console.commands"
+local ask = lazy "lash.console.ask"
+local commands = lazy "lash.console.commands"
 
 local M = {}
 

@@ -2,14 +2,14 @@
 --
 -- The global `tools` has the tools that the agent gets: those of loaded files, and every tool that an entry
 -- leaves in a variable or as its result; `tools.NAME = nil` takes one away.
-local later = require "lash.console.later"
+local lazy = require "lash.lazy"
 local near = require "lash.near"
 local script = require "lash.script"
 
-local agents = later "lash.agent"
-local declared = later "lash.declared"
-local prompt = later "lash.prompt"
-local tool = later "lash.tool"
+local agents = lazy "lash.agent"
+local declared = lazy "lash.declared"
+local prompt = lazy "lash.prompt"
+local tool = lazy "lash.tool"
 
 local M = {}
 

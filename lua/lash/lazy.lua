@@ -1,5 +1,5 @@
---- Modules that most programs never need, or only after the first prompt: they cost nothing until one of their functions
--- is called. What lives in memory is looked at by each pass of the collector, however idle it is.
+--- Modules that most programs never need, or only after the first prompt: they cost nothing until one of their
+-- functions is called. What lives in memory is looked at by each pass of the collector, however idle it is.
 --
 --   local handoff = lazy "lash.handoff"
 --   handoff.tool(targets)   -- loads it
